@@ -1,0 +1,56 @@
+# Two commands: `make demo` and `make test`. Both make what they need in .venv, once.
+#   PYTHON=python3.12   the interpreter that .venv is made from, 3.10 or newer
+#   VENV=.venv          where the environment is
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+PINS := requirements/torch.txt requirements/run.txt pyproject.toml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint setup clean distclean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## Set up, then compress the network that comes with prunec (no download, no GPU)
+	$(BIN)/prunec demo
+
+test: lint ## Set up, then lint, check the types and run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test ## Set up, then ruff and mypy only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+setup: $(VENV)/.test ## Set up only: prunec, editable, and the tools for its tests
+
+clean: ## Remove what was built, cached or written by the demo
+	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find prunec passes tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no '$(PYTHON)' here: install Python 3.10 or newer, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "prunec needs Python 3.10 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1): say for instance make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(PINS) | $(BIN)/python
+	$(PIP) install -r requirements/torch.txt
+	$(PIP) install -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	$(PIP) install -r requirements/test.txt
+	@touch $@

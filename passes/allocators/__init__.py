@@ -1,0 +1,1 @@
+"""Allocators: how many channels of each space stay, for a target. One a file."""

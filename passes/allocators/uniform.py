@@ -1,0 +1,34 @@
+"""The same share of every space stays: the baseline of every paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunec.budget import budget
+from prunec.channels.spaces import Channels
+from prunec.cost import Counts, Macs
+from prunec.facts import Curves
+from prunec.strategy import Allocator
+from prunec.target import Target
+
+
+@dataclass(frozen=True)
+class Uniform(Allocator):
+    """The largest share that meets the target, found by bisection."""
+
+    def counts(self, channels: Channels, curves: Curves, target: Target) -> Counts:
+        """Coordinates kept of each prunable space."""
+        model = Macs.of(channels)
+        allowed = budget(channels, model, target)
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if model.total(_share(model, middle)) <= allowed else (low, middle)
+        return _share(model, low)
+
+
+def _share(model: Macs, share: float) -> Counts:
+    counts: Counts = np.maximum(1, np.floor(model.sizes * share + 1e-9)).astype(np.int64)
+    return counts

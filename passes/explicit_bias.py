@@ -1,0 +1,43 @@
+"""Give every convolution and linear layer an explicit bias (zero where it had none), so that compensation can move means.
+
+He et al. 2017 and CaP add a bias to bias-free layers: the mean of what was removed has to go somewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from prunec import graph
+from prunec.channels.contraction import RULES, argument
+from prunec.channels.walk import overload_packet
+from prunec.pipeline import Pass
+from prunec.program import Context, Program
+
+
+@dataclass(frozen=True)
+class ExplicitBias(Pass):
+    """Give layers without a bias a bias of zeros; the outputs stay as they are."""
+
+    rewrites = True
+    exact = True
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The network in which each layer with a parameter for a weight has a bias of its own."""
+        module = graph.rebuild(program.module, {})
+        for node in list(module.graph.nodes):
+            if overload_packet(node) in RULES and argument(node, "bias") is None:
+                _add(module, node)
+        module.recompile()
+        return program.rewritten(module)
+
+
+def _add(module: fx.GraphModule, layer: fx.Node) -> None:
+    weight: Any = argument(layer, "weight")
+    if weight.op != "get_attr":
+        return
+    tensor = graph.attribute(module, weight.target)
+    graph.set_bias(module, layer, torch.zeros(tensor.shape[0], dtype=tensor.dtype))

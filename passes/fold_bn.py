@@ -1,0 +1,78 @@
+"""Fold batch norm into the convolution or linear layer before it, exactly.
+
+With the stored mean m, variance v, scale g and shift b:  W <- W · g / sqrt(v + eps),  c <- (c - m) · g / sqrt(v + eps) + b.
+Folded in float64. A batch norm whose input has other readers, or whose weight is shared, stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from prunec import graph
+from prunec.channels.contraction import argument
+from prunec.pipeline import Pass
+from prunec.program import Context, Program
+
+aten = torch.ops.aten
+NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
+LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default)
+
+
+@dataclass(frozen=True)
+class FoldBn(Pass):
+    """Fold batch norms into the layers before them; the outputs stay as they are."""
+
+    rewrites = True
+    exact = True
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The network without the batch norms that could be folded."""
+        module = graph.rebuild(program.module, {})
+        for node in list(module.graph.nodes):
+            if node.target in NORMS and _foldable(node):
+                _fold(module, node)
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        return program.rewritten(graph.rebuild(module, {}))
+
+
+def _foldable(norm: fx.Node) -> bool:
+    layer: Any = norm.args[0]
+    if layer.target not in LAYERS or len(layer.users) > 1 or (norm.target is NORMS[0] and argument(norm, "training")):
+        return False
+    tensors = [argument(layer, "weight"), argument(layer, "bias")]
+    return all(one is None or (one.op == "get_attr" and _reads(one) == 1) for one in tensors)
+
+
+def _reads(parameter: fx.Node) -> int:
+    """How many nodes read the tensor of a get_attr node, through any get_attr node of that name."""
+    return sum(len(node.users) for node in parameter.graph.nodes if node.op == "get_attr" and node.target == parameter.target)
+
+
+def _fold(module: fx.GraphModule, norm: fx.Node) -> None:
+    layer: Any = norm.args[0]
+    weight_node, bias_node = argument(layer, "weight"), argument(layer, "bias")
+    weight = graph.attribute(module, weight_node.target)
+    scale, shift = _affine(module, norm)
+    folded = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    bias = shift if bias_node is None else graph.attribute(module, bias_node.target).double() * scale + shift
+    graph.assign(module, str(weight_node.target), folded.to(weight.dtype))
+    graph.set_bias(module, layer, bias.to(weight.dtype))
+    outputs = [norm] if norm.target is NORMS[0] else [one for one in norm.users if one.args[1] == 0]
+    for one in outputs:
+        one.replace_all_uses_with(layer)
+
+
+def _affine(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
+    """The batch norm as y = scale · x + shift, float64 [C]."""
+
+    def read(name: str, default: float) -> Tensor:
+        node = argument(norm, name)
+        return torch.tensor(default, dtype=torch.float64) if node is None else graph.attribute(module, node.target).double()
+
+    scale = read("weight", 1.0) / torch.sqrt(read("running_var", 1.0) + float(argument(norm, "eps")))
+    return scale, read("bias", 0.0) - read("running_mean", 0.0) * scale

@@ -1,0 +1,24 @@
+"""Forward selection by compensated error (CaP, Xie et al. 2021, "Pruning with Compensation"; METHODS 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunec.facts import Curve
+from prunec.linalg import Reader, forward
+from prunec.strategy import Selector
+
+
+@dataclass(frozen=True)
+class Cap(Selector):
+    """Add the coordinate that explains most of what is left, again and again; the last to be added goes first.
+
+    `ridge` is relative to the mean variance of the inputs.
+    """
+
+    ridge: float = 1e-3
+
+    def curve(self, readers: Sequence[Reader]) -> Curve:
+        """The removal order, and the compensated error relative to the readers' output variance."""
+        return Curve(*forward(readers, self.ridge))

@@ -1,0 +1,125 @@
+"""Scale each curve to what the outputs feel: remove a part of one space at a time, refit its readers, run to the end.
+
+    scale_s = ( sum |f_s(x) - f(x)|² / sum |f(x) - mean f|² ) / error_s(k),      k = level · size
+
+The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
+shares every prefix: it forks where the first reader of a space is and runs only what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from prunec import graph, linalg
+from prunec.channels.spaces import Channels, Contraction, Space
+from prunec.facts import Curve, Curves, Statistics
+from prunec.pipeline import Pass
+from prunec.program import Context, Program
+from prunec.readers import Blocks, columns_of, readers_of, weight_of
+from prunec.statistics.sweep import outputs
+
+
+@dataclass(frozen=True)
+class Sensitivity(Pass):
+    """Measure, one space at a time, the error of the outputs on `images` images with `level` of the space gone."""
+
+    images: int = 128
+    level: float = 0.5
+    ridge: float = 1e-3
+
+    requires = (Channels, Statistics, Curves)
+    provides = (Curves,)
+
+    def run(self, program: Program, context: Context) -> Program:
+        """Replace the `Curves` fact by one whose errors are those of the outputs."""
+        channels, curves = program.fact(Channels), program.fact(Curves).by_space
+        forks: dict[str, list[tuple[Space, Mapping[str, Tensor]]]] = {}
+        for space in channels.prunable:
+            readers = readers_of(channels, space)
+            forks.setdefault(readers[0].node, []).append((space, self._weights(program, space, readers)))
+        totals: dict[str, float] = {}
+        subset = context.images().take(self.images, context.seed)
+        batches = list(subset.batches(context.batch))
+        for batch in context.track(batches, "sensitivity"):
+            for name, error in _errors(program.module, batch, forks).items():
+                totals[name] = totals.get(name, 0.0) + error / len(batches)
+        scaled = {space.name: self._scaled(curves[space.name], totals[space.name]) for space in channels.prunable}
+        return program.knowing(Curves(scaled, scaled=True))
+
+    def _gone(self, size: int) -> int:
+        return min(max(1, round(size * self.level)), size - 1) if size > 1 else 1
+
+    def _scaled(self, curve: Curve, measured: float) -> Curve:
+        local = float(curve.error[self._gone(len(curve.order))])
+        return Curve(curve.order, curve.error * (measured / local if local > 0 else 0.0))
+
+    def _weights(self, program: Program, space: Space, readers: list[Contraction]) -> dict[str, Tensor]:
+        """Full-size weights and biases of the readers, refitted without the part of the space that is gone."""
+        statistics, curve = program.fact(Statistics).moments, program.fact(Curves).by_space[space.name]
+        gone = curve.order[: self._gone(space.size)]
+        changed: dict[str, Tensor] = {}
+        for one in readers:
+            moments, original = statistics[one.node], graph.attribute(program.module, one.weight)
+            blocks = Blocks.of(one)
+            weight = blocks.weight(weight_of(program.module, one))
+            stays = torch.ones(weight.shape[-1], dtype=torch.bool)
+            stays[columns_of(one, space)[gone].flatten()] = False
+            kept = stays.nonzero().flatten()
+            fitted = torch.zeros_like(weight)
+            fitted[:, :, kept] = linalg.refit(moments.zz, weight, kept, self.ridge)
+            shift = ((weight - fitted) @ moments.mean_z[:, :, None])[:, :, 0]
+            if blocks.folded:
+                groups, rows, width = fitted.shape
+                fitted = fitted.reshape(groups, rows // blocks.taps, blocks.taps, width).transpose(2, 3)
+                shift = shift.reshape(groups, -1, blocks.taps).sum(-1)
+            changed[one.weight] = fitted.reshape(original.shape).to(original.dtype)
+            if one.bias is not None:
+                bias = graph.attribute(program.module, one.bias)
+                changed[one.bias] = bias + shift.flatten().to(bias.dtype)
+        return changed
+
+
+@torch.no_grad()
+def _errors(module: fx.GraphModule, batch: tuple[Tensor, ...], forks: Mapping[str, list[Any]]) -> dict[str, float]:
+    """The relative squared error of the outputs for each fork, on one batch."""
+    values: graph.Values = dict(zip(graph.placeholders(module), batch, strict=True))
+    nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_function")]
+    dying = graph.last_uses(module.graph.nodes)
+    ends: dict[str, list[Tensor]] = {}
+    for place, node in enumerate(nodes):
+        for space, changed in forks.get(node.name, ()):
+            ends[space.name] = _finish(module, nodes[place:], dict(values), changed, dying)
+        _advance(module, node, values, {}, dying)
+    dense = outputs(module, values)
+    return {name: _relative_error(end, dense) for name, end in ends.items()}
+
+
+def _finish(
+    module: fx.GraphModule, nodes: list[fx.Node], values: graph.Values, changed: Mapping[str, Tensor], dying: Any
+) -> list[Tensor]:
+    for node in [one for one in values if one.op == "get_attr" and str(one.target) in changed]:
+        values[node] = changed[str(node.target)]
+    for node in nodes:
+        _advance(module, node, values, changed, dying)
+    return outputs(module, values)
+
+
+def _advance(
+    module: fx.GraphModule, node: fx.Node, values: graph.Values, changed: Mapping[str, Tensor], dying: Any
+) -> None:
+    name = str(node.target)
+    known = node.op == "get_attr" and name in changed
+    values[node] = changed[name] if known else graph.run_node(module, node, values)
+    for dead in dying.get(node, ()):
+        values.pop(dead, None)
+
+
+def _relative_error(found: list[Tensor], wanted: list[Tensor]) -> float:
+    error = sum(float((a - b).square().sum()) for a, b in zip(found, wanted, strict=True))
+    size = sum(float((b - b.mean(0)).square().sum()) for b in wanted)
+    return error / max(size, 1e-30)

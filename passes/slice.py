@@ -1,0 +1,24 @@
+"""Slice the network to its plan: remove the channels, use the refitted weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunec import surgery
+from prunec.pipeline import Pass
+from prunec.plan import Plan
+from prunec.program import Context, Program
+
+
+@dataclass(frozen=True)
+class Slice(Pass):
+    """Apply the plan; the plan stays known, as the record of what was done."""
+
+    requires = (Plan,)
+    provides = (Plan,)
+    rewrites = True
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The narrow network."""
+        plan = program.fact(Plan)
+        return program.rewritten(surgery.apply(program.module, plan), plan)

@@ -1,0 +1,37 @@
+"""prunec: makes trained PyTorch networks smaller and faster without retraining, and proves it.
+
+>>> result = prunec.compress(model, images, target="macs:0.5")     # half of the MACs remain
+>>> result.save("out/")                                            # ONNX, weights, plan, report
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Images", "PrunecError", "Result", "Target", "__version__", "compress", "inspect", "load_images"]
+
+if TYPE_CHECKING:
+    from .compress import Result, compress, inspect
+    from .data import Images, load_images
+    from .errors import PrunecError
+    from .target import Target
+
+_HOMES = {
+    "compress": "compress",
+    "inspect": "compress",
+    "Result": "compress",
+    "Images": "data",
+    "load_images": "data",
+    "PrunecError": "errors",
+    "Target": "target",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `prunec --help` need not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prunec' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(f"prunec.{_HOMES[name]}"), name)

@@ -1,0 +1,129 @@
+"""Labels: one integer for every channel that could be removed, joined by union-find where channels meet.
+
+A value's labels are an int64 tensor of the value's own shape, so an operator that only moves data can be executed on
+them as it is. They are kept cheap: a dimension along which they do not vary is expanded with stride 0. Label 0, FIXED,
+belongs to elements that cannot be removed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FIXED = 0
+
+
+class Labels:
+    """The union-find forest over all labels, and the reasons why some are frozen."""
+
+    def __init__(self) -> None:
+        self.parent = torch.zeros(1, dtype=torch.int64)
+        self.reasons: dict[int, str] = {}  # by any member of the frozen component
+
+    def fresh(self, count: int) -> Tensor:
+        """`count` new labels, int64 [count]."""
+        start = len(self.parent)
+        new = torch.arange(start, start + count)
+        self.parent = torch.cat([self.parent, new])
+        return new
+
+    def find(self, labels: Tensor) -> Tensor:
+        """The representative of each label; FIXED stays FIXED."""
+        narrow = compress(labels, only_strides=True)
+        roots = self.parent[narrow]
+        while not torch.equal(roots, above := self.parent[roots]):
+            roots = above
+        self.parent[narrow] = roots
+        return roots.expand(labels.shape)
+
+    def join(self, a: Tensor, b: Tensor, reason: str) -> Tensor:
+        """Let the labels that meet stand or fall together; one that meets FIXED is frozen with `reason`.
+
+        Both have the same shape; returns the joined labels in that shape.
+        """
+        shape = a.shape
+        keep = tuple(slice(0, 1) if not sa and not sb else slice(None) for sa, sb in zip(a.stride(), b.stride()))
+        a, b = a[keep], b[keep]
+        self.freeze(a[(b == FIXED) & (a != FIXED)], reason)
+        self.freeze(b[(a == FIXED) & (b != FIXED)], reason)
+        both = (a != FIXED) & (b != FIXED)
+        self._union(a[both], b[both])
+        return self.find(torch.where(a != FIXED, a, b)).expand(shape)
+
+    def _union(self, a: Tensor, b: Tensor) -> None:
+        a, b = self.find(a), self.find(b)
+        while bool((differ := a != b).any()):
+            a, b = a[differ], b[differ]
+            self.parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
+            a, b = self.find(a), self.find(b)
+
+    def freeze(self, labels: Tensor, reason: str) -> None:
+        """Say that these labels cannot be removed; the first reason for a label is kept."""
+        for label in compress(labels, only_strides=True).unique().tolist():
+            if label != FIXED:
+                self.reasons.setdefault(label, reason)
+
+    def frozen_roots(self) -> dict[int, str]:
+        """The reason of each frozen component, by its representative."""
+        members = torch.tensor(sorted(self.reasons), dtype=torch.int64)
+        roots: dict[int, str] = {}
+        for member, root in zip(members.tolist(), self.find(members).tolist()):
+            roots.setdefault(root, self.reasons[member])
+        return roots
+
+    def rectangular(self, labels: Tensor) -> Tensor:
+        """Tie labels until they vary along one dimension only, so that every slice stays a rectangular tensor.
+
+        The dimension that stays free is the one with the most distinct slices: after `view(N, g, C/g, …)` of a channel
+        shuffle the C/g positions stay free and the g groups are tied.
+        """
+        labels = compress(self.find(labels))
+        axes = varying(labels)
+        while len(axes) > 1:
+            free = max(axes, key=lambda axis: (_distinct(labels, axis), -axis))
+            first = labels
+            for axis in axes:
+                first = first if axis == free else first.narrow(axis, 0, 1)
+            tied = self.join(labels, first.expand(labels.shape), "reshaped together with a channel that is fixed")
+            labels = compress(tied)
+            axes = varying(labels)
+        return labels
+
+
+def fixed(shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Labels of a value in which nothing can be removed."""
+    return torch.zeros((), dtype=torch.int64).expand(shape)
+
+
+def along(vector: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Labels of a value of `shape` that vary along `axis` only, as `vector` says."""
+    view = [1] * len(shape)
+    view[axis] = -1
+    return vector.reshape(view).expand(shape)
+
+
+def varying(labels: Tensor) -> list[int]:
+    """The dimensions along which compressed labels vary."""
+    return [axis for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride())) if size > 1 and stride]
+
+
+def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
+    """The same labels with stride 0 along each dimension on which they do not vary.
+
+    With `only_strides` the dimensions that already have stride 0 are narrowed to size 1 and nothing is compared.
+    """
+    keep = tuple(slice(0, 1) if not stride and size else slice(None) for size, stride in zip(labels.shape, labels.stride()))
+    narrow = labels[keep]
+    if only_strides or not narrow.numel():
+        return narrow
+    for axis, size in enumerate(narrow.shape):
+        first = narrow.narrow(axis, 0, 1)
+        if size > 1 and torch.equal(narrow, first.expand(narrow.shape)):
+            narrow = first
+    strides = [stride if size > 1 else 0 for size, stride in zip(narrow.shape, narrow.stride())]
+    return narrow.as_strided(narrow.shape, strides).expand(labels.shape)
+
+
+def _distinct(labels: Tensor, axis: int) -> int:
+    narrow = compress(labels, only_strides=True)
+    return len(narrow.movedim(axis, 0).reshape(narrow.shape[axis], -1).unique(dim=0))

@@ -1,0 +1,102 @@
+"""What channel analysis returns: spaces, their sites, the contractions between them, and the channel axis of each value.
+
+A *coordinate* is a set of channels that stand or fall together; coordinates touched by the same parameters in the same
+way form a *space*. Coordinates are numbered through all prunable spaces; -1 stands for a channel that cannot go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PRODUCES, CARRIES, CONSUMES = "produces", "carries", "consumes"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where a space touches a parameter: `rows[i]` are the indices of `dim` that coordinate i owns."""
+
+    parameter: str
+    dim: int
+    role: str  # PRODUCES, CARRIES or CONSUMES
+    rows: Tensor  # int64 [size, r]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Coordinates that are chosen from together. `frozen` says in a sentence why none may go, or is None."""
+
+    name: str
+    size: int
+    sites: tuple[Site, ...]
+    frozen: str | None
+    start: int  # number of the first coordinate; -1 where frozen
+
+    @property
+    def coordinates(self) -> Tensor:
+        """The numbers of its coordinates, int64 [size]."""
+        return torch.arange(self.start, self.start + self.size)
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A convolution or linear node with weight [O, I/groups, taps…]."""
+
+    node: str
+    weight: str
+    bias: str | None
+    groups: int
+    positions: int  # output positions a sample; 1 for a linear layer on [N, I]
+    taps: int  # kernel positions, k·k
+    inputs: Tensor  # coordinate of each input channel, int64 [I]
+    outputs: Tensor  # coordinate of each output channel, int64 [O]
+    by_group: bool  # whole groups are removed (depthwise): the channels pass through instead of being mixed
+
+    @property
+    def width(self) -> int:
+        """Input channels of one group."""
+        return len(self.inputs) // self.groups
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The dimension of a value that holds channels, and the coordinate at each of its places."""
+
+    dim: int
+    coordinates: Tensor  # int64, one for each place
+    rank: int  # dimensions of the value
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channel analysis of one program. Node names are those of its graph."""
+
+    spaces: tuple[Space, ...]
+    contractions: tuple[Contraction, ...]
+    values: Mapping[str, Axis | tuple[Axis | None, ...]]  # nodes whose value has a prunable channel axis
+    parameters: Mapping[tuple[str, int], Tensor]  # coordinate of each row of a parameter's dimension
+
+    @property
+    def prunable(self) -> tuple[Space, ...]:
+        """The spaces from which something may be removed."""
+        return tuple(space for space in self.spaces if space.frozen is None)
+
+    @property
+    def count(self) -> int:
+        """Coordinates in all prunable spaces."""
+        return sum(space.size for space in self.prunable)
+
+    def mask(self, keep: Mapping[str, tuple[int, ...]]) -> Tensor:
+        """Which coordinates stay, bool [count + 1]; the last, reached by index -1, always does.
+
+        A space that `keep` does not name stays whole.
+        """
+        mask = torch.ones(self.count + 1, dtype=torch.bool)
+        for space in self.prunable:
+            if space.name in keep:
+                mask[space.coordinates] = False
+                mask[space.start + torch.tensor(keep[space.name], dtype=torch.int64)] = True
+        return mask

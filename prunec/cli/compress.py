@@ -1,0 +1,147 @@
+"""`prunec compress`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import err, out, progress, say
+from .model_options import IMAGES, MODEL, Batch, Classes, Debug, InputShape, PreprocessText, Threads, Weights
+
+if TYPE_CHECKING:
+    from ..pipeline import Instrument
+
+METHOD, OUTPUT, WATCH = "Method", "Output", "Watching"
+
+
+def compress(  # noqa: PLR0917
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(metavar="IMAGES", help=f"Images to calibrate with: {IMAGES}.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="macs:SHARE", help="What may remain: macs:0.5 keeps half of the MACs.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")] = None,
+    weights: Weights = None,
+    input_shape: InputShape = None,
+    preprocess: PreprocessText = None,
+    images: Annotated[
+        int | None, typer.Option(metavar="N", help="Images to calibrate with, at most.", show_default="1024")
+    ] = None,
+    labelled: Annotated[
+        str | None,
+        typer.Option("--evaluate", "--labels-from", metavar="IMAGES", help="Labelled images, for the accuracy."),
+    ] = None,
+    classes: Classes = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Which channels go.", show_default="obs", rich_help_panel=METHOD),
+    ] = None,
+    allocator: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="How many of each space.", show_default="knapsack", rich_help_panel=METHOD),
+    ] = None,
+    compensator: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="How the rest makes up.", show_default="lstsq", rich_help_panel=METHOD),
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The whole list of passes instead.", rich_help_panel=METHOD)
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML recipe; what is said here wins over it.", rich_help_panel=METHOD),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of every choice.", show_default="0", rich_help_panel=METHOD)
+    ] = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="Of ONNX.", show_default="18", rich_help_panel=OUTPUT)
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a folder that prunec wrote.", rich_help_panel=OUTPUT)
+    ] = False,
+    no_bench: Annotated[
+        bool, typer.Option("--no-bench", help="Do not time before and after.", rich_help_panel=OUTPUT)
+    ] = False,
+    print_after: Annotated[
+        str | None, typer.Option(metavar="PASS", help="Print what is known after it.", rich_help_panel=WATCH)
+    ] = None,
+    stop_after: Annotated[
+        str | None, typer.Option(metavar="PASS", help="Stop after it; nothing is written.", rich_help_panel=WATCH)
+    ] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the graph after each pass.", rich_help_panel=WATCH)
+    ] = None,
+    time: Annotated[bool, typer.Option("--time", help="Show the seconds of each pass.", rich_help_panel=WATCH)] = False,
+    debug: Debug = False,
+) -> None:
+    """Compress a trained network without retraining, export it to ONNX, verify it and time it.
+
+    The target says what REMAINS. The images need no labels; a thousand are plenty.
+
+    \b
+        prunec compress torchvision:resnet50 --weights resnet50.safetensors \\
+            --data photos/ --target macs:0.7 -o out/
+        prunec compress nets.py:make --weights net.pt --data train.npz \\
+            --preprocess mean=0.49,std=0.25 --evaluate test.npz --target macs:0.5 -o out/
+        prunec compress --recipe resnet56.toml --target macs:0.4 -o out/
+
+    OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all.
+    """
+    from ..artefacts import require_free
+    from ..errors import SpecError
+    from ..instruments import Stopped
+    from ..recipe import Options
+    from . import work
+
+    if output is None and stop_after is None:
+        raise SpecError("nothing says where to write: give -o, for instance -o out/")
+    if output is not None and stop_after is None:
+        require_free(output, force)
+    given = {
+        "model": model, "data": data, "target": target, "weights": weights, "input_shape": input_shape,
+        "preprocess": preprocess, "images": images, "labelled": labelled, "classes": classes, "selector": selector,
+        "allocator": allocator, "compensator": compensator, "pipeline": pipeline, "seed": seed, "batch": batch,
+        "threads": threads, "opset": opset,
+    }  # fmt: skip
+    options = Options.merged(given, recipe)
+    work.check(options, whole=stop_after is None)
+    watching = _instruments(print_after, stop_after, dump)
+    with progress() as track:
+        try:
+            loaded, calibration, test = work.read(options, track)
+            result = work.run(options, loaded, calibration, watching, track)
+        except Stopped as stop:
+            say(f"{stop}; nothing was written", "dim")
+            return
+        if output is None:
+            raise SpecError(f"the pipeline has no pass '{stop_after}' to stop after, and no -o says where to write")
+        work.measure(result, options, calibration, test, not no_bench, track)
+        work.save(result, options, calibration, output, force, track)
+    _show(result.report, output, time)
+
+
+def _instruments(print_after: str | None, stop_after: str | None, dump: Path | None) -> list[Instrument]:
+    from ..instruments import Dump, PrintAfter, StopAfter
+
+    found: list[Instrument] = []
+    if dump is not None:
+        found.append(Dump(dump))
+    if print_after is not None:
+        found.append(PrintAfter(print_after, lambda text: out.print(text, markup=False, soft_wrap=True)))
+    if stop_after is not None:
+        found.append(StopAfter(stop_after))
+    return found
+
+
+def _show(report: dict[str, Any], output: Path, time: bool) -> None:
+    from ..report.console import outcome_table, seconds_table
+
+    out.print(outcome_table(report, f"{report['model']['source']} to {report['target']}"))
+    if time:
+        out.print(seconds_table(report["seconds"]))
+    err.print(f"wrote {output}", style="dim", markup=False, soft_wrap=True)

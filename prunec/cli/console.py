@@ -1,0 +1,122 @@
+"""What all commands share: the two consoles, progress bars, and errors told in one sentence."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ..errors import DataError, PrunecError
+
+if TYPE_CHECKING:
+    from ..program import Track
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+REDRAW_SECONDS = 0.2
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """`command`, ending in one red sentence on stderr and the right exit code where it fails.
+
+    With a truthy argument `debug` the traceback comes first.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        for noise in (FutureWarning, DeprecationWarning):  # of libraries, about libraries
+            warnings.simplefilter("ignore", noise)
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            say("interrupted; nothing was written")
+            raise typer.Exit(INTERRUPTED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if kwargs.get("debug"):
+                err.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True, end="")
+            sentence, code = _told(error)
+            say(sentence)
+            for note in getattr(error, "__notes__", ()):
+                err.print(note, style="dim", markup=False, soft_wrap=True)
+            raise typer.Exit(code) from None
+
+    return run
+
+
+def say(sentence: str, style: str = "red") -> None:
+    """One sentence on stderr, never wrapped and never read as markup."""
+    err.print(sentence, style=style, markup=False, soft_wrap=True)
+
+
+def warn(sentence: str) -> None:
+    """A warning on stderr."""
+    say(f"warning: {sentence}", "yellow")
+
+
+@contextmanager
+def progress() -> Iterator[Track]:
+    """Progress bars on stderr while the block runs, or silence where that is no terminal.
+
+    Drawn between steps, never from a thread: nothing competes with what is being timed.
+    """
+    from ..program import silent
+
+    if not err.is_terminal:
+        yield silent
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=err, transient=True, auto_refresh=False) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    def __init__(self, bars: Progress) -> None:
+        self._bars, self._drawn = bars, 0.0
+
+    def __call__(self, steps: Iterable[T], what: str, /) -> Iterator[T]:
+        task = self._bars.add_task(what, total=len(steps) if isinstance(steps, Sized) else None)
+        self._draw(now=True)
+        try:
+            for step in steps:
+                yield step
+                self._bars.advance(task)
+                self._draw()
+        finally:
+            self._bars.remove_task(task)
+
+    def _draw(self, now: bool = False) -> None:
+        if now or time.monotonic() - self._drawn > REDRAW_SECONDS:
+            self._bars.refresh()
+            self._drawn = time.monotonic()
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code for an error."""
+    if isinstance(error, PrunecError):
+        return str(error), error.exit_code
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+        sentence = f"the disk is full, and nothing was written: free some space, or write elsewhere ({error})"
+        return sentence, DataError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}", DataError.exit_code
+    return (
+        f"prunec failed where it should not have, {type(error).__name__}: {error} (please report it, with what"
+        " --debug prints)",
+        PrunecError.exit_code,
+    )

@@ -1,0 +1,78 @@
+"""`prunec evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import out, progress
+from .model_options import (
+    IMAGES,
+    MODEL,
+    Batch,
+    Classes,
+    Debug,
+    PreprocessText,
+    Weights,
+    module_of,
+    preprocess_of,
+    read_images,
+)
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from torch import nn
+
+
+def evaluate(  # noqa: PLR0917
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"An .onnx file; or {MODEL}.", show_default=False)],
+    data: Annotated[str, typer.Option(metavar="IMAGES", help=f"Labelled images: {IMAGES}.", show_default=False)],
+    preprocess: PreprocessText = None,
+    classes: Classes = None,
+    weights: Weights = None,
+    batch: Batch = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the top-1 accuracy of a network, in PyTorch or, for an .onnx file, in ONNX Runtime.
+
+    Class i is the i-th folder by name, or what `labels` in the .npz says; --classes where the network counts otherwise.
+
+    \b
+        prunec evaluate out/model.onnx --data test.npz
+        prunec evaluate torchvision:resnet50 --weights resnet50.pt --data imagenette/val \\
+            --classes 0,217,482,491,497,566,569,571,574,701
+    """
+    from ..evaluate import accuracy
+    from ..recipe import classes_of
+
+    mapping = None if classes is None else classes_of("--classes", classes)
+    network, shape = _opened(model, weights)
+    with progress() as track:
+        images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track)
+        found = accuracy(network, images, batch=batch or 64, track=track)
+    if as_json:
+        typer.echo(json.dumps({"model": model, "data": data, "images": len(images), "top1": found}))
+        return
+    out.print(f"top-1 accuracy of {model}: [bold]{found:.2f}%[/] of {len(images):,} images")
+
+
+def _opened(source: str, weights: Path | None) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None]:
+    """The network, and the shape of its input where it is known."""
+    from ..errors import SpecError
+
+    if not source.endswith(".onnx"):
+        from ..source import load_model
+
+        loaded = load_model(source, weights)
+        return module_of(loaded), loaded.input_size_hint
+    from ..deploy.runtime import session
+
+    if weights is not None:
+        raise SpecError(f"{source} carries its own weights: leave out --weights {weights}")
+    opened = session(Path(source))
+    sizes: list[Any] = opened.get_inputs()[0].shape[1:]
+    return opened, tuple(sizes) if all(isinstance(size, int) for size in sizes) else None

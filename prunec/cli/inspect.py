@@ -1,0 +1,111 @@
+"""`prunec inspect`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import out
+from .model_options import MODEL, Debug, InputShape, Weights, example_inputs
+
+if TYPE_CHECKING:
+    from ..channels.spaces import Channels
+    from ..program import Program
+
+
+def inspect(  # noqa: PLR0917
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
+    input_shape: InputShape = None,
+    weights: Weights = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Show that removing channels equals masking them, in float64.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show the channel spaces of a network: what can be pruned, the MACs it holds, and why the rest is frozen.
+
+    A space is a set of channels that stand or fall together: a layer's output, or a whole residual stream.
+
+    \b
+        prunec inspect torchvision:resnet18
+        prunec inspect nets.py:make --weights net.safetensors --input-shape 3x32x32 --prove
+        prunec inspect net.pt2 --json | jq .totals
+    """
+    from ..capture import capture
+    from ..channels.spaces import Channels
+    from ..compress import prepared
+    from ..recipe import shape_of
+    from ..report.console import amount, spaces_table
+    from ..source import load_model
+
+    shape = None if input_shape is None else shape_of("--input-shape", input_shape)
+    loaded = load_model(model, weights)
+    program = prepared(capture(loaded.model, example_inputs(loaded, shape)))
+    facts = facts_of(loaded.source, program.fact(Channels))
+    if prove:
+        facts["deviation"] = _proved(program)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    totals = facts["totals"]
+    out.print(spaces_table(facts))
+    out.print(
+        f"{totals['prunable']} of {totals['spaces']} spaces can be pruned; they hold"
+        f" {totals['prunable_share']:.1%} of {amount(totals['macs'])} MACs an image."
+    )
+    if prove:
+        out.print(f"Proved: channels masked and channels sliced away agree to {facts['deviation']:.1e} in float64.")
+
+
+def facts_of(name: str, channels: Channels) -> dict[str, Any]:
+    """What `--json` prints."""
+    from ..cost import macs_of_space, prunable_share, total_macs
+
+    total, held = total_macs(channels), {**_macs_of_frozen(channels), **macs_of_space(channels)}
+    spaces = [
+        {
+            "name": space.name,
+            "size": space.size,
+            "macs": held.get(space.name, 0),
+            "share": held.get(space.name, 0) / max(total, 1),
+            "frozen": space.frozen,
+            "sites": [{"parameter": site.parameter, "dim": site.dim, "role": str(site.role)} for site in space.sites],
+        }
+        for space in channels.spaces
+    ]
+    totals = {
+        "macs": total,
+        "spaces": len(spaces),
+        "prunable": len(channels.prunable),
+        "prunable_share": prunable_share(channels),
+    }
+    return {"model": name, "totals": totals, "spaces": spaces}
+
+
+def _macs_of_frozen(channels: Channels) -> dict[str, int]:
+    """The MACs of the contractions that touch each frozen space."""
+    from ..cost import contraction_macs
+
+    touched = {space.name: {site.parameter for site in space.sites} for space in channels.spaces if space.frozen}
+    return {
+        name: sum(contraction_macs(one) for one in channels.contractions if one.weight in parameters)
+        for name, parameters in touched.items()
+    }
+
+
+def _proved(program: Program) -> float:
+    """The largest relative deviation in float64. Raises NumericsError where it is not a rounding error."""
+    from ..channels.spaces import Channels
+    from ..errors import NumericsError
+    from ..identity import prove
+
+    deviation = prove(program, program.fact(Channels))
+    if not deviation <= 1e-9:
+        raise NumericsError(
+            f"channels masked and channels sliced away differ by {deviation:.1e}, more than 1e-9: a fault of prunec's"
+            " analysis of this network; please report it, and do not trust what it compresses"
+        )
+    return deviation

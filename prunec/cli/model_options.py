@@ -1,0 +1,133 @@
+"""The options that several commands share, and the reading of MODEL and IMAGES."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import warn
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..data import Images
+    from ..preprocess import Preprocess
+    from ..program import Track
+    from ..source import LoadedModel
+
+MODEL = "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, or a .pt2 exported program"
+IMAGES = "a folder of images (flat, or one folder a class), a .npz or .npy file, or file.py:function that gives batches"
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Weights for MODEL: .safetensors, or a state dict saved by torch."),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(metavar="3x224x224", help="The shape of one input, without the batch, where nothing else tells it."),
+]
+PreprocessText = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="TEXT",
+        help="How pixels become inputs: imagenet, imagenet:160, none, or"
+        " resize=,crop=,size=,order=,scale=,mean=,std= joined by commas."
+        " Image folders get imagenet at the network's size unless told.",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(metavar="0,217,…", help="The class of the network that each label stands for, in the labels' order."),
+]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", show_default="64")]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")]
+
+
+def example_inputs(loaded: LoadedModel, shape: tuple[int, ...] | None) -> tuple[torch.Tensor, ...]:
+    """Two samples of seeded noise of the shape asked for, or else known. Raises SpecError where it is not."""
+    import torch
+
+    from ..errors import SpecError
+
+    known = shape or loaded.input_size_hint
+    if known is None:
+        raise SpecError(f"{loaded.source} does not say what it takes: give --input-shape, for instance 3x224x224")
+    return (torch.randn(2, *known, generator=torch.Generator().manual_seed(0)),)
+
+
+def read_images(  # noqa: PLR0917
+    source: str,
+    preprocess: Preprocess | None,
+    limit: int | None,
+    seed: int,
+    classes: tuple[int, ...] | None,
+    track: Track,
+) -> Images:
+    """Images as `load_images` reads them, with a warning for those that it had to skip."""
+    from ..data import load_images
+
+    images = load_images(source, preprocess, limit=limit, seed=seed, classes=classes, track=track)
+    if images.skipped:
+        count, total = len(images.skipped), len(images.skipped) + len(images)
+        warn(f"skipped {count} of {total} images in {source}, which cannot be decoded, the first {images.skipped[0]}")
+    return images
+
+
+def preprocess_of(
+    given: str | Mapping[str, object] | None, source: str, shape: tuple[int, ...] | None
+) -> Preprocess | None:
+    """What was asked for; for an image folder and a square network, else, ImageNet's at the size of the network."""
+    from ..preprocess import Preprocess
+
+    if given is not None:
+        return Preprocess.parse(given) if isinstance(given, str) else Preprocess.from_mapping(given)
+    if not Path(source).is_dir() or shape is None or len(shape) != 3 or shape[1] != shape[2]:
+        return None
+    if shape[0] == 1:
+        return Preprocess(size=(shape[1], shape[2]), order="gray")
+    return Preprocess.imagenet(shape[1])
+
+
+def module_of(loaded: LoadedModel) -> nn.Module:
+    """The network to call. The module of an exported program is in eval mode already."""
+    from torch import nn
+
+    return loaded.model if isinstance(loaded.model, nn.Module) else loaded.model.module()
+
+
+def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | None) -> None:
+    """Raise DataError where the network does not run on two of the images, or they are not of the shape asked for."""
+    import torch
+
+    from ..errors import DataError
+
+    found = tuple(images.inputs[0].shape[1:])
+    if shape is not None and found != shape:
+        advice = "set size= in --preprocess"
+        raise DataError(f"the images in {images.source} come as {_x(found)}, not {_x(shape)}: {advice}")
+    try:
+        with torch.inference_mode():
+            _run(loaded, next(images.batches(2)))
+    except Exception as error:
+        hint = f" it takes {_x(loaded.input_size_hint)};" if loaded.input_size_hint else ""
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"{loaded.source} does not run on the images in {images.source}, which come as {_x(found)};{hint}"
+            f" set --preprocess to fit ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def _run(loaded: LoadedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
+    return module_of(loaded)(*inputs)
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,103 @@
+"""The steps of `prunec compress`, from checked options to a written folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..compress import Result, compress
+from ..data import Images
+from ..deploy.export import OPSETS
+from ..errors import DataError, SpecError
+from ..pipeline import Instrument, Pipeline
+from ..plan import Plan
+from ..program import Track
+from ..recipe import Options
+from ..registry import STRATEGIES
+from ..source import LoadedModel, load_model
+from ..target import Target
+from .measure import add_accuracy, add_latency
+from .model_options import preprocess_of, read_images, require_fit
+
+CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
+
+
+def check(options: Options, whole: bool = True) -> None:
+    """What can be wrong with the method, before any work; `whole` pipelines make a plan. Raises SpecError."""
+    Target.parse(options.target)
+    STRATEGIES["selectors"].make(options.selector)
+    STRATEGIES["allocators"].make(options.allocator)
+    STRATEGIES["compensators"].make(options.compensator)
+    if options.pipeline is not None:
+        pipeline = Pipeline.parse(options.pipeline)
+        pipeline.check()
+        if whole and not any(Plan in step.provides for step in pipeline.passes):
+            raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
+    if options.opset not in OPSETS:
+        raise SpecError(f"opset {options.opset} cannot be exported: torch writes {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | None]:
+    """The network, the calibration images and the labelled ones, each seen to fit."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    loaded = load_model(options.model, options.weights)
+    shape = options.input_shape or loaded.input_size_hint
+    how = preprocess_of(options.preprocess, options.data, shape)
+    images = read_images(options.data, how, options.images, options.seed, None, track)
+    require_fit(loaded, images, options.input_shape)
+    if options.labelled is None:
+        return loaded, images.unlabelled(), None
+    how = preprocess_of(options.preprocess, options.labelled, shape)
+    labelled = read_images(options.labelled, how, None, options.seed, options.classes, track)
+    require_fit(loaded, labelled, options.input_shape)
+    if labelled.labels is None:
+        raise DataError(f"{labelled.source} holds no labels, and --evaluate needs them: give one folder a class")
+    return loaded, images.unlabelled(), labelled
+
+
+def run(
+    options: Options, loaded: LoadedModel, images: Images, watching: Sequence[Instrument], track: Track
+) -> Result:
+    """The compressed network; its report says where model and images came from."""
+    result = compress(
+        loaded.model,
+        images,
+        target=options.target,
+        selector=options.selector,
+        allocator=options.allocator,
+        compensator=options.compensator,
+        pipeline=options.pipeline,
+        seed=options.seed,
+        batch=options.batch,
+        track=track,
+        instruments=watching,
+    )
+    how = preprocess_of(options.preprocess, options.data, options.input_shape or loaded.input_size_hint)
+    result.report["model"] = {"source": loaded.source, "weights": str(options.weights or ""), "digest": loaded.digest}
+    result.report["calibration"] |= {
+        "source": images.source,
+        "skipped": len(images.skipped),
+        "preprocess": "default" if how is None else str(how),
+    }
+    return result
+
+
+def measure(  # noqa: PLR0917
+    result: Result, options: Options, images: Images, labelled: Images | None, bench: bool, track: Track
+) -> None:
+    """Add to the report what was asked for: accuracy, latency."""
+    if labelled is not None:
+        add_accuracy(result, labelled, options.batch, track)
+    if bench:
+        add_latency(result, images, options.opset, options.threads or 1, track)
+
+
+def save(  # noqa: PLR0917
+    result: Result, options: Options, images: Images, output: Path, force: bool, track: Track
+) -> None:
+    """Write the folder, whole or not at all."""
+    few = images.take(min(CHECKED_IMAGES, len(images)), options.seed)
+    result.save(output, force=force, opset=options.opset, check=few, track=track)

@@ -1,0 +1,229 @@
+"""The front door: `prunec.compress(model, calibration, target="macs:0.5")`."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from . import artefacts, graph, surgery
+from .capture import capture, quiet
+from .channels.analysis import analyse
+from .channels.spaces import Channels
+from .cost import Macs, counts_of
+from .data import Images, as_images
+from .errors import DataError, PassError
+from .pipeline import Instrument, Pipeline, Time
+from .plan import Plan
+from .program import Context, Program, Track, silent
+from .source import state_digest
+from .target import Target
+
+if TYPE_CHECKING:
+    import onnx
+
+PREPARE = "fold-bn,explicit-bias,analyse"
+PIPELINE = (
+    PREPARE + ",calibrate,select{{method={selector}}},sensitivity,allocate{{method={allocator}}},"
+    "compensate{{method={compensator}}},slice"
+)
+
+
+def compress(
+    model: nn.Module | ExportedProgram,
+    calibration: Any,
+    *,
+    target: str | Target,
+    example_inputs: tuple[Tensor, ...] | None = None,
+    selector: str = "obs",
+    allocator: str = "knapsack",
+    compensator: str = "lstsq",
+    pipeline: str | Sequence[str] | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    track: Track = silent,
+    instruments: Sequence[Instrument] = (),
+) -> Result:
+    """Make a trained network smaller without retraining.
+
+    `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches (the labels of a
+    DataLoader are dropped unread); a few hundred suffice, a thousand are better. `target` says what remains:
+    `macs:0.5` keeps half of the dense MACs. `example_inputs` (default: the first two samples) are what the model is
+    captured with. `selector`, `allocator` and `compensator` are names or specs such as `lstsq{ridge=1e-4}`; `pipeline`
+    replaces all passes. `batch` is the number of samples a step of the sweeps. The model itself is not changed.
+
+    Raises CaptureError, SpecError, BudgetError, DataError, NumericsError.
+    """
+    started = time.perf_counter()
+    wanted = target if isinstance(target, Target) else Target.parse(target)
+    default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator)
+    passes = Pipeline.parse(default if pipeline is None else pipeline)
+    passes.check()
+    images = as_images(calibration).unlabelled()
+    if not len(images):
+        raise DataError("there are no calibration images; give a few hundred")
+    dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs))
+    captured = time.perf_counter() - started
+    clock = Time()
+    context = Context(target=wanted, calibration=images, seed=seed, batch=batch, track=track)
+    program = passes.run(dense, context, (clock, *instruments))
+    plan = program.fact(Plan)
+    seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
+    report = _report(dense, program, plan, images, seconds)
+    report.update(target=str(wanted), seed=seed, pipeline=str(passes))
+    return Result(dense, program, plan, report)
+
+
+def inspect(model: nn.Module | ExportedProgram, example_inputs: tuple[Tensor, ...]) -> Channels:
+    """The channel spaces of a network, as `compress` would see them (batch norms folded)."""
+    return analyse(prepared(capture(model, example_inputs)))
+
+
+def prepared(program: Program) -> Program:
+    """The program after the exact passes that come before the analysis."""
+    return Pipeline.parse(PREPARE).run(program, Context())
+
+
+@dataclass(frozen=True)
+class Result:
+    """A compressed network, what was done to it and what that gave."""
+
+    dense: Program  # as captured
+    program: Program  # compressed
+    plan: Plan
+    report: dict[str, Any] = field(repr=False)  # JSON-ready
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The compressed network, called as the original was."""
+        return self.program.module
+
+    def pruned_only(self) -> fx.GraphModule:
+        """The same channels removed and nothing compensated."""
+        return surgery.apply(prepared(self.dense).module, Plan(self.plan.channels, self.plan.keep))
+
+    def onnx(self, opset: int = 18) -> onnx.ModelProto:
+        """The compressed network as ONNX, cleaned, checked and stamped with its provenance."""
+        return self._exported(self.program, opset, self._provenance())
+
+    def dense_onnx(self, opset: int = 18) -> onnx.ModelProto:
+        """The dense network exported in the same way: what the compressed one is timed against."""
+        return self._exported(prepared(self.dense), opset, {"source": state_digest(self.dense.module)})
+
+    @cached_property
+    def _models(self) -> dict[tuple[int, int], onnx.ModelProto]:
+        return {}
+
+    def _exported(self, program: Program, opset: int, provenance: Mapping[str, str]) -> onnx.ModelProto:
+        from .deploy.export import export_onnx
+
+        key = (id(program.module) if program is self.program else 0, opset)
+        if key not in self._models:
+            self._models[key] = export_onnx(
+                program.module,
+                program.example_inputs,
+                opset=opset,
+                dynamic_batch=program.dynamic_batch,
+                provenance=provenance,
+            )
+        return self._models[key]
+
+    def _provenance(self) -> dict[str, str]:
+        return {
+            "version": str(self.report["versions"]["prunec"]),
+            "source": state_digest(self.dense.module),
+            "pipeline": str(self.report["pipeline"]),
+            "target": str(self.report["target"]),
+            "seed": str(self.report["seed"]),
+            "calibration": str(self.report["calibration"]["digest"]),
+        }
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        force: bool = False,
+        opset: int = 18,
+        check: Images | None = None,
+        track: Track = silent,
+    ) -> dict[str, Any]:
+        """Write model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, all or nothing.
+
+        The ONNX file is compared with torch at batch 1, 2 and N on `check` (default: noise of the example's shape)
+        before anything is written. Returns the report. Raises DataError where `path` exists and `force` is not given,
+        NumericsError where ONNX Runtime and torch disagree, BackendError where no ONNX Runtime is installed.
+        """
+        from .deploy import parity
+
+        model = self.onnx(opset)
+        inputs = check.inputs if check is not None else self._noise()
+        sizes = None if self.program.dynamic_batch else (len(self.program.example_inputs[0]),)
+        agreement = parity.compare(self.module, model, inputs, sizes).require()
+        serialised = model.SerializeToString(deterministic=True)
+        self.report["parity"] = agreement.to_json()
+        self.report["onnx"] = {"bytes": len(serialised), "opset": opset}
+        facts = {"pipeline": self.report["pipeline"], "target": self.report["target"], "seed": self.report["seed"]}
+        with artefacts.folder(Path(path), force=force, facts=facts) as folder:
+            (folder / "model.onnx").write_bytes(serialised)
+            save_weights(self.module, folder / "model.safetensors")
+            save_program(self.program, folder / "model.pt2")
+            artefacts.write_json(folder / "plan.json", self.plan.to_json())
+            artefacts.write_json(folder / "report.json", self.report)
+        return self.report
+
+    def _noise(self) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(0)
+        return tuple(torch.randn(8, *one.shape[1:], generator=generator) for one in self.program.example_inputs)
+
+
+def save_weights(module: fx.GraphModule, path: Path) -> None:
+    """Every parameter and buffer as safetensors."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.detach().contiguous().clone() for name, value in module.state_dict().items()}, path)
+
+
+def save_program(program: Program, path: Path) -> None:
+    """The network as a `.pt2` that `torch.export.load` reads, without code of prunec's."""
+    shapes = tuple({0: torch.export.Dim.AUTO} for _ in program.example_inputs) if program.dynamic_batch else None
+    with quiet(), torch.no_grad():
+        exported = torch.export.export(program.module, program.example_inputs, dynamic_shapes=shapes, strict=False)
+        torch.export.save(exported, path)
+
+
+def _report(dense: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]) -> dict[str, Any]:
+    model = Macs.of(plan.channels)
+    before, after = model.total(), model.total(counts_of(plan.channels, plan.keep))
+    return {
+        "macs": {"dense": before, "compressed": after, "share": after / before},
+        "parameters": {"dense": _count(dense.module), "compressed": _count(program.module)},
+        "calibration": {"images": len(images), "digest": images.digest},
+        "seconds": seconds,
+        "versions": versions(),
+    }
+
+
+def _count(module: fx.GraphModule) -> int:
+    return sum(graph.attribute(module, name).numel() for name, _ in module.named_parameters())
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("prunec", "numpy", "onnx", "onnxruntime", "onnxscript"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    found.setdefault("prunec", "uninstalled")
+    return found
+
+

@@ -1,0 +1,193 @@
+"""ONNX Runtime, set up to be compared: threads explicit, no denormals, no spinning pools, no silent fallback.
+
+Denormal weights made a trained MobileNet 8x slower (onnxruntime issue 12959); the thread pools of two sessions in one
+process steal each other's cores while they spin. `environment` says what the timings are true for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from torch import Tensor
+
+from ..errors import BackendError, DataError, SpecError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Model = bytes | Path | onnx.ModelProto
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+FLAGS = {"avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "asimddp", "sve", "neon", "fma"}
+PACKAGES = ("prunec", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "numpy")
+ERRORS_ONLY = 3  # of ONNX Runtime's log severities
+
+
+def require() -> Any:
+    """The module `onnxruntime`. Raises BackendError where neither of the packages that bring it is installed."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise BackendError(
+            'ONNX Runtime is not installed: pip install "prunec[cpu]", or "prunec[gpu]" for an NVIDIA GPU'
+        ) from error
+
+
+def session(model: Model, *, threads: int = 1, provider: str = "cpu") -> InferenceSession:
+    """`model`, as bytes, a file or a ModelProto, ready to run with `threads` intra-op threads and all optimisations.
+
+    Raises BackendError where ONNX Runtime is missing, lacks `provider`, falls back from it, or cannot read the model;
+    SpecError for a thread count below 1 or a provider that is not in `PROVIDERS`.
+    """
+    runtime = require()
+    asked, options = _provider(runtime, provider), _options(runtime, threads)
+    source, name = _source(model)
+    try:
+        opened = runtime.InferenceSession(source, options, providers=[asked])
+    except Exception as error:
+        raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}") from error
+    if opened.get_providers()[0] != asked:
+        raise BackendError(f"ONNX Runtime could not start provider '{provider}' and fell back to the CPU; see its log")
+    return opened
+
+
+def run(session: InferenceSession, inputs: tuple[Tensor | Array, ...]) -> list[Array]:
+    """The outputs of `session` for `inputs`, which are given in the model's order.
+
+    Raises DataError for inputs that do not fit the model, BackendError where it fails on those that do.
+    """
+    feed = feed_of(session, inputs)
+    try:
+        return list(session.run(None, feed))
+    except Exception as error:
+        failure = DataError if "INVALID_ARGUMENT" in str(error) else BackendError
+        raise failure(f"{signature(session)}, given {_shapes(feed.values())}: {_reason(error)}") from error
+
+
+def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict[str, Array]:
+    """Input name → array. Raises DataError for another number of inputs than the model has."""
+    arrays = [_array(given) for given in inputs]
+    names = [entry.name for entry in session.get_inputs()]
+    if len(arrays) != len(names):
+        raise DataError(f"{signature(session)}, given {_shapes(arrays)}: {len(arrays)} inputs instead of {len(names)}")
+    return dict(zip(names, arrays, strict=True))
+
+
+def signature(session: InferenceSession) -> str:
+    """What the model takes, as text: `the model takes input float[batch, 3, 32, 32]`."""
+    entries = (
+        f"{entry.name} {entry.type.removeprefix('tensor(').removesuffix(')')}[{', '.join(map(str, entry.shape))}]"
+        for entry in session.get_inputs()
+    )
+    return f"the model takes {', '.join(entries)}"
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a time is true for."""
+    fields = _cpuinfo()
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "isa": sorted(FLAGS & set(flags)) or [platform.machine()],
+        "cores": os.cpu_count(),
+        "affinity": affinity,
+        "load_average": load_average(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def load_average() -> list[float] | None:
+    """The load averages of 1, 5 and 15 minutes."""
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
+
+
+def _provider(runtime: Any, name: str) -> str:
+    """The runtime's own name of provider `name`, if this build has it."""
+    if name not in PROVIDERS:
+        raise SpecError(f"provider '{name}' is not known; choose one of {', '.join(PROVIDERS)}")
+    available = runtime.get_available_providers()
+    if PROVIDERS[name] not in available:
+        raise BackendError(
+            f"this build of ONNX Runtime has no provider '{name}', only {', '.join(available)};"
+            ' an NVIDIA GPU needs pip install "prunec[gpu]"'
+        )
+    return PROVIDERS[name]
+
+
+def _options(runtime: Any, threads: int) -> Any:
+    """Session options for `threads`; the pool sleeps between calls rather than spin."""
+    if threads < 1:
+        raise SpecError(f"{threads} threads cannot run anything; ask for 1 or more")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if threads > 1:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _source(model: Model) -> tuple[bytes | str, str]:
+    """What ONNX Runtime is given, and what an error calls it. A path stays a path: its weights may lie beside it."""
+    if isinstance(model, bytes):
+        return model, "the model"
+    if isinstance(model, Path):
+        if not model.is_file():
+            raise BackendError(f"there is no model file '{model}'")
+        return str(model), f"'{model}'"
+    try:
+        return model.SerializeToString(), "the model"
+    except Exception as error:  # ValueError or a protobuf class, by version
+        raise BackendError("the model exceeds 2 GB; save it with external data and give its path") from error
+
+
+def _array(given: Tensor | Array) -> Array:
+    """A contiguous array of the same values."""
+    array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    return np.ascontiguousarray(array)
+
+
+def _shapes(arrays: Any) -> str:
+    """`float32[2, 3, 32, 32], …`"""
+    return ", ".join(f"{array.dtype}[{', '.join(map(str, array.shape))}]" for array in arrays) or "nothing"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of ONNX Runtime's message, without its code."""
+    return str(error).strip().splitlines()[0].rpartition(" : ")[2].rstrip(". ") if str(error).strip() else "no reason"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The fields of the first core, where the system has such a file."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(errors="replace").split("\n\n")[0].splitlines() if path.is_file() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _version(package: str) -> str | None:
+    """The installed version of `package`."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

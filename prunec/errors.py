@@ -1,0 +1,68 @@
+"""The exception tree. Each error says what is wrong, where, and what to do next, in one sentence or two.
+
+    PrunecError              1   anything prunec raises on purpose
+    ├── SpecError            2   a pass, option, target or recipe that does not parse or does not fit
+    ├── CaptureError         3   the model could not be found, built, loaded or captured
+    │   └── UnsupportedOpError   an operator that prunec must understand and does not
+    ├── PassError            4   a pass was run where its requirements do not hold, or broke its promise
+    ├── BudgetError          5   the target cannot be reached: the best reachable, what is frozen and why
+    ├── NumericsError        6   a result that is not finite, or does not agree with its reference
+    ├── BackendError         7   an engine or its package is missing or failed
+    └── DataError            8   images that cannot be read or do not fit the model; output that cannot be written
+
+The number is the exit code of the command line. Foreign exceptions pass through with a note of the step that ran.
+"""
+
+from __future__ import annotations
+
+
+class PrunecError(Exception):
+    """Base of all errors that prunec raises on purpose."""
+
+    exit_code = 1
+
+
+class SpecError(PrunecError):
+    """A pass, option, target or recipe that does not parse or does not fit."""
+
+    exit_code = 2
+
+
+class CaptureError(PrunecError):
+    """The model could not be found, built, loaded or captured."""
+
+    exit_code = 3
+
+
+class UnsupportedOpError(CaptureError):
+    """An operator that prunec must understand and does not."""
+
+
+class PassError(PrunecError):
+    """A pass was run where its requirements do not hold, or broke its promise."""
+
+    exit_code = 4
+
+
+class BudgetError(PrunecError):
+    """The target cannot be reached."""
+
+    exit_code = 5
+
+
+class NumericsError(PrunecError):
+    """A result that is not finite, or does not agree with its reference."""
+
+    exit_code = 6
+
+
+class BackendError(PrunecError):
+    """An engine or its package is missing, or failed."""
+
+    exit_code = 7
+
+
+class DataError(PrunecError):
+    """Images that cannot be read or do not fit the model, or output that cannot be written."""
+
+    exit_code = 8

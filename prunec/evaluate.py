@@ -1,0 +1,73 @@
+"""Top-1 accuracy: the only place in prunec that reads labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import Images
+from .deploy import runtime
+from .errors import DataError, PrunecError
+from .program import Track, silent
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def accuracy(
+    network: nn.Module | InferenceSession, images: Images, *, batch: int = 64, track: Track = silent
+) -> float:
+    """How many of `images`, in percent, `network` gives the highest logit to the labelled class.
+
+    `network` maps the inputs, batch first, to logits [N, classes], its first output. Raises DataError where the images
+    have no labels or do not fit the network, or the labels are none of its classes.
+    """
+    if images.labels is None:
+        raise DataError(
+            f"{images.source} holds no labels, and accuracy needs them: give one folder a class, or labels in the .npz"
+        )
+    predict = _in_torch(network) if isinstance(network, nn.Module) else _in_runtime(network)
+    steps = list(zip(images.batches(batch), torch.split(images.labels, batch), strict=True))
+    correct = 0
+    for inputs, labels in track(steps, "measuring accuracy"):
+        logits = predict(inputs)
+        _check(logits, labels, images.source)
+        correct += int((logits.argmax(1) == labels).sum())
+    return 100 * correct / len(images)
+
+
+def _in_torch(network: nn.Module) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    def predict(inputs: tuple[Tensor, ...]) -> Tensor:
+        try:
+            with torch.inference_mode():
+                found: Any = network(*inputs)
+        except PrunecError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs)
+            reason = str(error).strip().partition("\n")[0]
+            raise DataError(f"the network does not run on inputs {shapes}: {reason}") from error
+        while isinstance(found, (tuple, list)):
+            found = found[0]
+        if not isinstance(found, Tensor):
+            raise DataError(f"accuracy needs logits [N, classes], and the network gives a {type(found).__name__}")
+        return found
+
+    return predict
+
+
+def _in_runtime(session: InferenceSession) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    return lambda inputs: torch.from_numpy(runtime.run(session, inputs)[0])
+
+
+def _check(logits: Tensor, labels: Tensor, source: str) -> None:
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise DataError(f"accuracy needs logits [N, classes], and the network gives {list(logits.shape)}")
+    top, classes = int(labels.max()), logits.shape[1]
+    if top >= classes or int(labels.min()) < 0:
+        raise DataError(
+            f"{source} has label {top} and the network {classes} classes: say with --classes which class each label is"
+        )

@@ -1,0 +1,40 @@
+"""What passes learn about a program and hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .statistics.moments import Moments
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Dense moments of the input of each contraction, by node name."""
+
+    moments: Mapping[str, Moments]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The order in which the coordinates of a space go, and the error after each.
+
+    `order` int64 [size], first to go first; `error` float64 [size + 1], error[k] with the first k gone.
+    """
+
+    order: Tensor
+    error: Tensor
+
+    def keep(self, count: int) -> tuple[int, ...]:
+        """The `count` coordinates that stay, ascending."""
+        return tuple(sorted(self.order[len(self.order) - count :].tolist()))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The removal curve of each prunable space. `scaled` once the errors are those of the network's outputs."""
+
+    by_space: Mapping[str, Curve]
+    scaled: bool = False

@@ -1,0 +1,141 @@
+"""The few things that every walk over a captured graph needs: reading, running, shapes, rebuilding."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+Values = dict[fx.Node, Any]
+
+
+def attribute(module: fx.GraphModule, name: str) -> Tensor:
+    """The parameter or buffer that a get_attr node called `name` reads."""
+    found = operator.attrgetter(name)(module)
+    if not isinstance(found, Tensor):
+        raise TypeError(f"{name} is a {type(found).__name__}, not a tensor")
+    return found.detach()
+
+
+def run_node(module: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    """The value of one get_attr or call_function node, given those of its inputs."""
+    if node.op == "get_attr":
+        return attribute(module, str(node.target))
+    args = fx.map_arg(node.args, values.__getitem__)
+    kwargs = fx.map_arg(node.kwargs, values.__getitem__)
+    target: Callable[..., Any] = node.target  # type: ignore[assignment]
+    return target(*args, **kwargs)
+
+
+def placeholders(module: fx.GraphModule) -> list[fx.Node]:
+    """The graph's inputs, in order."""
+    return [node for node in module.graph.nodes if node.op == "placeholder"]
+
+
+def output_nodes(module: fx.GraphModule) -> list[fx.Node]:
+    """The nodes that the graph returns, flattened, in order."""
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    return list(output.all_input_nodes)
+
+
+def last_uses(nodes: Iterable[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+    """For each node, the values that nothing after it reads."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in nodes:
+        for source in node.all_input_nodes:
+            last[source] = node
+        last.setdefault(node, node)
+    dying: dict[fx.Node, list[fx.Node]] = {}
+    for source, node in last.items():
+        dying.setdefault(node, []).append(source)
+    return dying
+
+
+def example_values(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Values:
+    """Every node's value as a tensor without data (shape and dtype only) or a number, for concrete inputs."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    values: Values = {}
+    with mode, torch.no_grad():
+        for node, value in zip(placeholders(module), inputs, strict=True):
+            values[node] = mode.from_tensor(value)
+        for node in module.graph.nodes:
+            if node.op == "get_attr":
+                values[node] = mode.from_tensor(attribute(module, str(node.target)))
+            elif node.op == "call_function":
+                values[node] = run_node(module, node, values)
+    return values
+
+
+def rebuild(
+    module: fx.GraphModule,
+    tensors: Mapping[str, Tensor],
+    edit: Callable[[fx.Node, fx.Node], None] | None = None,
+) -> fx.GraphModule:
+    """A copy of the graph that reads `tensors` where they are named and shares every other tensor with `module`.
+
+    `edit(old, new)` may change the arguments of a copied call_function node.
+    """
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+        if edit is not None and node.op == "call_function":
+            edit(node, copies[node])
+    graph._codegen = module.graph._codegen
+    root: dict[str, Any] = {}
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            name = str(node.target)
+            root[name] = _frozen(tensors[name] if name in tensors else attribute(module, name))
+    return fx.GraphModule(root, graph)
+
+
+def assign(module: fx.GraphModule, name: str, tensor: Tensor) -> None:
+    """Replace or add the parameter or buffer called `name`, in place."""
+    path, _, leaf = name.rpartition(".")
+    owner: nn.Module = module
+    for part in filter(None, path.split(".")):
+        if not hasattr(owner, part):
+            owner.add_module(part, nn.Module())
+        owner = getattr(owner, part)
+    if hasattr(owner, leaf):
+        delattr(owner, leaf)
+    frozen = _frozen(tensor)
+    owner.register_parameter(leaf, frozen) if isinstance(frozen, nn.Parameter) else owner.register_buffer(leaf, frozen)
+
+
+def set_bias(module: fx.GraphModule, layer: fx.Node, bias: Tensor) -> None:
+    """Give a convolution or linear node this bias [O], in place; one without gets a parameter beside its weight."""
+    weight, old = layer.args[1], layer.args[2] if len(layer.args) > 2 else layer.kwargs.get("bias")
+    if isinstance(old, fx.Node):
+        assign(module, str(old.target), bias)
+        return
+    assert isinstance(weight, fx.Node)
+    name = str(weight.target).removesuffix("weight").removesuffix(".") + ".bias"
+    while any(node.op == "get_attr" and node.target == name for node in module.graph.nodes):
+        name += "_"
+    assign(module, name, bias)
+    with module.graph.inserting_before(layer):
+        node = module.graph.get_attr(name)
+    layer.args = (*layer.args[:2], node, *layer.args[3:])
+    layer.kwargs = {key: value for key, value in layer.kwargs.items() if key != "bias"}
+
+
+def _frozen(tensor: Tensor) -> Tensor:
+    return nn.Parameter(tensor, requires_grad=False) if tensor.is_floating_point() else tensor
+
+
+def strip(module: fx.GraphModule) -> fx.GraphModule:
+    """Remove guards, dead nodes and stale metadata that export leaves behind, in place."""
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" or (node.op == "call_function" and "assert" in str(node.target)):
+            module.graph.erase_node(node)
+            continue
+        node.meta = {}
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module

@@ -1,0 +1,161 @@
+"""Least squares on blocks of columns: pure functions of float64 tensors.
+
+One reader of a space has the covariance S = Cov[x] and the weight W. With the columns K kept, the compensated error is
+
+    e(K) = tr(W S W') - tr(W S_:K (S_KK + r I)^-1 S_K: W'),        attained by  W_K = W S_:K (S_KK + r I)^-1.
+
+Removing block j from a fitted set costs exactly  tr(W_j ([H^-1]_jj)^-1 W_j'), H = S_KK + r I  (OBS: Hassibi & Stork 1993;
+blocks: OSSCAR, Meng et al. 2024). Adding block j gains  tr(G_j (R_jj)^-1 G_j') with R, G the residual covariance and
+cross-covariance (CaP, Xie et al. 2021, forward selection). All shapes carry a leading axis of groups g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One contraction that reads a space."""
+
+    covariance: Tensor  # [g, d, d]
+    weight: Tensor  # [g, o, d]
+    columns: Tensor  # int64 [size, b]: the columns that each coordinate owns, the same in every group
+
+    @property
+    def variance(self) -> float:
+        """Total variance of the output, tr(W S W')."""
+        return float(((self.weight @ self.covariance) * self.weight).sum())
+
+
+def add_ridge(covariance: Tensor, ridge: float) -> Tensor:
+    """S + ridge · mean(diag S) · I."""
+    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
+    level = ridge * diagonal.mean(-1).clamp_min(torch.finfo(torch.float32).tiny)
+    return covariance + torch.diag_embed(level[:, None].expand_as(diagonal))
+
+
+def solve(gram: Tensor, right: Tensor) -> Tensor:
+    """gram^-1 right for a symmetric positive gram [g, d, d] and right [g, d, o]; more ridge where it must."""
+    for extra in (0.0, 1e-6, 1e-3):
+        factor, info = torch.linalg.cholesky_ex(add_ridge(gram, extra) if extra else gram)
+        if not bool(info.any()):
+            return torch.cholesky_solve(right, factor)
+    return torch.linalg.pinv(gram, hermitian=True) @ right
+
+
+def refit(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
+    """The weight [g, o, |kept|] on the kept columns that best gives W x, from the dense statistics alone."""
+    gram = add_ridge(covariance[:, kept][:, :, kept], ridge)
+    return solve(gram, covariance[:, kept] @ weight.mT).mT
+
+
+def backward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
+    """OBS: remove, again and again, the coordinate whose loss costs least after refitting.
+
+    Returns the removal order, int64 [size], and the error after removing 0, 1 … of them, float64 [size + 1]: the sum
+    over readers of the compensated error relative to the variance of the reader's output.
+    """
+    size = len(readers[0].columns)
+    states = [_Backward(reader, ridge) for reader in readers]
+    left = torch.arange(size)
+    order, errors = [], [0.0]
+    while len(left):
+        cost = torch.stack([state.cost(left) for state in states]).sum(0)
+        place = int(cost.argmin())
+        order.append(int(left[place]))
+        errors.append(errors[-1] + float(cost[place]))
+        for state in states:
+            state.remove(order[-1])
+        left = torch.cat([left[:place], left[place + 1 :]])
+    return torch.tensor(order), torch.tensor(errors, dtype=torch.float64)
+
+
+class _Backward:
+    def __init__(self, reader: Reader, ridge: float) -> None:
+        gram = add_ridge(reader.covariance, ridge)
+        eye = torch.eye(gram.shape[-1], dtype=gram.dtype).expand_as(gram)
+        self.inverse = solve(gram, eye)
+        self.weight = reader.weight.clone()
+        self.columns = reader.columns
+        self.scale = 1.0 / max(reader.variance, 1e-30)
+
+    def cost(self, left: Tensor) -> Tensor:
+        columns = self.columns[left]
+        blocks = self.inverse[:, columns[:, :, None], columns[:, None, :]]  # [g, n, b, b]
+        weight = self.weight[:, :, columns].permute(0, 2, 3, 1)  # [g, n, b, o]
+        whitened = torch.linalg.solve_triangular(_factor(blocks), weight, upper=False)
+        return whitened.square().sum((0, 2, 3)) * self.scale
+
+    def remove(self, coordinate: int) -> None:
+        columns = self.columns[coordinate]
+        factor = _factor(self.inverse[:, columns[:, None], columns[None, :]])
+        rows = torch.linalg.solve_triangular(factor, self.inverse[:, columns], upper=False)  # [g, b, d]
+        weight = torch.linalg.solve_triangular(factor, self.weight[:, :, columns].mT, upper=False)  # [g, b, o]
+        self.weight.baddbmm_(weight.mT, rows, alpha=-1)
+        self.inverse.baddbmm_(rows.mT, rows, alpha=-1)
+
+
+def forward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
+    """CaP: add, again and again, the coordinate that explains most of what the kept ones leave unexplained.
+
+    Returns the removal order (the reverse of the order of adding) and the errors, as `backward` does. Channels that
+    belong to other spaces count as kept from the start.
+    """
+    size = len(readers[0].columns)
+    states = [_Forward(reader, ridge) for reader in readers]
+    left = torch.arange(size)
+    added, errors = [], [sum(state.error() for state in states)]
+    while len(left):
+        gain = torch.stack([state.gain(left) for state in states]).sum(0)
+        place = int(gain.argmax())
+        added.append(int(left[place]))
+        for state in states:
+            state.add(state.columns[added[-1]])
+        errors.append(sum(state.error() for state in states))
+        left = torch.cat([left[:place], left[place + 1 :]])
+    curve = torch.tensor(errors[::-1], dtype=torch.float64)
+    return torch.tensor(added[::-1]), (curve - curve[0]).clamp_min(0)
+
+
+class _Forward:
+    def __init__(self, reader: Reader, ridge: float) -> None:
+        self.residual = add_ridge(reader.covariance, ridge)
+        self.cross = reader.weight @ reader.covariance  # [g, o, d]
+        self.columns = reader.columns
+        self.scale = 1.0 / max(reader.variance, 1e-30)
+        self.left = reader.variance
+        owned = torch.zeros(self.residual.shape[-1], dtype=torch.bool)
+        owned[reader.columns.flatten()] = True
+        if not bool(owned.all()):
+            self.add((~owned).nonzero().flatten())
+
+    def error(self) -> float:
+        return self.left * self.scale
+
+    def gain(self, left: Tensor) -> Tensor:
+        columns = self.columns[left]
+        blocks = self.residual[:, columns[:, :, None], columns[:, None, :]]
+        cross = self.cross[:, :, columns].permute(0, 2, 3, 1)
+        return torch.linalg.solve_triangular(_factor(blocks), cross, upper=False).square().sum((0, 2, 3)) * self.scale
+
+    def add(self, columns: Tensor) -> None:
+        factor = _factor(self.residual[:, columns[:, None], columns[None, :]])
+        rows = torch.linalg.solve_triangular(factor, self.residual[:, columns], upper=False)
+        cross = torch.linalg.solve_triangular(factor, self.cross[:, :, columns].mT, upper=False)
+        self.left -= float(cross.square().sum())
+        self.cross.baddbmm_(cross.mT, rows, alpha=-1)
+        self.residual.baddbmm_(rows.mT, rows, alpha=-1)
+
+
+def _factor(blocks: Tensor) -> Tensor:
+    """Cholesky factors of small blocks; what rounding has made indefinite gets a little ridge."""
+    factor, info = torch.linalg.cholesky_ex(blocks)
+    if not bool(info.any()):
+        return factor
+    level = blocks.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True).clamp_min(1e-30) * 1e-6
+    return torch.linalg.cholesky(blocks + torch.diag_embed(level.expand(blocks.shape[:-1])))

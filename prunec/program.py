@@ -1,0 +1,89 @@
+"""What passes transform: a Program; and what they may use: a Context. Both are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from torch import Tensor, fx
+
+from .errors import PassError
+from .target import Target
+
+if TYPE_CHECKING:
+    from .data import Images
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A captured network and what is known about it.
+
+    `module` is a functional graph of ATen operators: placeholders, get_attr nodes for parameters and buffers,
+    call_function nodes and one output. `facts` holds at most one object of each class (`Channels`, `Statistics`,
+    `Plan` …); `history` the text of each pass that made it.
+    """
+
+    module: fx.GraphModule
+    example_inputs: tuple[Tensor, ...]  # batch first, 2 samples
+    dynamic_batch: bool = True
+    facts: Mapping[type, object] = field(default_factory=lambda: MappingProxyType({}))
+    history: tuple[str, ...] = ()
+
+    def fact(self, kind: type[T]) -> T:
+        """The fact of class `kind`. Raises PassError if no pass has provided it."""
+        found = self.facts.get(kind)
+        if not isinstance(found, kind):
+            raise PassError(f"no pass before this one provides {kind.__name__}; add one that does to the pipeline")
+        return found
+
+    def has(self, kind: type) -> bool:
+        """Whether a fact of class `kind` is known."""
+        return kind in self.facts
+
+    def knowing(self, *facts: object) -> Program:
+        """The same network with further facts; a fact of the same class is replaced."""
+        merged = {**self.facts, **{type(fact): fact for fact in facts}}
+        return replace(self, facts=MappingProxyType(merged))
+
+    def rewritten(self, module: fx.GraphModule, *facts: object) -> Program:
+        """Another network: every fact that is not given again is forgotten."""
+        return replace(self, module=module, facts=MappingProxyType({type(fact): fact for fact in facts}))
+
+
+class Track(Protocol):
+    """Shows the progress of a loop: `for x in track(xs, "calibrate")`."""
+
+    def __call__(self, steps: Iterable[T], what: str, /) -> Iterable[T]: ...
+
+
+def silent(steps: Iterable[T], what: str, /) -> Iterable[T]:
+    """Show nothing."""
+    return steps
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run of a pipeline is given from outside."""
+
+    target: Target | None = None
+    calibration: Images | None = None  # unlabelled
+    seed: int = 0
+    batch: int = 64  # samples a step of a sweep
+    track: Track = silent
+    notes: dict[str, Any] = field(default_factory=dict)  # what passes wish to report, by pass name
+
+    def images(self) -> Images:
+        """The calibration images. Raises PassError where there are none."""
+        if self.calibration is None:
+            raise PassError("this pipeline needs calibration images; give some (--data IMAGES)")
+        return self.calibration
+
+    def wanted(self) -> Target:
+        """The target. Raises PassError where there is none."""
+        if self.target is None:
+            raise PassError("this pipeline needs a target; give one (--target macs:0.5)")
+        return self.target

@@ -1,0 +1,171 @@
+"""A recipe: what `prunec compress` is told, in a TOML file that can be kept, compared and sent to a colleague.
+
+    [model]                                  [compress]
+    source = "nets.py:resnet56"              target = "macs:0.5"
+    weights = "resnet56.safetensors"         selector = "obs"
+    input_shape = [3, 32, 32]                allocator = "knapsack"
+    [data]                                   compensator = "lstsq{ridge=1e-4}"
+    source = "train.npz"                     seed = 0
+    preprocess = "mean=0.49,std=0.25"        opset = 18
+    images = 1024                            batch = 64
+    labelled = "test.npz"
+
+What the command line gives wins over the recipe, and the recipe over the defaults of `Options`. Paths are as on the
+command line: relative to the folder where prunec is run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import SpecError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that `prunec compress` may be told about the model, the images and the method."""
+
+    model: str = ""
+    weights: Path | None = None
+    input_shape: tuple[int, ...] | None = None  # without the batch
+    data: str = ""
+    preprocess: str | Mapping[str, object] | None = None
+    images: int = 1024
+    labelled: str | None = None  # images with labels, for the accuracy before and after
+    classes: tuple[int, ...] | None = None
+    target: str = ""
+    selector: str = "obs"
+    allocator: str = "knapsack"
+    compensator: str = "lstsq"
+    pipeline: str | None = None
+    opset: int = 18
+    seed: int = 0
+    batch: int = 64
+    threads: int | None = None
+
+    @staticmethod
+    def merged(given: Mapping[str, object], recipe: Path | None = None) -> Options:
+        """Defaults, then what `recipe` says, then what is `given` (field to text or value; None is not given).
+
+        Raises SpecError for what does not parse, and for a model, images or a target that neither of the two names.
+        """
+        values = {} if recipe is None else read_recipe(recipe)
+        for field, value in given.items():
+            if value is not None:
+                values[field] = READERS[field](f"--{field.replace('_', '-')}", value)
+        for field, how in NEEDED.items():
+            if not values.get(field):
+                raise SpecError(f"nothing says {how}")
+        return Options(**values)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The fields of `Options` that a recipe gives. Raises SpecError with the table and the key at fault."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"the recipe {path} cannot be read ({error.strerror}): check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"the recipe {path} is not TOML: {error}") from error
+    values = {}
+    for table, entries in tables.items():
+        keys = TABLES[_known(table, TABLES, f"the recipe {path}", "table")]
+        if not isinstance(entries, Mapping):
+            raise SpecError(f"the recipe {path} gives {table} a value: write [{table}], and its keys below")
+        for key, value in entries.items():
+            field = keys[_known(key, keys, f"[{table}] in {path}", "key")]
+            values[field] = READERS[field](f"{key} in [{table}] of {path}", value)
+    return values
+
+
+def shape_of(where: str, value: object) -> tuple[int, ...]:
+    """`3x224x224` or [3, 224, 224]: the shape of one input, without the batch."""
+    sizes = _numbers(value, "x")
+    if not sizes or min(sizes) < 1:
+        raise SpecError(f"{where}: {value!r} is not a shape such as 3x224x224 (channels, height, width; no batch)")
+    return sizes
+
+
+def classes_of(where: str, value: object) -> tuple[int, ...]:
+    """`0,217,482` or [0, 217, 482]: the class of the network that each label stands for."""
+    listed = _numbers(value, ",")
+    if not listed:
+        raise SpecError(f"{where}: {value!r} is not a list of classes such as 0,217,482, one for each label")
+    return listed
+
+
+def _numbers(value: object, separator: str) -> tuple[int, ...] | None:
+    parts = value.split(separator) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(str(part).strip().isdecimal() for part in parts):
+        return None
+    return tuple(int(str(part)) for part in parts)
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SpecError(f"{where}: expected text, not {value!r}")
+    return value
+
+
+def _path(where: str, value: object) -> Path:
+    return value if isinstance(value, Path) else Path(_text(where, value))
+
+
+def _pipeline(where: str, value: object) -> str:
+    return ",".join(_text(where, item) for item in value) if isinstance(value, list) else _text(where, value)
+
+
+def _preprocess(where: str, value: object) -> str | Mapping[str, object]:
+    return value if isinstance(value, Mapping) else _text(where, value)
+
+
+def _whole(least: int) -> Callable[[str, object], int]:
+    def read(where: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise SpecError(f"{where}: expected a whole number of at least {least}, not {value!r}")
+        return value
+
+    return read
+
+
+def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str:
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    raise SpecError(
+        f"{where} has a {what} '{name}' that prunec does not know; "
+        + (f"did you mean '{near[0]}'?" if near else f"it may have: {', '.join(names)}.")
+    )
+
+
+READERS: Mapping[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("model", "data", "labelled", "target", "selector", "allocator", "compensator"), _text),
+    **dict.fromkeys(("images", "batch", "threads", "opset"), _whole(1)),
+    "seed": _whole(0),
+    "weights": _path,
+    "input_shape": shape_of,
+    "preprocess": _preprocess,
+    "classes": classes_of,
+    "pipeline": _pipeline,
+}
+_COMPRESS = ("target", "selector", "allocator", "compensator", "pipeline", "opset", "seed", "batch", "threads")
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "model": {"source": "model", "weights": "weights", "input_shape": "input_shape"},
+    "data": {"source": "data", **{key: key for key in ("preprocess", "images", "labelled", "classes")}},
+    "compress": {key: key for key in _COMPRESS},
+}
+NEEDED = {
+    "model": "which network: give MODEL, for instance nets.py:resnet56, or source in [model] of a recipe",
+    "data": "which images to calibrate with: give --data, for instance a folder of images or a .npz file",
+    "target": "how much may remain: give --target, for instance macs:0.5 to keep half of the MACs",
+}

@@ -1,0 +1,1 @@
+"""What people read: tables made of the plain dictionaries that `report.json` holds."""

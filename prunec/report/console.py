@@ -1,0 +1,144 @@
+"""Tables for a terminal, made of the plain dictionaries of `report.json`; nothing here computes a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+Facts = Mapping[str, Any]
+
+
+def outcome_table(report: Facts, title: str) -> Table:
+    """What compression did: dense, pruned alone and compressed, side by side; below, under which conditions."""
+    table = _table(title)
+    table.caption, table.caption_justify = "\n".join(_conditions(report)), "left"
+    table.add_column("", no_wrap=True)
+    for heading in ("dense", "pruned alone", "compressed", "change"):
+        table.add_column(heading, justify="right", style="bold" if heading == "compressed" else "")
+    for row in _outcome(report):
+        table.add_row(*row)
+    return table
+
+
+def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
+    rows = []
+    if accuracy := report.get("accuracy"):
+        dense, pruned, compressed = (accuracy[key] for key in ("dense", "pruned", "compressed"))
+        change = f"{compressed - dense:+.2f} points"
+        rows.append(("top-1 accuracy", f"{dense:.2f}%", f"{pruned:.2f}%", f"{compressed:.2f}%", change))
+    sizes = {"MACs an image": report.get("macs"), "parameters": report.get("parameters"), "ONNX bytes": _bytes(report)}
+    for name, size in sizes.items():
+        if size:
+            change = f"{size['compressed'] / size['dense'] - 1:+.1%}" if size.get("dense") else ""
+            rows.append((name, amount(size.get("dense")), "", amount(size["compressed"]), change))
+    if latency := report.get("latency"):
+        dense, compressed = (f"{latency[side]['p50_ms']:.3g} ms" for side in ("a", "b"))
+        verdict = latency["verdict"].removeprefix("B is ")
+        rows.append(("latency", dense, "", compressed, "within noise" if verdict.startswith("no ") else verdict))
+    return rows
+
+
+def _conditions(report: Facts) -> list[str]:
+    """What stands below the table."""
+    lines = []
+    if accuracy := report.get("accuracy"):
+        lines.append(f"accuracy on {accuracy['images']:,} images")
+    if latency := report.get("latency"):
+        lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {_counted(latency['threads'], 'thread')}")
+    if parity := report.get("parity"):
+        worst = max(each["max_abs"] for each in parity["agreements"])
+        batches = ", ".join(str(each["batch"]) for each in parity["agreements"])
+        same = min(each["top1_agreement"] for each in parity["agreements"])
+        lines.append(f"ONNX against torch, batch {batches}: max difference {worst:.1e}, same class {same:.0%}")
+    if total := report.get("seconds", {}).get("total"):
+        count = report["calibration"]["images"]
+        lines.append(f"compressed in {total:.1f} s with {count:,} images, no labels, no retraining")
+    return lines
+
+
+def _bytes(report: Facts) -> Facts | None:
+    if "onnx" not in report:
+        return None
+    return {"dense": report.get("dense_onnx", {}).get("bytes"), "compressed": report["onnx"]["bytes"]}
+
+
+def seconds_table(seconds: Mapping[str, float]) -> Table:
+    """The wall time of each pass."""
+    table = _table("where the time went")
+    table.add_column("pass", style="cyan")
+    table.add_column("seconds", justify="right")
+    for name, taken in seconds.items():
+        table.add_row(name, f"{taken:.2f}", style="bold" if name == "total" else "")
+    return table
+
+
+def spaces_table(facts: Facts) -> Table:
+    """The channel spaces of a network: size, sites, MACs, and why one is frozen."""
+    table = _table(f"channel spaces of {facts['model']}")
+    table.add_column("space", style="cyan", overflow="fold")
+    for heading in ("channels", "sites", "MACs", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("prunable", overflow="fold")
+    for space in facts["spaces"]:
+        frozen = space["frozen"]
+        table.add_row(
+            space["name"],
+            str(space["size"]),
+            _roles(space["sites"]),
+            amount(space["macs"]),
+            f"{space['share']:.1%}",
+            Text(f"no: {frozen}", style="yellow") if frozen else Text("yes", style="green"),
+        )
+    return table
+
+
+def _roles(sites: Sequence[Facts]) -> str:
+    """`2 produce, 2 carry, 3 consume`."""
+    roles = [site["role"] for site in sites]
+    return ", ".join(f"{roles.count(role)} {role.removesuffix('s')}" for role in dict.fromkeys(roles))
+
+
+def comparison_table(facts: Facts, a: str, b: str) -> Table:
+    """Two models timed against each other."""
+    table = _table(f"batch {facts['batch']}, {_counted(facts['threads'], 'thread')}, {facts['a']['runs']} pairs")
+    for heading in ("", "model", "p50", "p90"):
+        table.add_column(heading, justify="right" if heading.startswith("p") else "left", overflow="fold")
+    for side, name in (("a", a), ("b", b)):
+        table.add_row(side.upper(), name, *(f"{facts[side][key]:.3g} ms" for key in ("p50_ms", "p90_ms")))
+    return table
+
+
+def comparison_lines(facts: Facts) -> Text:
+    """The ratio, the noise floor and the verdict, below a comparison."""
+    it, control = facts["speedup"], facts["control"]
+    return Text.assemble(
+        f"time of A / time of B   {it['ratio']:.3f}   95% interval {it['low']:.3f}..{it['high']:.3f}\n",
+        f"A against itself        {control['ratio']:.3f}   95% interval {control['low']:.3f}..{control['high']:.3f},"
+        f" so less than {facts['noise_floor']:.1%} is noise\n",
+        (facts["verdict"], "bold"),
+    )
+
+
+def amount(number: float | None) -> str:
+    """`41.3 M`, `272 k`, `96`: three digits and a prefix; nothing for None."""
+    if number is None:
+        return ""
+    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{_three(number / limit)} {prefix}"
+    return f"{number:g}"
+
+
+def _three(number: float) -> str:
+    return f"{number:.2f}" if number < 10 else f"{number:.1f}" if number < 100 else f"{number:.0f}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)

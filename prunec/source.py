@@ -1,0 +1,292 @@
+"""From what a user calls a model (``nets.py:resnet20``, ``torchvision:resnet50``, ``net.pt2``) to the network itself.
+
+Nothing is ever downloaded, and no pickled code is read: weights come from a local file, as tensors only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CaptureError, PrunecError
+
+_FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18 or a .pt2 file"
+_WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
+_serial = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A network in eval mode, and where it came from."""
+
+    model: nn.Module | torch.export.ExportedProgram
+    name: str
+    source: str
+    digest: str
+    """``state_digest`` of the model, in hexadecimal."""
+    input_size_hint: tuple[int, ...] | None
+    """The shape of one input without its batch axis, such as (3, 224, 224), where the source knows it."""
+
+
+def load_model(source: str, weights: Path | None = None) -> LoadedModel:
+    """Resolve ``source``, one of the forms above, and load ``weights`` into it.
+
+    A factory is called without arguments under seed 0, so that even a network without weights has one digest; a network
+    itself will do in its place. Raises CaptureError with what is wrong: the source, the factory or the weights.
+    """
+    prefix, colon, name = source.partition(":")
+    if not colon:
+        return _exported(source, weights)
+    hint = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if prefix == "torchvision":
+            model, hint = _torchvision(name)
+        elif prefix == "timm":
+            model = _timm(name)
+        else:
+            model, name = _factory(source), source.rpartition(":")[2]
+    if weights is not None:
+        load_weights(model, weights)
+    return LoadedModel(model.eval(), name, source, state_digest(model), hint or _declared_size(model))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a ``.safetensors`` file, or a file of ``torch.save`` with tensors only, into ``model``.
+
+    Raises CaptureError where the file cannot be read, or where a name or a shape does not fit.
+    """
+    given = _unwrapped(_read_weights(path), model)
+    wanted = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in given if key not in wanted and not key.endswith("num_batches_tracked")]
+    differ = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    shapes = [
+        f"{key} ({list(given[key].shape)} in the file, {list(wanted[key].shape)} in the network)" for key in differ
+    ]
+    listed = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    faults = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in listed.items() if keys]
+    if faults:
+        raise CaptureError(f"the weights in {path} do not fit the network; {'; '.join(faults)}")
+    model.load_state_dict(given, strict=False)
+
+
+def state_digest(module: nn.Module | torch.export.ExportedProgram) -> str:
+    """The sha256, in hexadecimal, of the state dict: names, dtypes, shapes and bytes, in the order of the names."""
+    state = module.state_dict
+    named = state() if callable(state) else state
+    return tensor_digest((key, value) for key, value in sorted(named.items()) if isinstance(value, Tensor))
+
+
+def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
+    """The sha256, in hexadecimal, of the names, dtypes, shapes and bytes of tensors, in the order given."""
+    digest = hashlib.sha256()
+    for name, tensor in named:
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def imported(reference: str, blame: type[PrunecError]) -> Iterator[object]:
+    """Yield the object that ``file.py:name`` or ``package.module:name`` refers to.
+
+    While the block runs, the folder of the file (for a module, the current one) is on ``sys.path``. Whatever is wrong
+    with the reference, or with the code when it is imported, is raised as ``blame``.
+    """
+    place, _, name = reference.rpartition(":")
+    path = Path(place)
+    if not place or not name:
+        raise blame(f"{reference!r} names nothing to call: expected file.py:name or package.module:name")
+    if path.suffix == ".py" and not path.is_file():
+        raise blame(f"there is no file {place}: check the path in {reference!r}")
+    folder = str((path.parent if path.suffix == ".py" else Path()).resolve())
+    sys.path.insert(0, folder)
+    try:
+        module = _imported_module(place, blame)
+        try:
+            found = attrgetter(name)(module)
+        except AttributeError as error:
+            close = difflib.get_close_matches(name, vars(module))
+            advice = f": did you mean {close[0]}?" if close else f": define it, or correct the name in {reference!r}"
+            raise blame(f"{place} defines no {name!r}{advice}") from error
+        yield found
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _imported_module(place: str, blame: type[PrunecError]) -> ModuleType:
+    try:
+        return _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{place}.".startswith(f"{error.name}."):
+            raise blame(
+                f"no module named {error.name!r}: install it, run from its folder, or say file.py:name"
+            ) from error
+        raise blame(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    name = f"_prunec_{path.stem}_{next(_serial)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _factory(source: str) -> nn.Module:
+    with imported(source, CaptureError) as found:
+        if isinstance(found, nn.Module):
+            return found
+        if not callable(found):
+            raise CaptureError(f"{source} is {_a(found)}, neither a network nor a function that builds one")
+        try:
+            model = found()
+        except (Exception, SystemExit) as error:
+            advice = "a factory is called without arguments, and must return the network"
+            raise CaptureError(f"{source} raised {type(error).__name__}: {error}; {advice}") from error
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"{source} returned {_a(model)}, not a torch.nn.Module: return the network itself")
+    return model
+
+
+def _torchvision(name: str) -> tuple[nn.Module, tuple[int, ...] | None]:
+    models = _zoo("torchvision", "torchvision.models")
+    if "@" in name:
+        plain = name.partition("@")[0]
+        raise CaptureError(
+            f"torchvision:{name} asks for a download, and prunec never downloads: torchvision:{plain} --weights FILE"
+        )
+    _known(name, models.list_models(), "torchvision")
+    inner = inspect.signature(models.get_model_builder(name)).parameters
+    model: nn.Module = models.get_model(
+        name, weights=None, **({"weights_backbone": None} if "weights_backbone" in inner else {})
+    )
+    recipe = getattr(getattr(models.get_model_weights(name), "DEFAULT", None), "transforms", None)
+    side = getattr(recipe, "keywords", {}).get("crop_size")
+    return model, (3, side, side) if isinstance(side, int) else None
+
+
+def _timm(name: str) -> nn.Module:
+    timm = _zoo("timm", "timm")
+    if ":" in name:
+        raise CaptureError(
+            f"timm:{name} asks for a download, and prunec never downloads: name an architecture, and --weights FILE"
+        )
+    _known(name.partition(".")[0], timm.list_models(), "timm")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False)
+    except Exception as error:
+        raise CaptureError(f"timm cannot build {name}: {type(error).__name__}: {error}") from error
+    return model
+
+
+def _zoo(package: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise CaptureError(f"{error.name} is not installed: pip install {package}") from error
+    except Exception as error:
+        advice = f"it was built for another torch than {torch.__version__}: install the matching {package}"
+        raise CaptureError(
+            f"{package} cannot be imported ({type(error).__name__}: {error}); perhaps {advice}"
+        ) from error
+
+
+def _known(name: str, names: list[str], package: str) -> None:
+    if name in names:
+        return
+    close = difflib.get_close_matches(name, names)
+    advice = f"did you mean {' or '.join(close)}?" if close else f"see {package}'s list_models()"
+    raise CaptureError(f"{package} has no model {name!r}: {advice}")
+
+
+def _exported(source: str, weights: Path | None) -> LoadedModel:
+    path = Path(source)
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
+        raise CaptureError(
+            f"{source} holds weights only: name the code that builds the network, and pass this as --weights"
+        )
+    if path.suffix != ".pt2":
+        raise CaptureError(f"{source!r} is not a model that prunec can find: expected {_FORMS}")
+    if not path.is_file():
+        raise CaptureError(f"there is no file {source}: check the path")
+    if weights is not None:
+        raise CaptureError(f"{source} carries its own weights: leave out --weights {weights}")
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        advice = "was it written by torch.export.save, with a torch no newer than this one?"
+        raise CaptureError(f"{source} cannot be loaded ({type(error).__name__}: {error}); {advice}") from error
+    example = next(iter(program.example_inputs[0]), None) if program.example_inputs else None
+    hint = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
+    return LoadedModel(program, path.stem, source, state_digest(program), hint)
+
+
+def _declared_size(model: nn.Module) -> tuple[int, ...] | None:
+    declared = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    size = declared.get("input_size") if isinstance(declared, Mapping) else None
+    return tuple(size) if size else None
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CaptureError(f"there is no weights file {path}: check the path")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        found: object = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        advice = "prunec reads tensors only: save net.state_dict(), as .safetensors or with torch.save"
+        text = str(error).partition("\n")[0]
+        raise CaptureError(
+            f"the weights in {path} cannot be read ({type(error).__name__}: {text}); {advice}"
+        ) from error
+    for key in ("state_dict", "model"):
+        found = found[key] if isinstance(found, Mapping) and isinstance(found.get(key), Mapping) else found
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    if not tensors:
+        raise CaptureError(f"{path} holds {_a(found)}, not a state dict: save net.state_dict()")
+    return tensors
+
+
+def _unwrapped(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    own = model.state_dict()
+    for prefix in _WRAPPERS:
+        if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in own):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _a(thing: object) -> str:
+    kind = type(thing).__name__
+    return "nothing" if thing is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"

@@ -1,0 +1,73 @@
+"""First and second moments of the inputs z of a layer and of the targets y it should give.
+
+    mean_z = E[z]    zz = Cov[z, z]    mean_y = E[y]    zy = Cov[z, y]          (each group by itself)
+
+Products of a batch are float32, their sums float64.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class Moments:
+    """Accumulates rows z [R, g, d] and y [R, g, o]."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, z: Tensor, y: Tensor | None = None) -> None:
+        """Add rows; with `y` the cross moments too."""
+        self.count += len(z)
+        z = z.transpose(0, 1)  # [g, R, d]
+        self._sum("z", z.sum(1))
+        self._sum("zz", z.mT @ z)
+        if y is not None:
+            y = y.transpose(0, 1)
+            self._sum("y", y.sum(1))
+            self._sum("zy", z.mT @ y)
+
+    def _sum(self, name: str, value: Tensor) -> None:
+        if name in self._sums:
+            self._sums[name] += value
+        else:
+            self._sums[name] = value.double()
+
+    @property
+    def mean_z(self) -> Tensor:
+        """[g, d]."""
+        return self._sums["z"] / self.count
+
+    @property
+    def mean_y(self) -> Tensor:
+        """[g, o]."""
+        return self._sums["y"] / self.count
+
+    @property
+    def zz(self) -> Tensor:
+        """[g, d, d]."""
+        mean = self.mean_z
+        return self._sums["zz"] / self.count - mean[:, :, None] * mean[:, None, :]
+
+    @property
+    def zy(self) -> Tensor:
+        """[g, d, o]."""
+        return self._sums["zy"] / self.count - self.mean_z[:, :, None] * self.mean_y[:, None, :]
+
+
+def rows_wanted(columns: int, minimum: int) -> int:
+    """How many rows a fit of `columns` unknowns wants: twelve each, and never fewer than `minimum`."""
+    return max(12 * columns, minimum)
+
+
+def per_sample(rows: int, samples: int) -> int:
+    """Positions a sample for about `rows` rows in all."""
+    return max(1, -(-rows // max(samples, 1)))
+
+
+def grouped(y: Tensor, groups: int) -> Tensor:
+    """Outputs [R, O] as [R, g, O/g]."""
+    return y.reshape(len(y), groups, -1)
+
+

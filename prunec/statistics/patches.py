@@ -1,0 +1,110 @@
+"""Sampled rows of a contraction: x (what the weight multiplies) and the output positions they belong to.
+
+Positions are drawn before anything is gathered, so a feature map is never unfolded whole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from ..channels.contraction import argument
+from ..channels.spaces import Contraction
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The output positions drawn for one batch: `sample` int64 [R] and one index [R] for each spatial axis."""
+
+    sample: Tensor
+    place: tuple[Tensor, ...]
+
+    @staticmethod
+    def draw(shape: torch.Size, per_sample: int, generator: torch.Generator) -> Positions:
+        """`per_sample` positions of each sample of an output [N, *spatial] (all of them where there are no more)."""
+        count, space = shape[0], math.prod(shape[1:])
+        if per_sample >= space:
+            flat = torch.arange(space).repeat(count)
+            per_sample = space
+        else:
+            flat = torch.randint(space, (count * per_sample,), generator=generator)
+        sample = torch.arange(count).repeat_interleave(per_sample)
+        return Positions(sample, torch.unravel_index(flat, shape[1:]) if len(shape) > 1 else ())
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def of(self, value: Tensor, channel_axis: int) -> Tensor:
+        """The rows [R, C] of a value at these positions."""
+        return value.movedim(channel_axis, -1)[(self.sample, *self.place)]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What sampling needs to know of a convolution or linear node."""
+
+    groups: int
+    taps: int
+    convolution: bool
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+
+    @staticmethod
+    def of(node: fx.Node, one: Contraction, kernel: tuple[int, ...], groups: int) -> Layer:
+        """Read a node's own arguments; `kernel` is the spatial shape of its weight."""
+        if not kernel:
+            return Layer(groups, one.taps, convolution=False)
+        rank = len(kernel)
+        stride, dilation = (_spread(argument(node, name), rank) for name in ("stride", "dilation"))
+        padding = argument(node, "padding")
+        if isinstance(padding, str):
+            if padding == "same" and any(d * (k - 1) % 2 for d, k in zip(dilation, kernel)):
+                raise NotImplementedError
+            padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel)]
+        return Layer(groups, one.taps, True, kernel, stride, _spread(padding, rank), dilation)
+
+    @property
+    def channel_axis(self) -> int:
+        """The channel axis of the input and of the output."""
+        return 1 if self.convolution else -1
+
+    def space(self, output: Tensor) -> torch.Size:
+        """[N, *spatial] of an output."""
+        return torch.Size([*output.shape[:1], *output.shape[2:]]) if self.convolution else output.shape[:-1]
+
+    def rows(self, x: Tensor, at: Positions) -> Tensor:
+        """The inputs [R, g, C/g · taps] that make the outputs at `at`, ordered as the weight [O, C/g, *kernel]."""
+        if not self.convolution:
+            return at.of(x, -1)[:, None]
+        if self.taps == 1 and not any(self.padding):
+            strided = tuple(place * step for place, step in zip(at.place, self.stride))
+            rows = Positions(at.sample, strided).of(x, 1)
+        else:
+            rows = self._windows(x)[(at.sample, *at.place)]
+        return rows.reshape(len(at), self.groups, -1)
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """A view [N, *out, C, *kernel] of the padded input; nothing is copied but the padding."""
+        if any(self.padding):
+            x = F.pad(x, [side for pad in reversed(self.padding) for side in (pad, pad)])
+        sizes = [
+            (size - d * (k - 1) - 1) // s + 1
+            for size, k, s, d in zip(x.shape[2:], self.kernel, self.stride, self.dilation)
+        ]
+        outer = [step * s for step, s in zip(x.stride()[2:], self.stride)]
+        inner = [step * d for step, d in zip(x.stride()[2:], self.dilation)]
+        return x.as_strided(
+            [len(x), *sizes, x.shape[1], *self.kernel], [x.stride(0), *outer, x.stride(1), *inner]
+        )
+
+
+def _spread(value: Any, rank: int) -> tuple[int, ...]:
+    values = [value] if isinstance(value, int) else list(value)
+    return tuple(values * rank if len(values) == 1 else values)

@@ -1,0 +1,61 @@
+"""Walks that run a graph over batches of images.
+
+`Frontier` runs any stretch of nodes for any batch and drops each value after its last reader, so two programs can be
+advanced side by side, segment by segment, and no prefix is ever run twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from .. import graph
+
+
+class Frontier:
+    """The live values of one program for each of several batches."""
+
+    def __init__(self, module: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]) -> None:
+        self.module = module
+        self.nodes: list[fx.Node] = [node for node in module.graph.nodes if node.op == "call_function"]
+        self.by_name = {node.name: node for node in self.nodes}
+        self._dying = graph.last_uses(module.graph.nodes)
+        inputs = graph.placeholders(module)
+        self.values: list[graph.Values] = [dict(zip(inputs, batch, strict=True)) for batch in batches]
+
+    @torch.no_grad()
+    def run(self, batch: int, start: int, stop: int) -> None:
+        """Compute nodes start … stop - 1 for one batch; one computed ahead is not computed again."""
+        values = self.values[batch]
+        for node in self.nodes[start:stop]:
+            self._compute(node, values)
+            for dead in self._dying.get(node, ()):
+                values.pop(dead, None)
+
+    @torch.no_grad()
+    def value_ahead(self, batch: int, place: int) -> Tensor:
+        """The value of a node whose turn has not come: its inputs stay alive until it has."""
+        values, node = self.values[batch], self.nodes[place]
+        self._compute(node, values)
+        value: Tensor = values[node]
+        return value
+
+    def named(self, batch: int, name: str) -> Tensor:
+        """The live value of the node called `name`."""
+        value: Tensor = self.values[batch][self.by_name[name]]
+        return value
+
+    def _compute(self, node: fx.Node, values: graph.Values) -> None:
+        if node in values:
+            return
+        for source in node.all_input_nodes:
+            if source.op == "get_attr":  # read as it is now, so a refit is seen at once
+                values[source] = graph.attribute(self.module, str(source.target))
+        values[node] = graph.run_node(self.module, node, values)
+
+
+def outputs(module: fx.GraphModule, values: graph.Values) -> list[Tensor]:
+    """The graph's tensors out, from the values of its last nodes."""
+    return [values[node] for node in graph.output_nodes(module) if isinstance(values[node], Tensor)]

@@ -1,0 +1,64 @@
+"""Apply a plan. This is the only file that changes a shape.
+
+Each parameter is sliced along the dimensions whose rows belong to a space, or replaced by its refit; numbers in the
+graph that count channels (`view`, `split`, `pad`, `groups` …) are rewritten from the channel axes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx
+
+from . import graph
+from .channels.contraction import argument
+from .channels.movement import narrow_arguments
+from .channels.spaces import Contraction
+from .errors import PassError
+from .plan import Plan
+from .readers import groups_after
+
+
+def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+    """The narrow network. Raises PassError where a space would be left without a channel."""
+    empty = [name for name, keep in plan.keep.items() if not keep]
+    if empty:
+        raise PassError(f"nothing would be left of {', '.join(empty)}; keep at least one coordinate of each space")
+    mask = plan.mask
+    tensors = {name: narrow(graph.attribute(module, name), name, plan, mask) for name in touched(plan)}
+    tensors.update(plan.refit)
+    by_node = {one.node: one for one in plan.channels.contractions}
+
+    def edit(old: fx.Node, new: fx.Node) -> None:
+        if (one := by_node.get(old.name)) is not None:
+            _narrow_groups(new, one, mask)
+            return
+        first = next((source.name for source in old.all_input_nodes), "")
+        values = plan.channels.values
+        narrow_arguments(old, new, values.get(first), values.get(old.name), mask)
+
+    return graph.rebuild(module, tensors, edit)
+
+
+def touched(plan: Plan) -> list[str]:
+    """The parameters that hold a channel axis, each once."""
+    return list(dict.fromkeys(name for name, _ in plan.channels.parameters))
+
+
+def narrow(tensor: Tensor, name: str, plan: Plan, mask: Tensor) -> Tensor:
+    """The rows of a parameter that stay."""
+    for dim in range(tensor.dim()):
+        rows = plan.channels.parameters.get((name, dim))
+        if rows is not None and not bool(mask[rows].all()):
+            tensor = tensor.index_select(dim, mask[rows].nonzero().flatten())
+    return tensor.contiguous()
+
+
+def _narrow_groups(node: fx.Node, one: Contraction, mask: Tensor) -> None:
+    if not one.by_group:
+        return
+    groups = groups_after(one, mask)
+    place = [item.name for item in node.target._schema.arguments].index("groups")  # type: ignore[union-attr]
+    arguments: list[Any] = [argument(node, item.name) for item in node.target._schema.arguments]  # type: ignore[union-attr]
+    arguments[place] = groups
+    node.args, node.kwargs = tuple(arguments), {}

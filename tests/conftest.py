@@ -1,0 +1,40 @@
+"""What every test may use: the shared networks and images where they are, and a torchvision that imports."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared networks and images at {SHARED}")
+
+
+def _shim_torchvision() -> torch.library.Library | None:
+    """Declare the operators that a CUDA build of torchvision cannot load next to a CPU build of torch.
+
+    Its Python half imports once they are declared. The library must be kept, for they vanish with it.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if torch.version.cuda is not None or spec is None or spec.origin is None:
+        return None
+    if "+cu" not in Path(spec.origin).with_name("version.py").read_text(encoding="utf-8"):
+        return None
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+    return library
+
+
+TORCHVISION_OPERATORS = _shim_torchvision()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of shared networks and images; the test is skipped where it is missing."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared networks and images at {SHARED}")
+    return SHARED

@@ -1,0 +1,140 @@
+"""Benchmark: no difference where there is none, the right direction where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+import torch
+from onnx import numpy_helper
+
+from prunec.deploy.benchmark import Comparison, Speedup, compare, paired_speedup
+from prunec.deploy.benchmark import _race as race
+from prunec.errors import DataError, SpecError
+
+T = TypeVar("T")
+FINE = (1.0, 1.01, 0.99, 1.0, 1.005, 0.995) * 10
+
+
+def network(width: int, batch: str = "batch", size: str = "128", kind: str = "float") -> onnx.ModelProto:
+    """A linear layer from 128 to `width`, a ReLU and one to 10."""
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 18]>
+        g ({kind}[{batch}, {size}] input) => (float[{batch}, 10] output)
+        {{ x = Cast<to = 1>(input)  a = MatMul(x, w)  b = Relu(a)  output = MatMul(b, v) }}
+    """)
+    generator = np.random.default_rng(0)
+    for name, shape in (("w", (128, width)), ("v", (width, 10))):
+        values = generator.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model
+
+
+def times(factor: float, samples: tuple[float, ...] = FINE) -> tuple[float, ...]:
+    return tuple(sample * factor for sample in samples)
+
+
+def comparison(factor: float, control: float = 1.0) -> Comparison:
+    """B takes `factor` of A's time, and a second session of A takes `control` of the first."""
+    return Comparison(FINE, times(factor, FINE[::-1]), FINE, times(control, FINE[::-1]))
+
+
+def test_a_network_against_itself() -> None:
+    found = compare(network(512), network(512), batch=8, seconds=0.4)
+    assert found.verdict == "no difference above the noise floor"
+    assert found.noise_floor >= 0.02
+
+
+def test_four_times_wider_is_slower_and_the_other_way_faster() -> None:
+    small, large = network(512), network(2048)
+    slower = compare(small, large, batch=8, seconds=0.2)
+    assert slower.verdict.startswith("B is ")
+    assert "slower" in slower.verdict
+    assert slower.speedup.high < 0.7
+    faster = compare(large, small, batch=8, seconds=0.2)
+    assert "faster" in faster.verdict
+    assert faster.speedup.low > 1.4
+
+
+def test_the_record_is_whole_and_finite() -> None:
+    said: list[str] = []
+
+    def track(steps: Iterable[T], what: str, /) -> Iterable[T]:
+        said.append(what)
+        return steps
+
+    found = compare(network(64), network(64), threads=2, seconds=0, min_pairs=5, track=track)
+    record = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert said == ["timing A against A", "timing A against B"]
+    assert [len(record["samples_ms"][name]) for name in ("a", "b", "control_a", "control_b")] == [6, 6, 6, 6]
+    assert record["a"]["p50_ms"] <= record["a"]["p90_ms"]
+    assert record["verdict"] == found.verdict
+    assert (record["batch"], record["threads"], record["environment"]["provider"]) == (1, 2, "cpu")
+    assert {"cpu", "isa", "cores", "load_average", "load_average_after"} <= record["environment"].keys()
+
+
+def test_the_interval_is_the_same_for_the_same_samples() -> None:
+    generator = np.random.default_rng(3)
+    a, b = (tuple(generator.lognormal(size=50)) for _ in "ab")
+    assert paired_speedup(a, b, seed=1) == paired_speedup(a, b, seed=1)
+    assert paired_speedup(a, b, seed=1) != paired_speedup(a, b, seed=2)
+    found = paired_speedup(a, b)
+    assert found.low <= found.ratio <= found.high
+    assert paired_speedup((2.0, 4.0), (1.0, 2.0)) == Speedup(2.0, 2.0, 2.0)
+
+
+def test_the_interval_covers_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for seed in range(40):
+        noise = np.exp(0.3 * generator.standard_normal(60))
+        found = paired_speedup(tuple(1.3 * noise), (1.0,) * 60, seed)
+        covered += found.low <= 1.3 <= found.high
+    assert covered >= 34
+
+
+@pytest.mark.parametrize(
+    ("factor", "control", "verdict"),
+    [
+        (0.5, 1.0, "B is 2.00x faster (1.99..2.01)"),
+        (2.0, 1.0, "B is 2.00x slower (1.99..2.01)"),
+        (1.015, 1.0, "no difference above the noise floor"),
+        (0.9, 0.8, "no difference above the noise floor"),
+        (1.1, 0.8, "no difference above the noise floor"),
+    ],
+)
+def test_verdicts(factor: float, control: float, verdict: str) -> None:
+    assert comparison(factor, control).verdict == verdict
+
+
+def test_pairs_run_in_the_order_abba_baab() -> None:
+    calls: list[str] = []
+    times_a, times_b = race(lambda: calls.append("a"), lambda: calls.append("b"), range(3))
+    assert "".join(calls[-12:]) == "abba" + "baab" + "abba"
+    assert len(times_a) == len(times_b) == 6
+
+
+def test_given_images_are_used() -> None:
+    symbolic = network(64, size="features")
+    with pytest.raises(SpecError, match=r"float\[batch, features\]: noise needs floats and fixed sizes; give inputs"):
+        compare(symbolic, symbolic)
+    images = (torch.ones(4, 128),)
+    assert len(compare(symbolic, symbolic, batch=4, inputs=images, seconds=0, min_pairs=2).a_ms) == 2
+    with pytest.raises(SpecError, match="batch 5 needs that many images"):
+        compare(symbolic, symbolic, batch=5, inputs=images)
+
+
+def test_refusals() -> None:
+    with pytest.raises(SpecError, match="its batch is fixed, so ask for batch 2"):
+        compare(network(64, batch="2"), network(64))
+    with pytest.raises(DataError, match=r"takes input float\[2, 128\], given float32\[1, 128\]"):
+        compare(network(64), network(64, batch="2"))
+    with pytest.raises(SpecError, match="noise needs floats"):
+        compare(network(64, kind="int64"), network(64))
+    with pytest.raises(SpecError, match="cannot time batch 0"):
+        compare(network(64), network(64), batch=0)

@@ -1,0 +1,214 @@
+"""The shape of the project: packages, the link, the layer rule, the size of files, and what a wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST = {"prunec": 300, "passes": 300, "bench": 300, "tests": 400}  # lines; a list of cases may run on a little
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def files(top: str) -> list[Path]:
+    """The Python files below a folder of the checkout, not followed through the link."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(ROOT / top):
+        folders[:] = sorted(name for name in folders if name != "__pycache__" and not (Path(place) / name).is_symlink())
+        found += [Path(place) / name for name in sorted(names) if name.endswith(".py")]
+    return found
+
+
+def module_of(path: Path) -> str:
+    """The dotted name that a file is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("prunec", *parts) if parts[0] == "passes" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module, and every name in a module, that a file imports anywhere in it."""
+    inside = module_of(path).split(".")
+    package = inside if path.name == "__init__.py" else inside[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def sources(top: str) -> list[Any]:
+    return [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in files(top)]
+
+
+PASSES = [path for path in files("passes") if path.parent == ROOT / "passes" and path.name != "__init__.py"]
+STRATEGIES = [path for path in files("passes") if path.parent != ROOT / "passes" and path.name != "__init__.py"]
+
+
+def ids(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_packages_are_those_on_disk() -> None:
+    folders = {path.parent for top in ("prunec", "passes") for path in files(top)}
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(
+        module_of(each / "__init__.py") for each in folders
+    )
+    assert [ids(each) for each in folders if not (each / "__init__.py").is_file()] == []
+
+
+def test_passes_are_linked_into_the_package() -> None:
+    link = ROOT / "prunec" / "passes"
+    assert link.is_symlink()
+    assert os.readlink(link) == "../passes"
+    assert PROJECT["tool"]["setuptools"]["package-dir"] == {"prunec.passes": "passes"}
+
+
+def test_package_data_match_files() -> None:
+    for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items():
+        folder = ROOT / package.replace(".", "/")
+        for pattern in patterns:
+            assert list(folder.glob(pattern)), f"{package} has no {pattern}"
+
+
+def test_licence_files_and_readme_exist() -> None:
+    for name in [*PROJECT["project"]["license-files"], PROJECT["project"]["readme"]]:
+        assert (ROOT / name).is_file(), name
+    notice = (ROOT / "prunec/demo/NOTICE").read_text(encoding="utf-8")
+    shipped = [path.name for suffix in ("npz", "safetensors") for path in (ROOT / "prunec/demo").glob(f"*.{suffix}")]
+    assert [name for name in shipped if name not in notice] == []
+
+
+def test_importing_the_folder_itself_is_refused() -> None:
+    command = [sys.executable, "-c", "import passes"]
+    found = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert "ImportError: this folder is the package prunec.passes, and was imported as 'passes'" in found.stderr
+
+
+@pytest.mark.parametrize("path", sources("prunec"))
+def test_the_engine_knows_no_pass(path: Path) -> None:
+    assert [name for name in imports(path) if re.match(r"prunec\.passes\b", name)] == []
+    if path.name == "registry.py":
+        return
+    texts = [
+        node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+    ]
+    assert [text for text in texts if isinstance(text, str) and re.fullmatch(r"prunec\.passes[\w.]*", text)] == []
+
+
+@pytest.mark.parametrize("path", PASSES + STRATEGIES, ids=ids)
+def test_a_pass_imports_no_other_pass_and_a_strategy_no_pass(path: Path) -> None:
+    assert [name for name in imports(path) if re.match(r"prunec\.passes\b", name)] == []
+
+
+def test_the_layer_rule_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "passes" / "imagined.py"
+    path.parent.mkdir()
+    path.write_text(
+        "from . import slice\nfrom .selectors.obs import Obs\ndef f():\n    import prunec.passes.analyse as a\n"
+    )
+    assert {name for name in imports(path) if name.count(".") > 1} == {
+        "prunec.passes.slice",
+        "prunec.passes.selectors.obs",
+        "prunec.passes.selectors.obs.Obs",
+        "prunec.passes.analyse",
+    }
+
+
+@pytest.mark.parametrize("path", PASSES + STRATEGIES, ids=ids)
+def test_one_public_class_a_file_and_it_explains_itself(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    assert len(public) == 1, [node.name for node in public]
+    assert ast.get_docstring(tree)
+    assert ast.get_docstring(public[0])
+
+
+@pytest.mark.parametrize("top", LONGEST)
+def test_no_file_is_called_utils(top: str) -> None:
+    assert [
+        ids(path) for path in files(top) if path.stem.strip("_") in ("utils", "util", "helpers", "misc", "common")
+    ] == []
+
+
+@pytest.mark.parametrize("top", LONGEST)
+def test_files_stay_short(top: str) -> None:
+    lengths = {ids(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files(top)}
+    assert {name: length for name, length in lengths.items() if length > LONGEST[top]} == {}
+
+
+@pytest.mark.parametrize("path", [*sources("prunec"), *sources("passes")])
+def test_every_file_opens_with_a_docstring(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_pages_name_what_is_shipped() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shipped = [path.stem.replace("_", "-") for path in PASSES + STRATEGIES]
+    assert [name for name in shipped if f"`{name}`" not in readme] == []
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """A wheel built, without the network, from a copy of the checkout."""
+    copy = tmp_path_factory.mktemp("wheel") / "prunec"
+    copy.mkdir()
+    for top in ("prunec", "passes"):
+        shutil.copytree(ROOT / top, copy / top, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return zipfile.ZipFile(copy / "dist" / done.stdout.split()[-1])
+
+
+def test_a_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    modules = {path.relative_to(ROOT).as_posix() for path in files("prunec")}
+    passes = {f"prunec/{path.relative_to(ROOT).as_posix()}" for path in files("passes")}
+    data = {
+        f"prunec/demo/{name}" for name in ("calibration.npz", "test.npz", "weights.safetensors", "demo.json", "NOTICE")
+    }
+    assert set(names) == modules | passes | data | {"prunec/py.typed"}
+    assert len(names) == len(set(names))
+
+
+def test_a_wheel_says_who_may_use_it_and_how_it_is_started(wheel: zipfile.ZipFile) -> None:
+    info = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
+    assert {"licenses/LICENSE", "licenses/prunec/demo/NOTICE"} <= set(info)
+    assert b"prunec = prunec.cli:main" in wheel.read(info["entry_points.txt"])
+    assert b"License-Expression: Apache-2.0" in wheel.read(info["METADATA"])
+    assert b"Provides-Extra: cpu" in wheel.read(info["METADATA"])
+
+
+def test_the_demo_is_small(wheel: zipfile.ZipFile) -> None:
+    sizes = {
+        Path(item.filename).name: item.file_size
+        for item in wheel.infolist()
+        if item.filename.startswith("prunec/demo/")
+    }
+    assert sizes["weights.safetensors"] < 1.5e6
+    assert sum(sizes.values()) < 3e6

@@ -1,0 +1,56 @@
+"""Targets: what remains, and the sentences for what is no target."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunec.errors import SpecError
+from prunec.target import Target
+
+
+@given(st.floats(min_value=0, max_value=1, exclude_min=True, exclude_max=True))
+def test_text_form_round_trips(share: float) -> None:
+    target = Target("macs", share)
+    assert Target.parse(str(target)) == target
+
+
+def test_prints_short() -> None:
+    assert str(Target.parse("macs:0.50")) == "macs:0.5"
+
+
+@pytest.mark.parametrize("text", ["macs:0", "macs:1", "macs:1.5", "macs:-0.2", "macs:nan", "macs:inf"])
+def test_share_out_of_range(text: str) -> None:
+    with pytest.raises(SpecError, match="what remains, so it lies between 0 and 1 exclusive"):
+        Target.parse(text)
+
+
+def test_word_for_number() -> None:
+    with pytest.raises(SpecError, match=r"'banana' is not a number; write for instance macs:0\.5"):
+        Target.parse("macs:banana")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("mac:0.4", "Did you mean 'macs:0.4'?"),
+        ("macs", "Did you mean 'macs:0.5'?"),
+        (" macs:0.3", "Did you mean 'macs:0.3'?"),
+        ("0.5", "for instance macs:0.5"),
+        ("", "for instance macs:0.5"),
+        ("latency:0.5", "for instance macs:0.5"),
+    ],
+)
+def test_wrong_form_hints(text: str, hint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Target.parse(text)
+    assert hint in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_cannot_be_built_out_of_range_either() -> None:
+    with pytest.raises(SpecError, match="between 0 and 1"):
+        Target("macs", 1.0)
+    with pytest.raises(SpecError, match="no target 'bytes'; there is macs"):
+        Target("bytes", 0.5)
