@@ -57,7 +57,8 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
 def accuracy(net: torch.nn.Module, x: Tensor, labels: Tensor) -> float:
     """Top-1 accuracy in percent."""
     net.eval()
-    hits = sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), labels.split(500), strict=True))
+    pairs = zip(x.split(500), labels.split(500), strict=True)
+    hits = sum([int((net(a).argmax(1) == b).sum()) for a, b in pairs])
     return 100 * hits / len(x)
 
 
@@ -65,7 +66,8 @@ def train(x: Tensor, labels: Tensor, epochs: int, batch: int, seed: int) -> Fash
     """SGD with Nesterov momentum under a one-cycle schedule."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    net = FashionResNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = FashionResNet()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = epochs * (len(x) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.3, total_steps=steps, pct_start=0.25)
@@ -104,6 +106,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     weights = {k: v.contiguous() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_file(weights, args.out / "weights.safetensors")
+    (args.out / "weights.safetensors").chmod(0o644)
     rows = np.random.default_rng(args.seed).permutation(len(images))[:CALIBRATION]
     np.savez_compressed(args.out / "calibration.npz", images=images[rows], index=rows.astype(np.int32))
     np.savez_compressed(args.out / "test.npz", images=test_images[:TEST], labels=test_labels[:TEST])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from prunec.channels.spaces import Channels
 from prunec.facts import Curves
@@ -21,7 +22,7 @@ class Allocate(Pass):
 
     requires = (Channels, Curves)
     provides = (Plan,)
-    strategies = {"method": "allocators"}
+    strategies = MappingProxyType({"method": "allocators"})
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Plan` fact."""

@@ -29,7 +29,7 @@ class Compensate(Pass):
 
     requires = (Plan,)
     provides = (Plan,)
-    strategies = {"method": "compensators"}
+    strategies = MappingProxyType({"method": "compensators"})
 
     def run(self, program: Program, context: Context) -> Program:
         """Replace the `Plan` fact by one with refitted weights."""
@@ -68,9 +68,7 @@ class Compensate(Pass):
             raise NumericsError(f"the refit of {one.weight} is not finite; give more images or a larger ridge")
         return weight.reshape(old_weight.shape).to(old_weight.dtype), bias.flatten().to(old_bias.dtype)
 
-    def _fit_folded(
-        self, dense: fx.GraphModule, stop: Stop, moments: Moments, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _fit_folded(self, dense: fx.GraphModule, stop: Stop, moments: Moments, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Very wide layers: the kept channels z stand in for all channels x = L z + m, so W' = W L and b' = b + W m."""
         one, blocks = stop.one, Blocks.of(stop.one)
         stays = mask[one.inputs][:: blocks.inputs].nonzero().flatten()

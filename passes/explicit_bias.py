@@ -1,4 +1,4 @@
-"""Give every convolution and linear layer an explicit bias (zero where it had none), so that compensation can move means.
+"""Give every convolution and linear layer an explicit bias, zero where it had none, so that means can move.
 
 He et al. 2017 and CaP add a bias to bias-free layers: the mean of what was removed has to go somewhere.
 """

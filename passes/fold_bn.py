@@ -1,6 +1,6 @@
 """Fold batch norm into the convolution or linear layer before it, exactly.
 
-With the stored mean m, variance v, scale g and shift b:  W <- W · g / sqrt(v + eps),  c <- (c - m) · g / sqrt(v + eps) + b.
+With stored mean m, variance v, scale g, shift b:   W <- W · g / sqrt(v + eps),  c <- (c - m) · g / sqrt(v + eps) + b.
 Folded in float64. A batch norm whose input has other readers, or whose weight is shared, stays.
 """
 
@@ -50,7 +50,9 @@ def _foldable(norm: fx.Node) -> bool:
 
 def _reads(parameter: fx.Node) -> int:
     """How many nodes read the tensor of a get_attr node, through any get_attr node of that name."""
-    return sum(len(node.users) for node in parameter.graph.nodes if node.op == "get_attr" and node.target == parameter.target)
+    return sum(
+        len(node.users) for node in parameter.graph.nodes if node.op == "get_attr" and node.target == parameter.target
+    )
 
 
 def _fold(module: fx.GraphModule, norm: fx.Node) -> None:
@@ -72,7 +74,11 @@ def _affine(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
 
     def read(name: str, default: float) -> Tensor:
         node = argument(norm, name)
-        return torch.tensor(default, dtype=torch.float64) if node is None else graph.attribute(module, node.target).double()
+        return (
+            torch.tensor(default, dtype=torch.float64)
+            if node is None
+            else graph.attribute(module, node.target).double()
+        )
 
     scale = read("weight", 1.0) / torch.sqrt(read("running_var", 1.0) + float(argument(norm, "eps")))
     return scale, read("bias", 0.0) - read("running_mean", 0.0) * scale

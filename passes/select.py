@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from prunec.channels.spaces import Channels
 from prunec.errors import PassError
@@ -22,7 +23,7 @@ class Select(Pass):
 
     requires = (Channels, Statistics)
     provides = (Curves,)
-    strategies = {"method": "selectors"}
+    strategies = MappingProxyType({"method": "selectors"})
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Curves` fact."""
@@ -31,6 +32,8 @@ class Select(Pass):
         for space in context.track(channels.prunable, "select"):
             readers = [reader(program.module, one, space, moments[one.node]) for one in readers_of(channels, space)]
             if not readers:
-                raise PassError(f"no layer reads the space {space.name}: its channels are dead; freeze it or remove them")
+                raise PassError(
+                    f"no layer reads the space {space.name}: its channels are dead; freeze it or remove them"
+                )
             curves[space.name] = self.method.curve(readers)
         return program.knowing(Curves(curves))

@@ -12,15 +12,15 @@ __version__ = "0.1.0"
 __all__ = ["Images", "PrunecError", "Result", "Target", "__version__", "compress", "inspect", "load_images"]
 
 if TYPE_CHECKING:
-    from .compress import Result, compress, inspect
+    from .compression import Result, compress, inspect
     from .data import Images, load_images
     from .errors import PrunecError
     from .target import Target
 
 _HOMES = {
-    "compress": "compress",
-    "inspect": "compress",
-    "Result": "compress",
+    "compress": "compression",
+    "inspect": "compression",
+    "Result": "compression",
     "Images": "data",
     "load_images": "data",
     "PrunecError": "errors",

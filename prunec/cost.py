@@ -6,6 +6,7 @@ convention of the papers). With keep counts n the sum is bilinear: each factor i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,21 +38,24 @@ class Macs:
         for place, space in enumerate(channels.prunable):
             space_of[space.coordinates] = place
         sizes = np.array([space.size for space in channels.prunable], dtype=np.int64)
+        alone = np.append(np.zeros(len(sizes)), 1.0)  # each output reads its own group, whatever is kept
         scale, outs, ins = [], [], []
         for one in channels.contractions:
-            scale.append(one.positions * one.taps / one.groups if not one.by_group else one.positions * one.taps * one.width)
             outs.append(_rows(space_of[one.outputs], sizes))
-            ins.append(_rows(space_of[one.inputs], sizes) if not one.by_group else np.eye(1, len(sizes) + 1, len(sizes))[0])
+            ins.append(alone if one.by_group else _rows(space_of[one.inputs], sizes))
+            scale.append(one.positions * one.taps * (one.width if one.by_group else 1 / one.groups))
         out, into = (np.array(rows, dtype=np.float64).reshape(len(scale), len(sizes) + 1) for rows in (outs, ins))
         return Macs(np.array(scale), out[:, -1], into[:, -1], out[:, :-1], into[:, :-1], sizes)
 
     def total(self, counts: Counts | None = None) -> int:
         """MACs with `counts` coordinates kept; of the dense network without."""
-        return int(round(self.by_contraction(self.sizes if counts is None else counts).sum()))
+        return round(float(self.by_contraction(self.sizes if counts is None else counts).sum()))
 
     def by_contraction(self, counts: Counts) -> Array:
         """MACs of each contraction."""
-        product: Array = self.scale * (self.fixed_out + self.out_rows @ counts) * (self.fixed_in + self.in_rows @ counts)
+        product: Array = (
+            self.scale * (self.fixed_out + self.out_rows @ counts) * (self.fixed_in + self.in_rows @ counts)
+        )
         return product
 
     def along(self, counts: Counts, space: int) -> Array:
@@ -74,7 +78,7 @@ def _rows(spaces: Tensor, sizes: Counts) -> Array:
     return counts
 
 
-def counts_of(channels: Channels, keep: dict[str, tuple[int, ...]]) -> Counts:
+def counts_of(channels: Channels, keep: Mapping[str, tuple[int, ...]]) -> Counts:
     """How many coordinates of each prunable space stay."""
     return np.array([len(keep.get(space.name, range(space.size))) for space in channels.prunable], dtype=np.int64)
 
@@ -89,7 +93,7 @@ def macs_of_space(channels: Channels) -> dict[str, int]:
     model = Macs.of(channels)
     whole = model.total()
     return {
-        space.name: int(round(whole - model.along(model.sizes, place)[0]))
+        space.name: whole - round(float(model.along(model.sizes, place)[0]))
         for place, space in enumerate(channels.prunable)
     }
 

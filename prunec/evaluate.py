@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
-def accuracy(
-    network: nn.Module | InferenceSession, images: Images, *, batch: int = 64, track: Track = silent
-) -> float:
+def accuracy(network: nn.Module | InferenceSession, images: Images, *, batch: int = 64, track: Track = silent) -> float:
     """How many of `images`, in percent, `network` gives the highest logit to the labelled class.
 
     `network` maps the inputs, batch first, to logits [N, classes], its first output. Raises DataError where the images

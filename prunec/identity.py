@@ -29,8 +29,12 @@ def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
 
 def masked(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """The full network whose consumers read nothing of what the plan removes."""
-    mask, zeroed = plan.mask, {}
-    for parameter, dim in sorted({(s.parameter, s.dim) for p in plan.channels.prunable for s in p.sites if s.role == CONSUMES}):
+    mask = plan.mask
+    zeroed: dict[str, Tensor] = {}
+    consumed = {
+        (one.parameter, one.dim) for space in plan.channels.prunable for one in space.sites if one.role == CONSUMES
+    }
+    for parameter, dim in sorted(consumed):
         weight = zeroed.get(parameter, graph.attribute(module, parameter))
         stays = mask[plan.channels.parameters[parameter, dim]].to(weight.dtype)
         zeroed[parameter] = weight * stays.reshape([-1 if axis == dim else 1 for axis in range(weight.dim())])

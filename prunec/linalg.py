@@ -4,9 +4,10 @@ One reader of a space has the covariance S = Cov[x] and the weight W. With the c
 
     e(K) = tr(W S W') - tr(W S_:K (S_KK + r I)^-1 S_K: W'),        attained by  W_K = W S_:K (S_KK + r I)^-1.
 
-Removing block j from a fitted set costs exactly  tr(W_j ([H^-1]_jj)^-1 W_j'), H = S_KK + r I  (OBS: Hassibi & Stork 1993;
-blocks: OSSCAR, Meng et al. 2024). Adding block j gains  tr(G_j (R_jj)^-1 G_j') with R, G the residual covariance and
-cross-covariance (CaP, Xie et al. 2021, forward selection). All shapes carry a leading axis of groups g.
+Removing block j from a fitted set costs exactly  tr(W_j ([H^-1]_jj)^-1 W_j'), H = S_KK + r I  (OBS: Hassibi & Stork
+1993; blocks: OSSCAR, Meng et al. 2024). Adding block j gains  tr(G_j (R_jj)^-1 G_j') with R, G the residual covariance
+and cross-covariance (CaP, Xie et al. 2021, forward selection).
+All shapes carry a leading axis of groups g.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def solve(gram: Tensor, right: Tensor) -> Tensor:
         factor, info = torch.linalg.cholesky_ex(add_ridge(gram, extra) if extra else gram)
         if not bool(info.any()):
             return torch.cholesky_solve(right, factor)
-    return torch.linalg.pinv(gram, hermitian=True) @ right
+    inverse: Tensor = torch.linalg.pinv(gram, hermitian=True)
+    return inverse @ right
 
 
 def refit(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
@@ -88,8 +90,7 @@ class _Backward:
         columns = self.columns[left]
         blocks = self.inverse[:, columns[:, :, None], columns[:, None, :]]  # [g, n, b, b]
         weight = self.weight[:, :, columns].permute(0, 2, 3, 1)  # [g, n, b, o]
-        whitened = torch.linalg.solve_triangular(_factor(blocks), weight, upper=False)
-        return whitened.square().sum((0, 2, 3)) * self.scale
+        return _explained(blocks, weight) * self.scale
 
     def remove(self, coordinate: int) -> None:
         columns = self.columns[coordinate]
@@ -141,7 +142,7 @@ class _Forward:
         columns = self.columns[left]
         blocks = self.residual[:, columns[:, :, None], columns[:, None, :]]
         cross = self.cross[:, :, columns].permute(0, 2, 3, 1)
-        return torch.linalg.solve_triangular(_factor(blocks), cross, upper=False).square().sum((0, 2, 3)) * self.scale
+        return _explained(blocks, cross) * self.scale
 
     def add(self, columns: Tensor) -> None:
         factor = _factor(self.residual[:, columns[:, None], columns[None, :]])
@@ -152,10 +153,18 @@ class _Forward:
         self.residual.baddbmm_(rows.mT, rows, alpha=-1)
 
 
+def _explained(blocks: Tensor, rows: Tensor) -> Tensor:
+    """tr(rows' blocks^-1 rows) for each of n blocks: blocks [g, n, b, b] and rows [g, n, b, o] give [n]."""
+    whitened: Tensor = torch.linalg.solve_triangular(_factor(blocks), rows, upper=False)
+    return whitened.square().sum((0, 2, 3))
+
+
 def _factor(blocks: Tensor) -> Tensor:
     """Cholesky factors of small blocks; what rounding has made indefinite gets a little ridge."""
+    factor: Tensor
     factor, info = torch.linalg.cholesky_ex(blocks)
     if not bool(info.any()):
         return factor
     level = blocks.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True).clamp_min(1e-30) * 1e-6
-    return torch.linalg.cholesky(blocks + torch.diag_embed(level.expand(blocks.shape[:-1])))
+    factor = torch.linalg.cholesky(blocks + torch.diag_embed(level.expand(blocks.shape[:-1])))
+    return factor

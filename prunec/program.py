@@ -57,7 +57,9 @@ class Program:
 class Track(Protocol):
     """Shows the progress of a loop: `for x in track(xs, "calibrate")`."""
 
-    def __call__(self, steps: Iterable[T], what: str, /) -> Iterable[T]: ...
+    def __call__(self, steps: Iterable[T], what: str, /) -> Iterable[T]:
+        """The same steps, shown as they are taken."""
+        ...
 
 
 def silent(steps: Iterable[T], what: str, /) -> Iterable[T]:

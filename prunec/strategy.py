@@ -28,7 +28,7 @@ class Allocator(ABC):
 
     @abstractmethod
     def counts(self, channels: Channels, curves: Curves, target: Target) -> Counts:
-        """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where the target is infeasible."""
+        """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
 
 
 class Compensator(ABC):

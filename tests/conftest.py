@@ -23,9 +23,9 @@ def _shim_torchvision() -> torch.library.Library | None:
         return None
     if "+cu" not in Path(spec.origin).with_name("version.py").read_text(encoding="utf-8"):
         return None
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return library
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from prunec.budget import budget
 from prunec.channels.spaces import Channels
 from prunec.cost import Counts, Macs
+from prunec.errors import BudgetError
 from prunec.facts import Curves
 from prunec.strategy import Allocator
 from prunec.target import Target
@@ -25,17 +26,27 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Knapsack(Allocator):
-    """Spend the error where it buys most MACs. `rounds` of coordinate descent for each multiplier."""
+    """Spend the error where it buys most MACs.
+
+    `rounds` of coordinate descent for each multiplier; kept counts are multiples of `round_to`, or the whole space.
+    """
 
     rounds: int = 8
+    round_to: int = 1
 
     def counts(self, channels: Channels, curves: Curves, target: Target) -> Counts:
         """Coordinates kept of each prunable space."""
         model = Macs.of(channels)
         allowed = budget(channels, model, target)
         errors = [curves.by_space[space.name].error.numpy()[::-1] for space in channels.prunable]  # by count kept
+        errors = [self._rounded(error) for error in errors]
+        best = np.array([int(np.isfinite(error).argmax()) for error in errors], dtype=np.int64)
+        if model.total(best) > allowed:
+            raise BudgetError(
+                f"target {target} cannot be reached with counts rounded to {self.round_to}: at least"
+                f" {model.total(best) / model.total():.4f} of the MACs remain; use a smaller round_to"
+            )
         low, high = 1e-30, 1e6 / model.total()
-        best = np.ones_like(model.sizes)
         for _ in range(80):
             middle = float(np.sqrt(low * high))
             counts = self._descend(model, errors, middle)
@@ -45,13 +56,20 @@ class Knapsack(Allocator):
                 low = middle
         return _give_back(model, errors, best, allowed)
 
+    def _rounded(self, error: Array) -> Array:
+        """The curve with infinity at the counts that may not be kept: none, and what is not a multiple."""
+        counts = np.arange(len(error))
+        allowed = (counts % self.round_to == 0) | (counts == len(error) - 1)
+        rounded: Array = np.where(allowed & (counts > 0), error, np.inf)
+        return rounded
+
     def _descend(self, model: Macs, errors: list[Array], multiplier: float) -> Counts:
         counts = model.sizes.copy()
         for _ in range(self.rounds):
             before = counts.copy()
             for space, error in enumerate(errors):
                 price = error + multiplier * model.along(counts, space)
-                counts[space] = 1 + int(price[1:].argmin())
+                counts[space] = int(price.argmin())
             if (counts == before).all():
                 break
         return counts
@@ -61,14 +79,21 @@ def _give_back(model: Macs, errors: list[Array], counts: Counts, allowed: int) -
     """Add coordinates, best error per MAC first, while they fit."""
     counts = counts.copy()
     while True:
-        total, best = model.total(counts), (0.0, -1)
+        total, best = model.total(counts), (0.0, -1, 0)
         for space, error in enumerate(errors):
-            if counts[space] == model.sizes[space]:
+            more = _next(error, int(counts[space]))
+            if more is None:
                 continue
-            added = float(model.along(counts, space)[counts[space] + 1]) - total
-            gain = float(error[counts[space]] - error[counts[space] + 1])
-            if total + added <= allowed and gain / max(added, 1.0) > best[0]:
-                best = (gain / max(added, 1.0), space)
+            added = float(model.along(counts, space)[more]) - total
+            gain = float(error[counts[space]] - error[more]) / max(added, 1.0)
+            if total + added <= allowed and gain > best[0]:
+                best = (gain, space, more)
         if best[1] < 0:
             return counts
-        counts[best[1]] += 1
+        counts[best[1]] = best[2]
+
+
+def _next(error: Array, count: int) -> int | None:
+    """The next larger count that may be kept."""
+    larger = np.isfinite(error[count + 1 :]).nonzero()[0]
+    return count + 1 + int(larger[0]) if len(larger) else None

@@ -1,6 +1,6 @@
-"""Move the mean of what is gone into the bias (FLAP, An et al., AAAI 2024; VBP, ICCV 2025; METHODS 14).
+"""Move the mean of what is gone into the bias (FLAP, An et al., AAAI 2024; VBP, ICCV 2025).
 
-    b' = E[y] - W_K E[z]        y: the dense output, z: what the pruned network feeds the layer
+b' = E[y] - W_K E[z]        y: the dense output, z: what the pruned network feeds the layer
 """
 
 from __future__ import annotations

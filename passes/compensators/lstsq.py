@@ -1,4 +1,4 @@
-"""Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2; METHODS 3 and 17).
+"""Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2).
 
     min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = ridge · mean diag Cov[z]
     W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,                  b' = E[y] - W' E[z]

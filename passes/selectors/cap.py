@@ -1,4 +1,4 @@
-"""Forward selection by compensated error (CaP, Xie et al. 2021, "Pruning with Compensation"; METHODS 1)."""
+"""Forward selection by compensated error (CaP, Xie et al. 2021, "Pruning with Compensation")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backward elimination with exact refit: optimal brain surgeon on blocks (OSSCAR, Meng et al., ICML 2024; METHODS 14)."""
+"""Backward elimination with exact refit: optimal brain surgeon on blocks (OSSCAR, Meng et al., ICML 2024)."""
 
 from __future__ import annotations
 

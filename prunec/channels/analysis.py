@@ -52,8 +52,8 @@ def _spaces(walk: Walk, touched: dict[tuple[str, int, str], Tensor]) -> tuple[li
     members.pop(FIXED, None)
     frozen = walk.labels.frozen_roots()
     groups: dict[tuple[Signature, str | None], list[int]] = defaultdict(list)
-    for root, signature in members.items():
-        groups[tuple(signature), _reason(root, signature, sites, frozen)].append(root)
+    for root, places in members.items():
+        groups[tuple(places), _reason(root, places, sites, frozen)].append(root)
 
     number = torch.full((len(walk.labels.parent),), -1)
     names: Counter[str] = Counter()

@@ -15,12 +15,12 @@ from .labels import fixed, varying
 from .walk import Rule, Walk, is_uniform, name_of, overload_packet
 
 aten = torch.ops.aten
-EXTRA = {  # elementwise, though not tagged so
-    aten.dropout, aten.prelu, aten._prelu_kernel, aten.relu6, aten.hardtanh, aten.hardswish, aten.hardsigmoid, aten.silu,
-    aten.gelu, aten.elu, aten.selu, aten.mish, aten.softplus, aten.leaky_relu, aten.rrelu, aten.celu, aten.where,
-    aten.to, aten._to_copy, aten.clone, aten.contiguous, aten.alias, aten.detach, aten.zeros_like, aten.ones_like,
-    aten.alpha_dropout, aten.feature_dropout, aten.lift_fresh_copy,
-}  # fmt: skip
+EXTRA_NAMES = """
+    dropout prelu _prelu_kernel relu6 hardtanh hardswish hardsigmoid silu gelu elu selu mish softplus leaky_relu rrelu
+    celu where to _to_copy clone contiguous alias detach zeros_like ones_like alpha_dropout feature_dropout
+    lift_fresh_copy
+"""
+EXTRA = {getattr(aten, name) for name in EXTRA_NAMES.split()}  # elementwise, though not tagged so
 
 
 def is_elementwise(node: fx.Node) -> bool:

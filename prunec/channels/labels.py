@@ -42,7 +42,9 @@ class Labels:
         Both have the same shape; returns the joined labels in that shape.
         """
         shape = a.shape
-        keep = tuple(slice(0, 1) if not sa and not sb else slice(None) for sa, sb in zip(a.stride(), b.stride()))
+        keep = tuple(
+            slice(0, 1) if not sa and not sb else slice(None) for sa, sb in zip(a.stride(), b.stride(), strict=True)
+        )
         a, b = a[keep], b[keep]
         self.freeze(a[(b == FIXED) & (a != FIXED)], reason)
         self.freeze(b[(a == FIXED) & (b != FIXED)], reason)
@@ -67,7 +69,7 @@ class Labels:
         """The reason of each frozen component, by its representative."""
         members = torch.tensor(sorted(self.reasons), dtype=torch.int64)
         roots: dict[int, str] = {}
-        for member, root in zip(members.tolist(), self.find(members).tolist()):
+        for member, root in zip(members.tolist(), self.find(members).tolist(), strict=True):
             roots.setdefault(root, self.reasons[member])
         return roots
 
@@ -104,7 +106,11 @@ def along(vector: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Ten
 
 def varying(labels: Tensor) -> list[int]:
     """The dimensions along which compressed labels vary."""
-    return [axis for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride())) if size > 1 and stride]
+    return [
+        axis
+        for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True))
+        if size > 1 and stride
+    ]
 
 
 def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
@@ -112,7 +118,10 @@ def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
 
     With `only_strides` the dimensions that already have stride 0 are narrowed to size 1 and nothing is compared.
     """
-    keep = tuple(slice(0, 1) if not stride and size else slice(None) for size, stride in zip(labels.shape, labels.stride()))
+    keep = tuple(
+        slice(0, 1) if not stride and size else slice(None)
+        for size, stride in zip(labels.shape, labels.stride(), strict=True)
+    )
     narrow = labels[keep]
     if only_strides or not narrow.numel():
         return narrow
@@ -120,7 +129,7 @@ def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
         first = narrow.narrow(axis, 0, 1)
         if size > 1 and torch.equal(narrow, first.expand(narrow.shape)):
             narrow = first
-    strides = [stride if size > 1 else 0 for size, stride in zip(narrow.shape, narrow.stride())]
+    strides = [stride if size > 1 else 0 for size, stride in zip(narrow.shape, narrow.stride(), strict=True)]
     return narrow.as_strided(narrow.shape, strides).expand(labels.shape)
 
 

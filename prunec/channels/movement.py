@@ -28,7 +28,8 @@ def execute(walk: Walk, node: fx.Node) -> Any:
 
     args, kwargs = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
     packet = node.target.overloadpacket  # type: ignore[union-attr]
-    moved = VIEWS.get(packet, node.target)(*args, **kwargs)
+    operator: Any = VIEWS.get(packet, node.target)
+    moved = operator(*args, **kwargs)
     return walk.settle(moved) if isinstance(moved, Tensor) else [walk.settle(one) for one in moved]
 
 
@@ -60,19 +61,15 @@ def _along(labels: Tensor, axis: int) -> Tensor:
     return labels[tuple(slice(None) if place == axis else 0 for place in range(labels.dim()))]
 
 
+MOVES = """
+    view _unsafe_view reshape flatten unflatten permute transpose swapaxes t numpy_T movedim cat concat stack split
+    split_with_sizes chunk slice narrow select squeeze unsqueeze expand unbind flip
+"""
 RULES: dict[Any, Rule] = {
-    **{
-        op: execute
-        for op in (
-            aten.view, aten._unsafe_view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose,
-            aten.t, aten.numpy_T, aten.movedim, aten.cat, aten.concat, aten.stack, aten.split, aten.split_with_sizes,
-            aten.chunk, aten.slice, aten.narrow, aten.select, aten.squeeze, aten.unsqueeze, aten.expand, aten.unbind,
-            aten.flip, aten.swapaxes,
-        )
-    },
+    **{getattr(aten, name): execute for name in MOVES.split()},
     aten.pad: pad,
     aten.constant_pad_nd: pad,
-}  # fmt: skip
+}
 
 
 # ---- numbers that count channels, after some are gone -------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What channel analysis returns: spaces, their sites, the contractions between them, and the channel axis of each value.
+"""What channel analysis returns: spaces, their sites, the contractions between them, the channel axis of each value.
 
 A *coordinate* is a set of channels that stand or fall together; coordinates touched by the same parameters in the same
 way form a *space*. Coordinates are numbered through all prunable spaces; -1 stands for a channel that cannot go.

@@ -1,4 +1,4 @@
-"""Operators that work on each channel by itself (pooling, interpolation, batch norm) or fold an axis away (mean, sum)."""
+"""Operators that work on each channel by itself (pooling, interpolation, batch norm) or fold an axis away (mean)."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ RULES: dict[Any, Rule] = {
     aten._upsample_bilinear2d_aa: per_channel(2),
     aten.batch_norm: batch_norm,
     aten._native_batch_norm_legit_no_training: batch_norm,
-    **{op: reduction for op in (aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.std, aten.max, aten.min)},
-    **{op: along_axis for op in (aten.softmax, aten._softmax, aten.log_softmax, aten._log_softmax, aten.cumsum)},
+    **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.std, aten.max, aten.min), reduction),
+    **dict.fromkeys((aten.softmax, aten._softmax, aten.log_softmax, aten._log_softmax, aten.cumsum), along_axis),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from .console import out, progress
 from .model_options import Debug
 
 
-def bench(  # noqa: PLR0917
+def bench(
     a: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to compare with.", show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="B.onnx", help="The model that should be faster.", show_default=False)],
     batch: Annotated[int, typer.Option(metavar="N", help="Images a run.")] = 1,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 METHOD, OUTPUT, WATCH = "Method", "Output", "Watching"
 
 
-def compress(  # noqa: PLR0917
+def compress(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)] = None,
     data: Annotated[str | None, typer.Option(metavar="IMAGES", help=f"Images to calibrate with: {IMAGES}.")] = None,
     target: Annotated[

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def evaluate(  # noqa: PLR0917
+def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"An .onnx file; or {MODEL}.", show_default=False)],
     data: Annotated[str, typer.Option(metavar="IMAGES", help=f"Labelled images: {IMAGES}.", show_default=False)],
     preprocess: PreprocessText = None,

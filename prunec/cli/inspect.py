@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..program import Program
 
 
-def inspect(  # noqa: PLR0917
+def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
     input_shape: InputShape = None,
     weights: Weights = None,
@@ -36,7 +36,7 @@ def inspect(  # noqa: PLR0917
     """
     from ..capture import capture
     from ..channels.spaces import Channels
-    from ..compress import prepared
+    from ..compression import prepared
     from ..recipe import shape_of
     from ..report.console import amount, spaces_table
     from ..source import load_model

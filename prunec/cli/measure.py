@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..compress import Result
+    from ..compression import Result
     from ..data import Images
     from ..program import Track
 

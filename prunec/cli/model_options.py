@@ -63,7 +63,7 @@ def example_inputs(loaded: LoadedModel, shape: tuple[int, ...] | None) -> tuple[
     return (torch.randn(2, *known, generator=torch.Generator().manual_seed(0)),)
 
 
-def read_images(  # noqa: PLR0917
+def read_images(
     source: str,
     preprocess: Preprocess | None,
     limit: int | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..compress import Result, compress
+from ..compression import Result, compress
 from ..data import Images
 from ..deploy.export import OPSETS
 from ..errors import DataError, SpecError
@@ -58,9 +58,7 @@ def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | 
     return loaded, images.unlabelled(), labelled
 
 
-def run(
-    options: Options, loaded: LoadedModel, images: Images, watching: Sequence[Instrument], track: Track
-) -> Result:
+def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequence[Instrument], track: Track) -> Result:
     """The compressed network; its report says where model and images came from."""
     result = compress(
         loaded.model,
@@ -85,7 +83,7 @@ def run(
     return result
 
 
-def measure(  # noqa: PLR0917
+def measure(
     result: Result, options: Options, images: Images, labelled: Images | None, bench: bool, track: Track
 ) -> None:
     """Add to the report what was asked for: accuracy, latency."""
@@ -95,9 +93,7 @@ def measure(  # noqa: PLR0917
         add_latency(result, images, options.opset, options.threads or 1, track)
 
 
-def save(  # noqa: PLR0917
-    result: Result, options: Options, images: Images, output: Path, force: bool, track: Track
-) -> None:
+def save(result: Result, options: Options, images: Images, output: Path, force: bool, track: Track) -> None:
     """Write the folder, whole or not at all."""
     few = images.take(min(CHECKED_IMAGES, len(images)), options.seed)
     result.save(output, force=force, opset=options.opset, check=few, track=track)

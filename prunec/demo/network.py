@@ -7,7 +7,6 @@ He et al., *Deep Residual Learning for Image Recognition* (CVPR 2016), section 4
 
 from __future__ import annotations
 
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,6 +30,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] to [N, out, H/stride, W/stride]."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.shortcut(x))
 
@@ -51,6 +51,7 @@ class FashionResNet(nn.Module):
         self.fc = nn.Linear(in_channels, len(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, 1, 28, 28] to [N, 10]."""
         x = self.blocks(F.relu(self.bn1(self.conv1(x))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits

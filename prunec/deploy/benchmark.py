@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import SpecError
 from ..program import Track, silent
-from .runtime import Array, Model, environment, feed_of, load_average, run, session, signature
+from .runtime import Array, Model, denormals_as_zero, environment, feed_of, load_average, run, session, signature
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -131,8 +131,9 @@ def compare(
         raise SpecError(f"batch {batch} needs that many images in each input; give more, or ask for a smaller batch")
     first, second, other = (_bound(opened, samples) for opened in sessions)
     facts, blocks = environment(), math.ceil(min_pairs / 2)
-    control_a, control_b = _race(first, second, track(_until(seconds, blocks), "timing A against A"))
-    a_ms, b_ms = _race(first, other, track(_until(seconds, blocks), "timing A against B"))
+    with denormals_as_zero():
+        control_a, control_b = _race(first, second, track(_until(seconds, blocks), "timing A against A"))
+        a_ms, b_ms = _race(first, other, track(_until(seconds, blocks), "timing A against B"))
     facts |= {"load_average_after": load_average(), "provider": provider}
     return Comparison(a_ms, b_ms, control_a, control_b, batch, threads, seed, facts)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import torch
 from torch import Tensor
 
 from ..errors import BackendError, DataError, SpecError
@@ -59,7 +61,8 @@ def session(model: Model, *, threads: int = 1, provider: str = "cpu") -> Inferen
     asked, options = _provider(runtime, provider), _options(runtime, threads)
     source, name = _source(model)
     try:
-        opened = runtime.InferenceSession(source, options, providers=[asked])
+        with denormals_as_zero():
+            opened = runtime.InferenceSession(source, options, providers=[asked])
     except Exception as error:
         raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}") from error
     if opened.get_providers()[0] != asked:
@@ -74,10 +77,21 @@ def run(session: InferenceSession, inputs: tuple[Tensor | Array, ...]) -> list[A
     """
     feed = feed_of(session, inputs)
     try:
-        return list(session.run(None, feed))
+        with denormals_as_zero():
+            return list(session.run(None, feed))
     except Exception as error:
         failure = DataError if "INVALID_ARGUMENT" in str(error) else BackendError
         raise failure(f"{signature(session)}, given {_shapes(feed.values())}: {_reason(error)}") from error
+
+
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Flush denormals in this thread, and stop when done: a session turns them off and leaves them so."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict[str, Array]:

@@ -69,5 +69,3 @@ def per_sample(rows: int, samples: int) -> int:
 def grouped(y: Tensor, groups: int) -> Tensor:
     """Outputs [R, O] as [R, g, O/g]."""
     return y.reshape(len(y), groups, -1)
-
-

@@ -65,9 +65,9 @@ class Layer:
         stride, dilation = (_spread(argument(node, name), rank) for name in ("stride", "dilation"))
         padding = argument(node, "padding")
         if isinstance(padding, str):
-            if padding == "same" and any(d * (k - 1) % 2 for d, k in zip(dilation, kernel)):
+            if padding == "same" and any(d * (k - 1) % 2 for d, k in zip(dilation, kernel, strict=True)):
                 raise NotImplementedError
-            padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel)]
+            padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         return Layer(groups, one.taps, True, kernel, stride, _spread(padding, rank), dilation)
 
     @property
@@ -84,7 +84,7 @@ class Layer:
         if not self.convolution:
             return at.of(x, -1)[:, None]
         if self.taps == 1 and not any(self.padding):
-            strided = tuple(place * step for place, step in zip(at.place, self.stride))
+            strided = tuple(place * step for place, step in zip(at.place, self.stride, strict=True))
             rows = Positions(at.sample, strided).of(x, 1)
         else:
             rows = self._windows(x)[(at.sample, *at.place)]
@@ -96,13 +96,11 @@ class Layer:
             x = F.pad(x, [side for pad in reversed(self.padding) for side in (pad, pad)])
         sizes = [
             (size - d * (k - 1) - 1) // s + 1
-            for size, k, s, d in zip(x.shape[2:], self.kernel, self.stride, self.dilation)
+            for size, k, s, d in zip(x.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
         ]
-        outer = [step * s for step, s in zip(x.stride()[2:], self.stride)]
-        inner = [step * d for step, d in zip(x.stride()[2:], self.dilation)]
-        return x.as_strided(
-            [len(x), *sizes, x.shape[1], *self.kernel], [x.stride(0), *outer, x.stride(1), *inner]
-        )
+        outer = [step * s for step, s in zip(x.stride()[2:], self.stride, strict=True)]
+        inner = [step * d for step, d in zip(x.stride()[2:], self.dilation, strict=True)]
+        return x.as_strided([len(x), *sizes, x.shape[1], *self.kernel], [x.stride(0), *outer, x.stride(1), *inner])
 
 
 def _spread(value: Any, rank: int) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from .channels.analysis import analyse
 from .channels.spaces import Channels
 from .cost import Macs, counts_of
 from .data import Images, as_images
-from .errors import DataError, PassError
+from .errors import DataError
 from .pipeline import Instrument, Pipeline, Time
 from .plan import Plan
 from .program import Context, Program, Track, silent
@@ -30,7 +30,7 @@ from .source import state_digest
 from .target import Target
 
 if TYPE_CHECKING:
-    import onnx
+    from onnx import ModelProto
 
 PREPARE = "fold-bn,explicit-bias,analyse"
 PIPELINE = (
@@ -112,19 +112,19 @@ class Result:
         """The same channels removed and nothing compensated."""
         return surgery.apply(prepared(self.dense).module, Plan(self.plan.channels, self.plan.keep))
 
-    def onnx(self, opset: int = 18) -> onnx.ModelProto:
+    def onnx(self, opset: int = 18) -> ModelProto:
         """The compressed network as ONNX, cleaned, checked and stamped with its provenance."""
         return self._exported(self.program, opset, self._provenance())
 
-    def dense_onnx(self, opset: int = 18) -> onnx.ModelProto:
+    def dense_onnx(self, opset: int = 18) -> ModelProto:
         """The dense network exported in the same way: what the compressed one is timed against."""
         return self._exported(prepared(self.dense), opset, {"source": state_digest(self.dense.module)})
 
     @cached_property
-    def _models(self) -> dict[tuple[int, int], onnx.ModelProto]:
+    def _models(self) -> dict[tuple[int, int], ModelProto]:
         return {}
 
-    def _exported(self, program: Program, opset: int, provenance: Mapping[str, str]) -> onnx.ModelProto:
+    def _exported(self, program: Program, opset: int, provenance: Mapping[str, str]) -> ModelProto:
         from .deploy.export import export_onnx
 
         key = (id(program.module) if program is self.program else 0, opset)
@@ -225,5 +225,3 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
     found.setdefault("prunec", "uninstalled")
     return found
-
-

@@ -1,0 +1,192 @@
+"""Accuracy without retraining on real networks: dense, pruned alone, compensated; parity, MACs and time beside it.
+
+    python bench/accuracy.py --data ../shared/data                    # every row, 15 minutes on two cores
+    python bench/accuracy.py --data ../shared/data --only cifar_resnet56 --target macs:0.5 --images 1024
+
+Calibration images come from the training files only and carry no labels; the test images are read once a row. Time is
+the wall time of `prunec.compress`, capture included, over a plain dense forward pass over the same images with the
+same batch size in the same process (the best of one before and one after). MACs are checked against torch's own FLOP
+counter on the compressed network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads slow a shared machine
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import prunec  # noqa: E402
+from prunec.data import Images, load_images  # noqa: E402
+from prunec.deploy import parity  # noqa: E402
+from prunec.evaluate import accuracy  # noqa: E402
+from prunec.preprocess import Preprocess  # noqa: E402
+
+IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
+CIFAR = "scale=255,mean=.485/.456/.406,std=.229/.224/.225"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network, what is asked of it, and its images."""
+
+    network: str
+    target: str
+    images: int
+    train: str
+    test: str
+    preprocess: str
+    classes: tuple[int, ...] | None = None
+
+
+ROWS = (
+    Row("cifar_resnet56", "macs:0.5", 1024, "cifar10/train_8192.npz", "cifar10/test.npz", CIFAR),
+    Row("cifar_resnet20", "macs:0.73", 1024, "cifar10/train_8192.npz", "cifar10/test.npz", CIFAR),
+    Row("mobilenet_v1_075", "macs:0.8", 256, "imagenette/train", "imagenette/val", "scale=127.5,mean=1,std=1",
+        IMAGENETTE),
+    Row("squeezenet11", "macs:0.8", 256, "imagenette/train", "imagenette/val", CIFAR, IMAGENETTE),
+    Row("resnet50_c4", "macs:0.8", 256, "imagenette/train", "imagenette/val",
+        "size=160,order=bgr,scale=1,mean=103.939/116.779/123.68,std=1"),
+)  # fmt: skip
+
+
+def load_network(data: pathlib.Path, name: str) -> torch.nn.Module:
+    """The network with its weights, by the data folder's own definitions."""
+    spec = importlib.util.spec_from_file_location("networks", data / "nets.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    network: torch.nn.Module = module.load(name)
+    return network
+
+
+def forward_seconds(network: torch.nn.Module, images: Images, batch: int) -> float:
+    """A plain dense forward pass over the calibration images."""
+    started = time.perf_counter()
+    with torch.no_grad():
+        for inputs in images.batches(batch):
+            network(*inputs)
+    return time.perf_counter() - started
+
+
+def counted_macs(module: torch.nn.Module, images: Images) -> int:
+    """MACs of one sample by torch's FLOP counter."""
+    inputs = tuple(one[:2] for one in images.inputs)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*inputs)
+    return int(counter.get_total_flops()) // 4
+
+
+def measure(row: Row, data: pathlib.Path, args: argparse.Namespace) -> dict[str, Any]:
+    """One row of the table."""
+    network = load_network(data, row.network)
+    preprocess = Preprocess.parse(row.preprocess)
+    train = load_images(data / row.train, preprocess, row.images, args.seed).unlabelled()
+    test = load_images(data / row.test, preprocess, args.test_images, args.seed, row.classes)
+    forward_seconds(network, train.take(args.batch, 0), args.batch)
+    before = forward_seconds(network, train, args.batch)
+    options = {"target": row.target, "seed": args.seed, "batch": args.batch, "pipeline": args.pipeline}
+    result = prunec.compress(network, train, **options)
+    plain = min(before, forward_seconds(network, train, args.batch))
+    model = result.onnx()
+    agreement = parity.compare(result.module, model, train.take(64, 0).inputs, (1, 2, 64))
+    found: dict[str, Any] = {
+        "network": row.network, "target": row.target, "images": len(train), "test_images": len(test),
+        "dense": accuracy(network, test), "pruned_alone": accuracy(result.pruned_only(), test),
+        "compensated": accuracy(result.module, test), "macs": result.report["macs"],
+        "macs_by_torch": counted_macs(result.module, train), "parameters": result.report["parameters"],
+        "onnx_max_abs": agreement.max_abs, "onnx_ok": agreement.ok,
+        "seconds": result.report["seconds"], "forward_seconds": plain,
+        "time_ratio": result.report["seconds"]["total"] / plain, "pipeline": result.report["pipeline"],
+    }  # fmt: skip
+    found["drop"] = found["dense"] - found["compensated"]
+    found["macs_equal"] = found["macs"]["compressed"] == found["macs_by_torch"]
+    if args.twice:
+        again = prunec.compress(load_network(data, row.network), train, **options)
+        pair = [
+            (json.dumps(one.plan.to_json()), one.onnx().SerializeToString(deterministic=True))
+            for one in (result, again)
+        ]
+        found["identical"] = pair[0] == pair[1]
+        found["onnx_sha256"] = hashlib.sha256(pair[0][1]).hexdigest()
+    return found
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """The table."""
+    table = Table(title="accuracy without retraining, top-1 %")
+    names = (
+        "network",
+        "MACs left",
+        "dense",
+        "pruned alone",
+        "compensated",
+        "drop",
+        "time / forward",
+        "ONNX max abs",
+        "MACs equal",
+    )
+    for name in (*names, "same twice"):
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for row in rows:
+        table.add_row(
+            row["network"], f"{row['macs']['share']:.4f}", f"{row['dense']:.2f}", f"{row['pruned_alone']:.2f}",
+            f"{row['compensated']:.2f}", f"{row['drop']:.2f}", f"{row['time_ratio']:.1f}", f"{row['onnx_max_abs']:.1e}",
+            "yes" if row["macs_equal"] else "NO", {True: "yes", False: "NO", None: "-"}[row.get("identical")],
+        )  # fmt: skip
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--only", help="one network of the list")
+    parser.add_argument("--target", help="instead of the row's own")
+    parser.add_argument("--images", type=int, help="calibration images, instead of the row's own number")
+    parser.add_argument("--test-images", type=int, help="a seeded part of the test images (default: all)")
+    parser.add_argument("--pipeline", help="instead of the default passes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--twice", action="store_true", help="compress again and compare plan.json and model.onnx")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "accuracy.json")
+    args = parser.parse_args()
+
+    chosen = [row for row in ROWS if args.only in (None, row.network)]
+    rows = []
+    for row in chosen:
+        asked = Row(**{**vars(row), "target": args.target or row.target, "images": args.images or row.images})
+        rows.append(measure(asked, args.data, args))
+        print(json.dumps({key: rows[-1][key] for key in ("network", "dense", "compensated", "drop")}), flush=True)
+    show(rows)
+    machine = {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    command = f"python bench/accuracy.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA")
+    document = {"command": command, "machine": machine, "seed": args.seed, "torch": torch.__version__, "rows": rows}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Laws of the solvers, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from prunec import linalg
+from prunec.linalg import Reader
+
+ORDERS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"backward": linalg.backward, "forward": linalg.forward}
+RIDGE = 1e-9
+
+
+def reader(seed: int, size: int = 6, block: int = 2, outputs: int = 5, groups: int = 1, extra: int = 0) -> Reader:
+    generator = torch.Generator().manual_seed(seed)
+    width = size * block + extra
+    x = torch.randn(groups, 400, width, generator=generator, dtype=torch.float64)
+    x = x @ torch.randn(groups, width, width, generator=generator, dtype=torch.float64)
+    x = x - x.mean(1, keepdim=True)
+    weight = torch.randn(groups, outputs, width, generator=generator, dtype=torch.float64)
+    return Reader(x.mT @ x / 400, weight, torch.arange(size * block).reshape(size, block))
+
+
+def compensated_error(one: Reader, gone: Tensor) -> float:
+    """e(K) from its definition."""
+    stays = torch.ones(one.covariance.shape[-1], dtype=torch.bool)
+    stays[one.columns[gone].flatten()] = False
+    kept = stays.nonzero().flatten()
+    fitted = linalg.refit(one.covariance, one.weight, kept, RIDGE)
+    full = torch.zeros_like(one.weight)
+    full[:, :, kept] = fitted
+    difference = one.weight - full
+    return float(((difference @ one.covariance) * difference).sum()) / one.variance
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("groups", "extra"), [(1, 0), (1, 3), (3, 0)])
+def test_curve_is_the_error_of_the_exact_refit(order: str, groups: int, extra: int) -> None:
+    readers = [reader(0, groups=groups, extra=extra), reader(1, block=1, groups=groups)]
+    found, errors = ORDERS[order](readers, RIDGE)
+    assert sorted(found.tolist()) == list(range(6))
+    for gone in range(6):
+        wanted = sum(compensated_error(one, found[:gone]) for one in readers)
+        assert float(errors[gone]) == pytest.approx(wanted, rel=1e-4, abs=1e-7)
+    assert bool((errors.diff() >= -1e-12).all())
+
+
+def test_backward_removes_the_cheapest_first() -> None:
+    one = reader(2)
+    order, _ = linalg.backward([one], RIDGE)
+    alone = [compensated_error(one, torch.tensor([place])) for place in range(6)]
+    assert int(order[0]) == alone.index(min(alone))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_duplicated_channel_goes_first_and_costs_nothing(order: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(500, 5, generator=generator, dtype=torch.float64)
+    x = torch.cat([x, x[:, 2:3]], 1)
+    weight = torch.randn(1, 4, 6, generator=generator, dtype=torch.float64)
+    one = Reader((x.T @ x / 500)[None], weight, torch.arange(6)[:, None])
+    found, errors = ORDERS[order]([one], 1e-8)
+    assert int(found[0]) in (2, 5)
+    assert float(errors[1]) < 1e-6
+    assert float(errors[2]) > 1e-3
+
+
+def test_refit_with_everything_kept_is_the_weight() -> None:
+    one = reader(4)
+    torch.testing.assert_close(linalg.refit(one.covariance, one.weight, torch.arange(12), 1e-14), one.weight)
+
+
+def test_solve_survives_a_singular_gram() -> None:
+    x = torch.randn(3, 8, dtype=torch.float64)
+    gram = (x.T @ x)[None]
+    solution = linalg.solve(gram, gram @ torch.ones(8, 1, dtype=torch.float64))
+    torch.testing.assert_close(gram @ solution, gram @ torch.ones(1, 8, 1, dtype=torch.float64), rtol=1e-2, atol=1e-2)

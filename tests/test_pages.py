@@ -1,0 +1,94 @@
+"""The examples of README and CONTRIBUTING are complete files, and do what the pages say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from prunec.linalg import Reader
+from prunec.pipeline import Pipeline
+from prunec.program import Context, Program
+from prunec.recipe import Options
+from prunec.spec import bind, parse, text_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def example(page: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that the page shows as `…/name.py`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.search(rf"passes/[a-z/]*{name}\.py`:\n\n```python\n(.*?)```", text, re.DOTALL)
+    assert found, f"{page} shows no {name}.py"
+    path = folder / f"{name}.py"
+    path.write_text(found[1], encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Net(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + 1) + 2
+
+
+def test_the_pass_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = example("README.md", "census", tmp_path, monkeypatch).Census
+    step = bind(parse("census{top=1}"), kind, {}, None)
+    assert str(step) == "census{top=1}"
+    program, context = Program(fx.symbolic_trace(Net()), (torch.zeros(2, 3),)), Context()
+    after = Pipeline((step,)).run(program, context)
+    assert after.module is program.module
+    assert list(context.notes["census"].values()) == [2]
+
+
+def test_the_selector_of_contributing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = example("CONTRIBUTING.md", "l1", tmp_path, monkeypatch).L1
+    assert text_of(kind(power=2)) == "l1{power=2}"
+    weight = torch.tensor([[[3.0, 3.0, 0.0, 0.0, -1.0, 1.0]]], dtype=torch.float64)  # [g, o, d]: 3 channels, 2 taps
+    columns = torch.arange(6).reshape(3, 2)
+    curve = kind().curve([Reader(torch.eye(6, dtype=torch.float64)[None], weight, columns)])
+    assert curve.order.tolist() == [1, 2, 0]
+    assert curve.error.tolist() == [0.0, 0.0, 0.25, 1.0]
+    assert curve.keep(2) == (0, 2)
+
+
+def test_the_lines_of_the_readme_compress_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"## In Python\n\n```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    generator = torch.Generator().manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    torch.save(torch.randn(128, 3, 8, 8, generator=generator), "calibration.pt")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        names: dict[str, Any] = {"MyNetwork": small}
+        exec(found[1], names)
+    assert names["logits"].shape == (8, 10)
+    macs = names["result"].report["macs"]
+    assert macs["compressed"] <= 0.5 * macs["dense"]
+    written = ["manifest.json", "model.onnx", "model.pt2", "model.safetensors", "plan.json", "report.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written
+
+
+def test_the_recipe_of_the_readme(tmp_path: Path) -> None:
+    found = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    (tmp_path / "net.toml").write_text(found[1], encoding="utf-8")
+    options = Options.merged({}, tmp_path / "net.toml")
+    assert (options.model, options.images, options.compensator) == ("nets.py:make", 1024, "lstsq{ridge=1e-4}")
+
+
+def small() -> nn.Module:
+    convolutions = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
