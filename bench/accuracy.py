@@ -23,8 +23,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads slow a shared machine
-
 import torch
 from rich.console import Console
 from rich.table import Table

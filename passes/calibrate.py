@@ -24,7 +24,7 @@ from prunec.statistics.patches import Layer, Positions
 class Calibrate(Pass):
     """Collect the dense statistics; `rows` sampled positions a layer at least."""
 
-    rows: int = 16384
+    rows: int = 4096
 
     requires = (Channels,)
     provides = (Statistics,)

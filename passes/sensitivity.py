@@ -1,6 +1,8 @@
 """Scale each curve to what the outputs feel: remove a part of one space at a time, refit its readers, run to the end.
 
-    scale_s = ( sum |f_s(x) - f(x)|² / sum |f(x) - mean f|² ) / error_s(k),      k = level · size
+    scale_s = ( sum |f_s(x) - f(x)|² / sum |f(x) - mean f|² ) / error_s(k)
+
+with k = level · size removed at first, and what the plan removes where there is a plan already.
 
 The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
 shares every prefix: it forks where the first reader of a space is and runs only what follows.
@@ -19,6 +21,7 @@ from prunec import graph, linalg
 from prunec.channels.spaces import Channels, Contraction, Space
 from prunec.facts import Curve, Curves, Statistics
 from prunec.pipeline import Pass
+from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, readers_of, weight_of
 from prunec.statistics.sweep import outputs
@@ -28,7 +31,7 @@ from prunec.statistics.sweep import outputs
 class Sensitivity(Pass):
     """Measure, one space at a time, the error of the outputs on `images` images with `level` of the space gone."""
 
-    images: int = 128
+    images: int = 64
     level: float = 0.5
     ridge: float = 1e-3
 
@@ -38,30 +41,30 @@ class Sensitivity(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """Replace the `Curves` fact by one whose errors are those of the outputs."""
         channels, curves = program.fact(Channels), program.fact(Curves).by_space
+        gone = {space.name: self._gone(program, space) for space in channels.prunable}
         forks: dict[str, list[tuple[Space, Mapping[str, Tensor]]]] = {}
         for space in channels.prunable:
             readers = readers_of(channels, space)
-            forks.setdefault(readers[0].node, []).append((space, self._weights(program, space, readers)))
+            weights = self._weights(program, space, readers, gone[space.name])
+            forks.setdefault(readers[0].node, []).append((space, weights))
         totals: dict[str, float] = {}
         subset = context.images().take(self.images, context.seed)
         batches = list(subset.batches(context.batch))
         for batch in context.track(batches, "sensitivity"):
             for name, error in _errors(program.module, batch, forks).items():
                 totals[name] = totals.get(name, 0.0) + error / len(batches)
-        scaled = {space.name: self._scaled(curves[space.name], totals[space.name]) for space in channels.prunable}
+        scaled = {name: _scaled(curves[name], gone[name], total) for name, total in totals.items()}
         return program.knowing(Curves(scaled, scaled=True))
 
-    def _gone(self, size: int) -> int:
-        return min(max(1, round(size * self.level)), size - 1) if size > 1 else 1
+    def _gone(self, program: Program, space: Space) -> int:
+        """How many coordinates are tried."""
+        planned = space.size - len(program.fact(Plan).keep[space.name]) if program.has(Plan) else 0
+        return planned or min(max(1, round(space.size * self.level)), max(1, space.size - 1))
 
-    def _scaled(self, curve: Curve, measured: float) -> Curve:
-        local = float(curve.error[self._gone(len(curve.order))])
-        return Curve(curve.order, curve.error * (measured / local if local > 0 else 0.0))
-
-    def _weights(self, program: Program, space: Space, readers: list[Contraction]) -> dict[str, Tensor]:
+    def _weights(self, program: Program, space: Space, readers: list[Contraction], count: int) -> dict[str, Tensor]:
         """Full-size weights and biases of the readers, refitted without the part of the space that is gone."""
         statistics, curve = program.fact(Statistics).moments, program.fact(Curves).by_space[space.name]
-        gone = curve.order[: self._gone(space.size)]
+        gone = curve.order[:count]
         changed: dict[str, Tensor] = {}
         for one in readers:
             moments, original = statistics[one.node], graph.attribute(program.module, one.weight)
@@ -82,6 +85,11 @@ class Sensitivity(Pass):
                 bias = graph.attribute(program.module, one.bias)
                 changed[one.bias] = bias + shift.flatten().to(bias.dtype)
         return changed
+
+
+def _scaled(curve: Curve, gone: int, measured: float) -> Curve:
+    local = float(curve.error[gone])
+    return Curve(curve.order, curve.error * (measured / local if local > 0 else 0.0))
 
 
 @torch.no_grad()

@@ -23,9 +23,10 @@ from .channels.spaces import Channels
 from .cost import Macs, counts_of
 from .data import Images, as_images
 from .errors import DataError
-from .pipeline import Instrument, Pipeline, Time
+from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
-from .program import Context, Program, Track, silent
+from .program import Context, Program
+from .progress import Track, silent
 from .source import state_digest
 from .target import Target
 
@@ -74,13 +75,13 @@ def compress(
         raise DataError("there are no calibration images; give a few hundred")
     dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs))
     captured = time.perf_counter() - started
-    clock = Time()
+    clock, verify = Time(), Verify()
     context = Context(target=wanted, calibration=images, seed=seed, batch=batch, track=track)
-    program = passes.run(dense, context, (clock, *instruments))
+    program = passes.run(dense, context, (clock, verify, *instruments))
     plan = program.fact(Plan)
     seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
     report = _report(dense, program, plan, images, seconds)
-    report.update(target=str(wanted), seed=seed, pipeline=str(passes))
+    report.update(target=str(wanted), seed=seed, pipeline=str(passes), drift=verify.drift, notes=context.notes)
     return Result(dense, program, plan, report)
 
 

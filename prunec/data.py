@@ -19,7 +19,7 @@ from torch import Tensor
 from . import image_folder
 from .errors import DataError, PrunecError
 from .preprocess import Preprocess
-from .program import Track, silent
+from .progress import Track, silent
 from .source import imported, tensor_digest
 
 

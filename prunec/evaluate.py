@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .data import Images
 from .deploy import runtime
 from .errors import DataError, PrunecError
-from .program import Track, silent
+from .progress import Track, silent
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

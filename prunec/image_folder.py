@@ -12,13 +12,13 @@ from torch import Tensor
 
 from .errors import DataError
 from .preprocess import Preprocess
-from .program import Track
+from .progress import Track
 
 SUFFIXES = frozenset(".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 
 
 def listed(path: Path) -> tuple[list[Path], list[int] | None]:
-    """The images below `path` and, where there is a folder a class, their labels. Raises DataError where there are none."""
+    """The images below `path` and, where each class has a folder, their labels. Raises DataError where none are."""
     flat = _image_files(path)
     folders = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
     labelled = [(file, label) for label, folder in enumerate(folders) for file in _image_files(folder)]

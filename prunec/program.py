@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, fx
 
 from .errors import PassError
+from .progress import Track, silent
 from .target import Target
 
 if TYPE_CHECKING:
@@ -52,19 +53,6 @@ class Program:
     def rewritten(self, module: fx.GraphModule, *facts: object) -> Program:
         """Another network: every fact that is not given again is forgotten."""
         return replace(self, module=module, facts=MappingProxyType({type(fact): fact for fact in facts}))
-
-
-class Track(Protocol):
-    """Shows the progress of a loop: `for x in track(xs, "calibrate")`."""
-
-    def __call__(self, steps: Iterable[T], what: str, /) -> Iterable[T]:
-        """The same steps, shown as they are taken."""
-        ...
-
-
-def silent(steps: Iterable[T], what: str, /) -> Iterable[T]:
-    """Show nothing."""
-    return steps
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from prunec import demo as assets
 from prunec.artefacts import verify_manifest
 from prunec.cli import app, console
-from prunec.program import silent
+from prunec.progress import silent
 
 NETS = """
 import torch

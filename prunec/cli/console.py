@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from ..errors import DataError, PrunecError
 
 if TYPE_CHECKING:
-    from ..program import Track
+    from ..progress import Track
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def progress() -> Iterator[Track]:
 
     Drawn between steps, never from a thread: nothing competes with what is being timed.
     """
-    from ..program import silent
+    from ..progress import silent
 
     if not err.is_terminal:
         yield silent

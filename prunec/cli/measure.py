@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..compression import Result
     from ..data import Images
-    from ..program import Track
+    from ..progress import Track
 
 
 def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> None:

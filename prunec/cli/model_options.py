@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..data import Images
     from ..preprocess import Preprocess
-    from ..program import Track
+    from ..progress import Track
     from ..source import LoadedModel
 
 MODEL = "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, or a .pt2 exported program"

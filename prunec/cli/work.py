@@ -13,7 +13,7 @@ from ..deploy.export import OPSETS
 from ..errors import DataError, SpecError
 from ..pipeline import Instrument, Pipeline
 from ..plan import Plan
-from ..program import Track
+from ..progress import Track
 from ..recipe import Options
 from ..registry import STRATEGIES
 from ..source import LoadedModel, load_model

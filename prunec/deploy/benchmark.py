@@ -20,7 +20,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import SpecError
-from ..program import Track, silent
+from ..progress import Track, silent
 from .runtime import Array, Model, denormals_as_zero, environment, feed_of, load_average, run, session, signature
 
 if TYPE_CHECKING:

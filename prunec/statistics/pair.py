@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from .. import graph
 from ..channels.spaces import Contraction
 from ..plan import Plan
-from ..program import Track
+from ..progress import Track
 from ..readers import Blocks, groups_after
 from .moments import Moments, grouped, per_sample, rows_wanted
 from .patches import Layer, Positions
