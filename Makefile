@@ -2,6 +2,9 @@
 #   PYTHON=python3.12   the interpreter that .venv is made from, 3.10 or newer
 #   VENV=.venv          where the environment is
 
+# Threads that wait do not spin: on a shared machine spinning slows everything tenfold.
+export OMP_WAIT_POLICY ?= passive
+
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -15,9 +15,7 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import os
 import pathlib
-import platform
 import sys
 import time
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 import prunec  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy import parity  # noqa: E402
+from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 
@@ -175,11 +174,7 @@ def main() -> None:
         rows.append(measure(asked, args.data, args))
         print(json.dumps({key: rows[-1][key] for key in ("network", "dense", "compensated", "drop")}), flush=True)
     show(rows)
-    machine = {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
+    machine = {**environment(), "threads": torch.get_num_threads()}
     command = f"python bench/accuracy.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA")
     document = {"command": command, "machine": machine, "seed": args.seed, "torch": torch.__version__, "rows": rows}
     args.out.parent.mkdir(parents=True, exist_ok=True)
