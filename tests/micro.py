@@ -185,6 +185,12 @@ def networks() -> dict[str, Net]:
     torch.manual_seed(0)
     bn = nn.BatchNorm2d
     nets = {
+        "same_padding": Net(
+            plain,
+            a=nn.Conv2d(3, 12, 4, padding="same"),
+            b=nn.Conv2d(12, 10, (2, 3), padding="same", dilation=2),
+            fc=head(10),
+        ),
         "plain": Net(plain, a=conv(3, 12), b=conv(12, 10), fc=head(10)),
         "batch_norm_after": Net(
             batch_norm_after, a=conv(3, 12, bias=False), an=bn(12), b=conv(12, 10), bn=bn(10), fc=head(10)

@@ -53,7 +53,7 @@ class Layer:
     convolution: bool
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] = ()  # before and after, each spatial axis
     dilation: tuple[int, ...] = ()
 
     @staticmethod
@@ -65,10 +65,11 @@ class Layer:
         stride, dilation = (_spread(argument(node, name), rank) for name in ("stride", "dilation"))
         padding = argument(node, "padding")
         if isinstance(padding, str):
-            if padding == "same" and any(d * (k - 1) % 2 for d, k in zip(dilation, kernel, strict=True)):
-                raise NotImplementedError
-            padding = [d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
-        return Layer(groups, one.taps, True, kernel, stride, _spread(padding, rank), dilation)
+            whole = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+            sides = tuple((total // 2, total - total // 2) for total in whole)
+        else:
+            sides = tuple((one, one) for one in _spread(padding, rank))
+        return Layer(groups, one.taps, True, kernel, stride, sides, dilation)
 
     @property
     def channel_axis(self) -> int:
@@ -83,17 +84,21 @@ class Layer:
         """The inputs [R, g, C/g · taps] that make the outputs at `at`, ordered as the weight [O, C/g, *kernel]."""
         if not self.convolution:
             return at.of(x, -1)[:, None]
-        if self.taps == 1 and not any(self.padding):
+        if self.taps == 1 and not self._padded:
             strided = tuple(place * step for place, step in zip(at.place, self.stride, strict=True))
             rows = Positions(at.sample, strided).of(x, 1)
         else:
             rows = self._windows(x)[(at.sample, *at.place)]
         return rows.reshape(len(at), self.groups, -1)
 
+    @property
+    def _padded(self) -> bool:
+        return any(map(any, self.padding))
+
     def _windows(self, x: Tensor) -> Tensor:
         """A view [N, *out, C, *kernel] of the padded input; nothing is copied but the padding."""
-        if any(self.padding):
-            x = F.pad(x, [side for pad in reversed(self.padding) for side in (pad, pad)])
+        if self._padded:
+            x = F.pad(x, [side for sides in reversed(self.padding) for side in sides])
         sizes = [
             (size - d * (k - 1) - 1) // s + 1
             for size, k, s, d in zip(x.shape[2:], self.kernel, self.stride, self.dilation, strict=True)
