@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import pathlib
 import sys
@@ -33,8 +32,10 @@ import prunec  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy import parity  # noqa: E402
 from prunec.deploy.runtime import environment  # noqa: E402
+from prunec.errors import CaptureError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
+from prunec.source import imported  # noqa: E402
 
 IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 CIFAR = "scale=255,mean=.485/.456/.406,std=.229/.224/.225"
@@ -66,13 +67,10 @@ ROWS = (
 
 def load_network(data: pathlib.Path, name: str) -> torch.nn.Module:
     """The network with its weights, by the data folder's own definitions."""
-    spec = importlib.util.spec_from_file_location("networks", data / "nets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    network: torch.nn.Module = module.load(name)
-    return network
+    with imported(f"{data / 'nets.py'}:load", CaptureError) as load:
+        assert callable(load)
+        network: torch.nn.Module = load(name)
+        return network
 
 
 def forward_seconds(network: torch.nn.Module, images: Images, batch: int) -> float:
@@ -130,18 +128,8 @@ def measure(row: Row, data: pathlib.Path, args: argparse.Namespace) -> dict[str,
 def show(rows: list[dict[str, Any]]) -> None:
     """The table."""
     table = Table(title="accuracy without retraining, top-1 %")
-    names = (
-        "network",
-        "MACs left",
-        "dense",
-        "pruned alone",
-        "compensated",
-        "drop",
-        "time / forward",
-        "ONNX max abs",
-        "MACs equal",
-    )
-    for name in (*names, "same twice"):
+    names = "network,MACs left,dense,pruned alone,compensated,drop,time / forward,ONNX max abs,MACs equal,same twice"
+    for name in names.split(","):
         table.add_column(name, justify="left" if name == "network" else "right")
     for row in rows:
         table.add_row(

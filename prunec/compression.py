@@ -111,7 +111,7 @@ class Result:
 
     def pruned_only(self) -> fx.GraphModule:
         """The same channels removed and nothing compensated."""
-        return surgery.apply(prepared(self.dense).module, Plan(self.plan.channels, self.plan.keep))
+        return surgery.apply(self._prepared.module, Plan(self.plan.channels, self.plan.keep))
 
     def onnx(self, opset: int = 18) -> ModelProto:
         """The compressed network as ONNX, cleaned, checked and stamped with its provenance."""
@@ -119,16 +119,20 @@ class Result:
 
     def dense_onnx(self, opset: int = 18) -> ModelProto:
         """The dense network exported in the same way: what the compressed one is timed against."""
-        return self._exported(prepared(self.dense), opset, {"source": state_digest(self.dense.module)})
+        return self._exported(self._prepared, opset, {"source": state_digest(self.dense.module)})
 
     @cached_property
-    def _models(self) -> dict[tuple[int, int], ModelProto]:
-        return {}
+    def _prepared(self) -> Program:
+        return prepared(self.dense)
+
+    @cached_property
+    def _models(self) -> dict[tuple[bool, int], ModelProto]:
+        return {}  # by whether it is the compressed network, and opset
 
     def _exported(self, program: Program, opset: int, provenance: Mapping[str, str]) -> ModelProto:
         from .deploy.export import export_onnx
 
-        key = (id(program.module) if program is self.program else 0, opset)
+        key = (program is self.program, opset)
         if key not in self._models:
             self._models[key] = export_onnx(
                 program.module,

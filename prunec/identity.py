@@ -10,6 +10,7 @@ import copy
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from . import graph, surgery
 from .channels.spaces import CONSUMES, Channels
@@ -65,5 +66,4 @@ def in_float64(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _flat(value: Tensor | tuple[Tensor, ...] | list[Tensor] | dict[str, Tensor]) -> list[Tensor]:
-    leaves, _ = torch.utils._pytree.tree_flatten(value)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

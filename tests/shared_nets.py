@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-from typing import Any
-
 import numpy as np
 import torch
 from conftest import SHARED
 from torch import Tensor, nn
 
+from prunec.errors import CaptureError
+from prunec.source import imported
+
 SIZES = {"cifar_resnet20": 32, "cifar_resnet56": 32, "resnet50_c4": 160}
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
-@functools.cache
-def _definitions() -> Any:
-    spec = importlib.util.spec_from_file_location("shared_nets_definitions", SHARED / "nets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def load(name: str) -> nn.Module:
     """The network with its weights, in eval mode."""
-    net: nn.Module = _definitions().load(name)
-    return net
+    with imported(f"{SHARED / 'nets.py'}:load", CaptureError) as loader:
+        assert callable(loader)
+        net: nn.Module = loader(name)
+        return net
 
 
 def shape_of(name: str) -> tuple[int, int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import onnx
 import onnx.parser
 import pytest
 import torch
+from conftest import needs_shared
+from shared_nets import load
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
@@ -26,7 +27,6 @@ from prunec.deploy.runtime import run, session
 from prunec.errors import BackendError, CaptureError, SpecError
 
 ROOT = Path(__file__).parents[1]
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 class Net(nn.Module):
@@ -251,14 +251,9 @@ def test_identities_go_and_the_interface_stays() -> None:
     assert (same.max(), twice.max(), more.max()) == (1, 2, 4)
 
 
-@pytest.mark.skipif(not (DATA / "nets.py").exists(), reason="the real networks of shared/data are not here")
+@needs_shared
 def test_a_real_network_in_reasonable_time() -> None:
-    spec = importlib.util.spec_from_file_location("nets", DATA / "nets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    nets = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nets)
-    net, images = nets.load("cifar_resnet20"), torch.ones(2, 3, 32, 32)
+    net, images = load("cifar_resnet20"), torch.ones(2, 3, 32, 32)
     started = time.perf_counter()
     model = export_onnx(net, (images,))
     assert time.perf_counter() - started < 60

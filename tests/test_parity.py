@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx.parser
 import pytest
 import torch
+from conftest import needs_shared
+from shared_nets import cifar, load
 from torch import Tensor, nn
 
 from prunec.deploy.export import export_onnx
 from prunec.deploy.parity import Agreement, Parity, compare
 from prunec.errors import DataError, NumericsError
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 IMAGES = torch.linspace(-1, 1, 15).view(5, 3)
 
 
@@ -99,16 +97,9 @@ def test_batches_that_cannot_be() -> None:
     assert compare(Scale(1.0), affine(1.0), (IMAGES[:1],)).agreements[0].batch == 1
 
 
-@pytest.mark.skipif(not (DATA / "nets.py").exists(), reason="the real networks of shared/data are not here")
+@needs_shared
 def test_a_real_network_on_real_images() -> None:
-    spec = importlib.util.spec_from_file_location("nets", DATA / "nets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    nets = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nets)
-    net = nets.load("cifar_resnet20")
-    pixels = np.load(DATA / "cifar10" / "train_8192.npz")["images"][:64]
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    images = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    net = load("cifar_resnet20")
+    images, _ = cifar("train_8192", 64)
     parity = compare(net, export_onnx(net, (images,)), (images,)).require()
     assert [agreement.batch for agreement in parity.agreements] == [1, 2, 64]

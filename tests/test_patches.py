@@ -37,7 +37,7 @@ def test_rows_times_weight_are_the_outputs(name: str, per_sample: int) -> None:
     (node,) = (node for node in program.module.graph.nodes if node.name == one.node)
     x = torch.randn(4, *shape)
     y = layer(x)
-    sampler = Layer.of(node, one, tuple(layer.weight.shape[2:]), one.groups)
+    sampler = Layer.of(program.module, node, one, one.groups)
     at = Positions.draw(sampler.space(y), per_sample, torch.Generator().manual_seed(0))
     rows = sampler.rows(x, at)
     weight = layer.weight.reshape(one.groups, len(layer.weight) // one.groups, -1)

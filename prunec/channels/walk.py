@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from .. import graph
 from ..program import Program
 from .labels import FIXED, Labels, along, fixed, varying
-from .spaces import CARRIES
+from .spaces import CARRIES, CONSUMES, PRODUCES
 
 Rule = Callable[["Walk", fx.Node], Any]
 
@@ -97,12 +97,10 @@ class Walk:
         if parameter is None:
             return
         name = str(parameter.target)
-        for (other, axis, known_role), known in self.touched.items():
-            if (other, axis) == (name, dim):
+        for known_role in (PRODUCES, CARRIES, CONSUMES):
+            if (known := self.touched.get((name, dim, known_role))) is not None:
                 self.labels.join(known, labels, "its parameter is shared with a layer whose channels are fixed")
-                if known_role == role:
-                    return
-        self.touched[name, dim, role] = labels
+        self.touched.setdefault((name, dim, role), labels)
 
     def result(self, node: fx.Node, vector: Tensor, dim: int) -> Tensor:
         """Labels of the value of `node` that vary along `dim` as `vector` says."""

@@ -56,14 +56,9 @@ class Moments:
         return self._sums["zy"] / self.count - self.mean_z[:, :, None] * self.mean_y[:, None, :]
 
 
-def rows_wanted(columns: int, minimum: int) -> int:
-    """How many rows a fit of `columns` unknowns wants: twelve each, and never fewer than `minimum`."""
-    return max(12 * columns, minimum)
-
-
-def per_sample(rows: int, samples: int) -> int:
-    """Positions a sample for about `rows` rows in all."""
-    return max(1, -(-rows // max(samples, 1)))
+def positions_per_sample(columns: int, minimum: int, samples: int) -> int:
+    """Positions to draw from each sample: a fit wants twelve rows a column, and never fewer than `minimum` in all."""
+    return max(1, -(-max(12 * columns, minimum) // max(samples, 1)))
 
 
 def grouped(y: Tensor, groups: int) -> Tensor:

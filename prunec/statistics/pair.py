@@ -15,12 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from .. import graph
 from ..channels.spaces import Contraction
 from ..plan import Plan
 from ..progress import Track
 from ..readers import Blocks, groups_after
-from .moments import Moments, grouped, per_sample, rows_wanted
+from .moments import Moments, grouped, positions_per_sample
 from .patches import Layer, Positions
 from .sweep import Frontier
 
@@ -35,7 +34,7 @@ class Stop:
     place: int  # its number among the call_function nodes
     other: str | None  # the operand that it is added to, where that is known by then
     kept: Tensor  # output channels that stay, int64
-    groups: int  # groups that stay
+    layer: Layer  # as it is when pruned
 
 
 def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
@@ -56,7 +55,8 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
             continue
         if moved or not bool(mask[one.inputs].all()):
             kept = mask[one.outputs].nonzero().flatten()
-            stops.append(Stop(one, place, _other(node, number), kept, groups_after(one, mask)))
+            layer = Layer.of(module, node, one, groups_after(one, mask))
+            stops.append(Stop(one, place, _other(node, number), kept, layer))
     return stops
 
 
@@ -89,7 +89,7 @@ def sweep(
     done = 0
     steps: Iterable[Stop] = track(stops, "compensate")
     for stop in steps:
-        count = per_sample(rows_wanted(Blocks.of(stop.one).columns, rows), samples)
+        count = positions_per_sample(Blocks.of(stop.one).columns, rows, samples)
         moments = Moments()
         for batch in range(len(batches)):
             whole.run(batch, done, stop.place)
@@ -105,9 +105,7 @@ def _measure(
     """Sample one batch at one stop: pruned inputs, dense targets."""
     node, thin = whole.nodes[stop.place], narrow.nodes[stop.place]
     dense_in, pruned_in = whole.values[batch][node.all_input_nodes[0]], narrow.values[batch][thin.all_input_nodes[0]]
-    weight = graph.attribute(narrow.module, stop.one.weight)
-    layer = Layer.of(node, stop.one, tuple(weight.shape[2:]), stop.groups)
-    blocks = Blocks.of(stop.one)
+    layer, blocks = stop.layer, Blocks.of(stop.one)
     if blocks.folded:
         at = Positions.draw(layer.space(dense_in), count, generator)
         moments.add(blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at)))
@@ -118,4 +116,4 @@ def _measure(
     if stop.other is not None:
         shortcut = at.of(whole.named(batch, stop.other), layer.channel_axis)[:, stop.kept]
         target = target + shortcut - at.of(narrow.named(batch, stop.other), layer.channel_axis)
-    moments.add(layer.rows(pruned_in, at), grouped(target, stop.groups))
+    moments.add(layer.rows(pruned_in, at), grouped(target, layer.groups))

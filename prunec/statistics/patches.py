@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from .. import graph
 from ..channels.contraction import argument
 from ..channels.spaces import Contraction
 
@@ -57,8 +58,9 @@ class Layer:
     dilation: tuple[int, ...] = ()
 
     @staticmethod
-    def of(node: fx.Node, one: Contraction, kernel: tuple[int, ...], groups: int) -> Layer:
-        """Read a node's own arguments; `kernel` is the spatial shape of its weight."""
+    def of(module: fx.GraphModule, node: fx.Node, one: Contraction, groups: int) -> Layer:
+        """Read the arguments of a node of `module`, `groups` of whose groups are left."""
+        kernel = tuple(graph.attribute(module, one.weight).shape[2:])
         if not kernel:
             return Layer(groups, one.taps, convolution=False)
         rank = len(kernel)
