@@ -112,6 +112,12 @@ def gate(m: Any, x: Tensor) -> Any:
     return m.fc(pooled(y * s))
 
 
+def broadcast_add(m: Any, x: Tensor) -> Any:
+    y = F.relu(m.a(x))
+    s = m.down(F.adaptive_avg_pool2d(y, 1))
+    return m.fc(pooled(F.relu(m.b(y) + s)))
+
+
 def prelu(m: Any, x: Tensor) -> Any:
     return m.fc(pooled(m.act(m.b(m.act0(m.a(x))))))
 
@@ -208,6 +214,7 @@ def networks() -> dict[str, Net]:
         "grouped": Net(depthwise, a=conv(3, 12), b=conv(12, 18, groups=3), c=conv(18, 8, 1), fc=head(8)),
         "many_groups": Net(depthwise, a=conv(3, 16), b=conv(16, 16, groups=8), c=conv(16, 8, 1), fc=head(8)),
         "gate": Net(gate, a=conv(3, 12), down=conv(12, 4, 1), up=conv(4, 12, 1), fc=head(12)),
+        "broadcast_add": Net(broadcast_add, a=conv(3, 12), down=conv(12, 8, 1), b=conv(12, 8), fc=head(8)),
         "prelu": Net(prelu, a=conv(3, 12), act0=nn.PReLU(12), b=conv(12, 10), act=nn.PReLU(), fc=head(10)),
         "channel_shuffle": Net(
             channel_shuffle, a=conv(3, 12), b=conv(12, 12, groups=3), c=conv(12, 6, groups=3), fc=head(6)

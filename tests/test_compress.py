@@ -51,6 +51,15 @@ def test_every_strategy_runs(selector: str, allocator: str, compensator: str) ->
         assert bool(torch.isfinite(result.module(IMAGES)).all())
 
 
+def test_a_shortcut_that_is_broadcast_is_no_target() -> None:
+    result = prunec.compress(NETS["broadcast_add"], IMAGES, target="macs:0.3", allocator="uniform")
+    assert len(result.plan.keep["a"]) < 12  # so both operands of the add drift
+    with torch.no_grad():
+        wanted = NETS["broadcast_add"](IMAGES)
+        better, worse = (relative_error(one(IMAGES), wanted) for one in (result.module, result.pruned_only()))
+    assert better < worse
+
+
 def test_a_duplicated_channel_is_compensated_exactly() -> None:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))

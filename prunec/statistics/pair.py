@@ -113,7 +113,8 @@ def _measure(
     output = whole.value_ahead(batch, stop.place)
     at = Positions.draw(layer.space(output), count, generator)
     target = at.of(output, layer.channel_axis)[:, stop.kept]
-    if stop.other is not None:
-        shortcut = at.of(whole.named(batch, stop.other), layer.channel_axis)[:, stop.kept]
-        target = target + shortcut - at.of(narrow.named(batch, stop.other), layer.channel_axis)
+    shortcut = None if stop.other is None else whole.named(batch, stop.other)
+    if shortcut is not None and shortcut.shape == output.shape:  # one that is broadcast has no value at each position
+        drifted = at.of(narrow.named(batch, str(stop.other)), layer.channel_axis)
+        target = target + at.of(shortcut, layer.channel_axis)[:, stop.kept] - drifted
     moments.add(layer.rows(pruned_in, at), grouped(target, layer.groups))
