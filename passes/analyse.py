@@ -18,4 +18,4 @@ class Analyse(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Channels` fact."""
-        return program.knowing(analyse(program))
+        return program.knowing(analyse(program, context.constraints))

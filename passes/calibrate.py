@@ -38,6 +38,7 @@ class Calibrate(Pass):
         batches = -(-len(images) // context.batch)
         for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
             with torch.no_grad():
+                visitor.samples = len(batch[0])
                 visitor.run(*batch)
         return program.knowing(Statistics(visitor.moments))
 
@@ -57,6 +58,7 @@ class _Visitor(fx.Interpreter):
             if node.name in wanted
         }
         self.moments = {name: Moments() for name in wanted}
+        self.samples = 0  # of the batch
         self.generator = torch.Generator().manual_seed(seed)
 
     def run_node(self, node: fx.Node) -> Any:
@@ -68,6 +70,6 @@ class _Visitor(fx.Interpreter):
         source: Tensor = self.env[node.all_input_nodes[0]]
         value = super().run_node(node)
         layer = self.layers[node.name]
-        at = Positions.draw(layer.space(value), self.count(Blocks.of(one).columns), self.generator)
+        at = Positions.draw(layer.space(value), self.count(Blocks.of(one).columns) * self.samples, self.generator)
         self.moments[node.name].add(Blocks.of(one).rows(layer.rows(source, at)))
         return value

@@ -13,7 +13,7 @@ from prunec.errors import NumericsError
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
-from prunec.readers import Blocks, groups_after, weight_of
+from prunec.readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
 from prunec.registry import STRATEGIES
 from prunec.statistics.moments import Moments
 from prunec.statistics.pair import Stop, stops_of, sweep
@@ -59,14 +59,11 @@ class Compensate(Pass):
         if Blocks.of(one).folded:
             weight, bias = self._fit_folded(dense, stop, moments, mask)
         else:
-            groups = groups_after(one, mask)
-            shape = (groups, len(old_weight) // groups)
-            weight, bias = self.method.fit(
-                moments, old_weight.double().reshape(*shape, -1), old_bias.double().reshape(shape)
-            )
+            matrix = as_matrix(old_weight.double(), one, groups_after(one, mask))
+            weight, bias = self.method.fit(moments, matrix, old_bias.double().reshape(matrix.shape[:2]))
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
             raise NumericsError(f"the refit of {one.weight} is not finite; give more images or a larger ridge")
-        return weight.reshape(old_weight.shape).to(old_weight.dtype), bias.flatten().to(old_bias.dtype)
+        return from_matrix(weight, one, old_weight.shape).to(old_weight.dtype), bias.flatten().to(old_bias.dtype)
 
     def _fit_folded(self, dense: fx.GraphModule, stop: Stop, moments: Moments, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Very wide layers: the kept channels z stand in for all channels x = L z + m, so W' = W L and b' = b + W m."""
@@ -76,4 +73,5 @@ class Compensate(Pass):
         lift, mean = self.method.fit(moments, start, torch.zeros(1, blocks.channels, dtype=torch.float64))
         weight = weight_of(dense, one)[0, stop.kept].unflatten(-1, (blocks.channels, blocks.taps))  # [o, C, t]
         bias = graph.attribute(dense, str(one.bias)).double()[stop.kept]
-        return torch.einsum("oct,ck->okt", weight, lift[0]), bias + torch.einsum("oct,c->o", weight, mean[0])
+        matrix = torch.einsum("oct,ck->okt", weight, lift[0]).flatten(1)[None]
+        return matrix, bias + torch.einsum("oct,c->o", weight, mean[0])

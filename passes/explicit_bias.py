@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from prunec import graph
-from prunec.channels.contraction import RULES, argument
+from prunec.channels.contraction import RULES, argument, is_transposed
 from prunec.channels.walk import overload_packet
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
@@ -40,4 +40,5 @@ def _add(module: fx.GraphModule, layer: fx.Node) -> None:
     if weight.op != "get_attr":
         return
     tensor = graph.attribute(module, weight.target)
-    graph.set_bias(module, layer, torch.zeros(tensor.shape[0], dtype=tensor.dtype))
+    outputs = tensor.shape[1] * int(argument(layer, "groups")) if is_transposed(layer) else tensor.shape[0]
+    graph.set_bias(module, layer, torch.zeros(outputs, dtype=tensor.dtype))

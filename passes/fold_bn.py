@@ -45,13 +45,8 @@ def _foldable(norm: fx.Node) -> bool:
     if layer.target not in LAYERS or len(layer.users) > 1 or (norm.target is NORMS[0] and argument(norm, "training")):
         return False
     tensors = [argument(layer, "weight"), argument(layer, "bias")]
-    return all(one is None or (one.op == "get_attr" and _reads(one) == 1) for one in tensors)
-
-
-def _reads(parameter: fx.Node) -> int:
-    """How many nodes read the tensor of a get_attr node, through any get_attr node of that name."""
-    return sum(
-        len(node.users) for node in parameter.graph.nodes if node.op == "get_attr" and node.target == parameter.target
+    return all(
+        one is None or (one.op == "get_attr" and graph.reads(layer.graph, str(one.target)) == 1) for one in tensors
     )
 
 

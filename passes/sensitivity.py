@@ -5,25 +5,27 @@
 with k = level · size removed at first, and what the plan removes where there is a plan already.
 
 The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
-shares every prefix: it forks where the first reader of a space is and runs only what follows.
+shares every prefix: it forks where the first reader of a space is and runs only what follows. Where a norm runs over
+the space, masking is not removing, and the sliced network is run whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
-from prunec import graph, linalg
+from prunec import graph, linalg, surgery
 from prunec.channels.spaces import Channels, Contraction, Space
 from prunec.facts import Curve, Curves, Statistics
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
-from prunec.readers import Blocks, columns_of, readers_of, weight_of
+from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
 from prunec.statistics.sweep import outputs
 
 
@@ -43,15 +45,19 @@ class Sensitivity(Pass):
         channels, curves = program.fact(Channels), program.fact(Curves).by_space
         gone = {space.name: self._gone(program, space) for space in channels.prunable}
         forks: dict[str, list[tuple[Space, Mapping[str, Tensor]]]] = {}
+        sliced: dict[str, fx.GraphModule] = {}
         for space in channels.prunable:
             readers = readers_of(channels, space)
             weights = self._weights(program, space, readers, gone[space.name])
-            forks.setdefault(readers[0].node, []).append((space, weights))
+            if space.renormalised:
+                sliced[space.name] = _sliced(program.module, channels, curves[space.name], space, gone, weights)
+            else:
+                forks.setdefault(readers[0].node, []).append((space, weights))
         totals: dict[str, float] = {}
         subset = context.images().take(self.images, context.seed)
         batches = list(subset.batches(context.batch))
         for batch in context.track(batches, "sensitivity"):
-            for name, error in _errors(program.module, batch, forks).items():
+            for name, error in _errors(program.module, batch, forks, sliced).items():
                 totals[name] = totals.get(name, 0.0) + error / len(batches)
         scaled = {name: _scaled(curves[name], gone[name], total) for name, total in totals.items()}
         return program.knowing(Curves(scaled, scaled=True))
@@ -78,9 +84,9 @@ class Sensitivity(Pass):
             shift = ((weight - fitted) @ moments.mean_z[:, :, None])[:, :, 0]
             if blocks.folded:
                 groups, rows, width = fitted.shape
-                fitted = fitted.reshape(groups, rows // blocks.taps, blocks.taps, width).transpose(2, 3)
+                fitted = fitted.reshape(groups, rows // blocks.taps, blocks.taps, width).transpose(2, 3).flatten(2)
                 shift = shift.reshape(groups, -1, blocks.taps).sum(-1)
-            changed[one.weight] = fitted.reshape(original.shape).to(original.dtype)
+            changed[one.weight] = from_matrix(fitted, one, original.shape).to(original.dtype)
             if one.bias is not None:
                 bias = graph.attribute(program.module, one.bias)
                 changed[one.bias] = bias + shift.flatten().to(bias.dtype)
@@ -92,9 +98,28 @@ def _scaled(curve: Curve, gone: int, measured: float) -> Curve:
     return Curve(curve.order, curve.error * (measured / local if local > 0 else 0.0))
 
 
+def _sliced(
+    module: fx.GraphModule,
+    channels: Channels,
+    curve: Curve,
+    space: Space,
+    gone: Mapping[str, int],
+    weights: Mapping[str, Tensor],
+) -> fx.GraphModule:
+    """The network without a part of one space: what a norm or a mean over it makes of the rest cannot be masked."""
+    plan = Plan(channels, {space.name: curve.keep(space.size - gone[space.name])})
+    refit = {name: surgery.narrow(weight, name, plan, plan.mask) for name, weight in weights.items()}
+    return surgery.apply(module, replace(plan, refit=refit))
+
+
 @torch.no_grad()
-def _errors(module: fx.GraphModule, batch: tuple[Tensor, ...], forks: Mapping[str, list[Any]]) -> dict[str, float]:
-    """The relative squared error of the outputs for each fork, on one batch."""
+def _errors(
+    module: fx.GraphModule,
+    batch: tuple[Tensor, ...],
+    forks: Mapping[str, list[Any]],
+    sliced: Mapping[str, fx.GraphModule],
+) -> dict[str, float]:
+    """The relative squared error of the outputs for each fork and for each sliced network, on one batch."""
     values: graph.Values = dict(zip(graph.placeholders(module), batch, strict=True))
     nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_function")]
     dying = graph.last_uses(module.graph.nodes)
@@ -104,6 +129,8 @@ def _errors(module: fx.GraphModule, batch: tuple[Tensor, ...], forks: Mapping[st
             ends[space.name] = _finish(module, nodes[place:], dict(values), changed, dying)
         _advance(module, node, values, {}, dying)
     dense = outputs(module, values)
+    for name, narrow in sliced.items():
+        ends[name] = [leaf for leaf in tree_leaves(narrow(*batch)) if isinstance(leaf, Tensor)]
     return {name: _relative_error(end, dense) for name, end in ends.items()}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,8 +19,8 @@ from torch.export import ExportedProgram
 
 from . import artefacts, graph, surgery
 from .capture import capture, quiet
-from .channels.analysis import analyse
 from .channels.spaces import Channels
+from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
 from .data import Images, as_images
 from .errors import DataError
@@ -33,7 +34,7 @@ from .target import Target
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-PREPARE = "fold-bn,explicit-bias,analyse"
+PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
 PIPELINE = (
     PREPARE + ",calibrate,select{{method={selector}}},sensitivity,allocate{{method={allocator}}},"
     "compensate{{method={compensator}}},slice"
@@ -50,6 +51,10 @@ def compress(
     allocator: str = "knapsack",
     compensator: str = "lstsq",
     pipeline: str | Sequence[str] | None = None,
+    freeze: Sequence[str] = (),
+    only: Sequence[str] = (),
+    limits: Mapping[str, float] | None = None,
+    round_to: int = 1,
     seed: int = 0,
     batch: int = 64,
     track: Track = silent,
@@ -61,7 +66,10 @@ def compress(
     DataLoader are dropped unread); a few hundred suffice, a thousand are better. `target` says what remains:
     `macs:0.5` keeps half of the dense MACs. `example_inputs` (default: the first two samples) are what the model is
     captured with. `selector`, `allocator` and `compensator` are names or specs such as `lstsq{ridge=1e-4}`; `pipeline`
-    replaces all passes. `batch` is the number of samples a step of the sweeps. The model itself is not changed.
+    replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that
+    match none of `only`; `limits` says by pattern what share of a layer's channels may be removed at most; what stays
+    is a multiple of `round_to`, or all. `batch` is the number of samples a step of the sweeps. The model itself is not
+    changed.
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError.
     """
@@ -70,29 +78,39 @@ def compress(
     default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator)
     passes = Pipeline.parse(default if pipeline is None else pipeline)
     passes.check()
+    constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to)
     images = as_images(calibration).unlabelled()
     if not len(images):
         raise DataError("there are no calibration images; give a few hundred")
     dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs))
     captured = time.perf_counter() - started
     clock, verify = Time(), Verify()
-    context = Context(target=wanted, calibration=images, seed=seed, batch=batch, track=track)
+    context = Context(wanted, constraints, images, seed, batch, track)
     program = passes.run(dense, context, (clock, verify, *instruments))
     plan = program.fact(Plan)
     seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
     report = _report(dense, program, plan, images, seconds)
-    report.update(target=str(wanted), seed=seed, pipeline=str(passes), drift=verify.drift, notes=context.notes)
+    report.update(
+        target=str(wanted),
+        constraints=constraints.to_json(),
+        seed=seed,
+        pipeline=str(passes),
+        drift=verify.drift,
+        notes=context.notes,
+    )
     return Result(dense, program, plan, report)
 
 
-def inspect(model: nn.Module | ExportedProgram, example_inputs: tuple[Tensor, ...]) -> Channels:
+def inspect(
+    model: nn.Module | ExportedProgram, example_inputs: tuple[Tensor, ...], constraints: Constraints = ANY
+) -> Channels:
     """The channel spaces of a network, as `compress` would see them (batch norms folded)."""
-    return analyse(prepared(capture(model, example_inputs)))
+    return prepared(capture(model, example_inputs), constraints).fact(Channels)
 
 
-def prepared(program: Program) -> Program:
-    """The program after the exact passes that come before the analysis."""
-    return Pipeline.parse(PREPARE).run(program, Context())
+def prepared(program: Program, constraints: Constraints = ANY) -> Program:
+    """The program after the exact passes that come before the analysis, and the analysis."""
+    return Pipeline.parse(PREPARE).run(program, Context(constraints=constraints))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a network costs: MACs = sum over contractions of positions · taps · outputs · inputs / groups.
+"""What a network costs: MACs = sum over layers of positions · taps · outputs · inputs / groups, and over attention.
 
 One MAC is one multiplication with its addition; biases, activations, pooling and folded batch norms count nothing (the
 convention of the papers). With keep counts n the sum is bilinear: each factor is fixed + sum_s n_s · rows of space s.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .channels.spaces import Channels, Contraction
+from .channels.spaces import Channels
 
 Counts = npt.NDArray[np.int64]  # coordinates kept of each prunable space
 Array = npt.NDArray[np.float64]
@@ -24,11 +24,11 @@ Array = npt.NDArray[np.float64]
 class Macs:
     """MACs of one sample as a function of how many coordinates of each prunable space stay."""
 
-    scale: Array  # [contractions]: positions · taps / groups, or · width where whole groups go
-    fixed_out: Array  # [contractions]: output channels that belong to no prunable space
-    fixed_in: Array
-    out_rows: Array  # [contractions, spaces]: output channels a coordinate
-    in_rows: Array
+    scale: Array  # [products]: MACs for each pair of an entry of a and one of b
+    fixed_a: Array  # [products]: entries that belong to no prunable space
+    fixed_b: Array
+    a_rows: Array  # [products, spaces]: entries a coordinate
+    b_rows: Array
     sizes: Counts  # [spaces]
 
     @staticmethod
@@ -38,24 +38,18 @@ class Macs:
         for place, space in enumerate(channels.prunable):
             space_of[space.coordinates] = place
         sizes = np.array([space.size for space in channels.prunable], dtype=np.int64)
-        alone = np.append(np.zeros(len(sizes)), 1.0)  # each output reads its own group, whatever is kept
-        scale, outs, ins = [], [], []
-        for one in channels.contractions:
-            outs.append(_rows(space_of[one.outputs], sizes))
-            ins.append(alone if one.by_group else _rows(space_of[one.inputs], sizes))
-            scale.append(one.positions * one.taps * (one.width if one.by_group else 1 / one.groups))
-        out, into = (np.array(rows, dtype=np.float64).reshape(len(scale), len(sizes) + 1) for rows in (outs, ins))
-        return Macs(np.array(scale), out[:, -1], into[:, -1], out[:, :-1], into[:, :-1], sizes)
+        factors = [[_rows(space_of[side], sizes) for side in (one.a, one.b)] for one in channels.products]
+        rows = np.array(factors, dtype=np.float64).reshape(len(factors), 2, len(sizes) + 1)
+        scale = np.array([one.scale for one in channels.products])
+        return Macs(scale, rows[:, 0, -1], rows[:, 1, -1], rows[:, 0, :-1], rows[:, 1, :-1], sizes)
 
     def total(self, counts: Counts | None = None) -> int:
         """MACs with `counts` coordinates kept; of the dense network without."""
-        return round(float(self.by_contraction(self.sizes if counts is None else counts).sum()))
+        return round(float(self.by_product(self.sizes if counts is None else counts).sum()))
 
-    def by_contraction(self, counts: Counts) -> Array:
-        """MACs of each contraction."""
-        product: Array = (
-            self.scale * (self.fixed_out + self.out_rows @ counts) * (self.fixed_in + self.in_rows @ counts)
-        )
+    def by_product(self, counts: Counts) -> Array:
+        """MACs of each product."""
+        product: Array = self.scale * (self.fixed_a + self.a_rows @ counts) * (self.fixed_b + self.b_rows @ counts)
         return product
 
     def along(self, counts: Counts, space: int) -> Array:
@@ -63,10 +57,10 @@ class Macs:
         others = counts.copy()
         others[space] = 0
         steps = np.arange(self.sizes[space] + 1)
-        rows = (self.out_rows[:, space] != 0) | (self.in_rows[:, space] != 0)
-        rest = self.by_contraction(others)[~rows].sum()
-        out = (self.fixed_out + self.out_rows @ others)[rows, None] + self.out_rows[rows, space, None] * steps
-        into = (self.fixed_in + self.in_rows @ others)[rows, None] + self.in_rows[rows, space, None] * steps
+        rows = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0)
+        rest = self.by_product(others)[~rows].sum()
+        out = (self.fixed_a + self.a_rows @ others)[rows, None] + self.a_rows[rows, space, None] * steps
+        into = (self.fixed_b + self.b_rows @ others)[rows, None] + self.b_rows[rows, space, None] * steps
         curve: Array = rest + (self.scale[rows, None] * out * into).sum(0)
         return curve
 
@@ -89,7 +83,7 @@ def total_macs(channels: Channels) -> int:
 
 
 def macs_of_space(channels: Channels) -> dict[str, int]:
-    """By space: the MACs of the contractions that would vanish if all of it went."""
+    """By space: the MACs that would vanish if all of it went."""
     model = Macs.of(channels)
     whole = model.total()
     return {
@@ -99,14 +93,17 @@ def macs_of_space(channels: Channels) -> dict[str, int]:
 
 
 def prunable_share(channels: Channels) -> float:
-    """The share of MACs in contractions that read or write a prunable space."""
+    """The share of MACs in layers, and in attention, that lie on a prunable space."""
     model = Macs.of(channels)
     if not len(model.scale):
         return 0.0
-    each = model.by_contraction(model.sizes)
-    return float(each[(model.out_rows.any(1)) | (model.in_rows.any(1))].sum() / each.sum())
+    each = model.by_product(model.sizes)
+    return float(each[(model.a_rows.any(1)) | (model.b_rows.any(1))].sum() / each.sum())
 
 
-def contraction_macs(one: Contraction) -> int:
-    """MACs of one contraction of the dense network."""
-    return one.positions * one.taps * len(one.outputs) * one.width
+def macs_of_node(channels: Channels) -> dict[str, float]:
+    """By node: its MACs a sample in the dense network."""
+    found: dict[str, float] = {}
+    for one in channels.products:
+        found[one.node] = found.get(one.node, 0.0) + one.macs
+    return found

@@ -42,6 +42,11 @@ def output_nodes(module: fx.GraphModule) -> list[fx.Node]:
     return list(output.all_input_nodes)
 
 
+def reads(nodes: fx.Graph, name: str) -> int:
+    """How many nodes read the parameter or buffer called `name`."""
+    return sum(len(node.users) for node in nodes.nodes if node.op == "get_attr" and node.target == name)
+
+
 def last_uses(nodes: Iterable[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
     """For each node, the values that nothing after it reads."""
     last: dict[fx.Node, fx.Node] = {}
@@ -115,7 +120,8 @@ def set_bias(module: fx.GraphModule, layer: fx.Node, bias: Tensor) -> None:
         assign(module, str(old.target), bias)
         return
     assert isinstance(weight, fx.Node)
-    name = str(weight.target).removesuffix("weight").removesuffix(".") + ".bias"
+    owner, _, leaf = str(weight.target).rpartition(".")
+    name = f"{owner}.bias".lstrip(".") if leaf == "weight" else f"{weight.target}_bias"
     while any(node.op == "get_attr" and node.target == name for node in module.graph.nodes):
         name += "_"
     assign(module, name, bias)

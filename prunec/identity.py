@@ -1,21 +1,26 @@
 """The zero-group identity: masking what the consumers read equals slicing it away.
 
-For a random keep set, `full network with the consumers' weights zeroed on the removed rows` and `sliced network` must
-agree on any input. It needs no data, so it proves the channel analysis of the user's own network.
+For a random keep set, the `full network whose operators that mix channels read zeros on the removed ones` and the
+`sliced network` must agree on any input. It needs no data, so it proves the channel analysis of the user's own network.
+Where a norm, a softmax or a mean runs over the channels themselves, the full network runs it on those that are kept.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from . import graph, surgery
-from .channels.spaces import CONSUMES, Channels
+from .channels.spaces import Axis, Channels
 from .plan import Plan
 from .program import Program
+from .statistics.sweep import outputs
 
 
 def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
@@ -28,18 +33,59 @@ def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
     return Plan(channels, keep)
 
 
-def masked(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    """The full network whose consumers read nothing of what the plan removes."""
-    mask = plan.mask
-    zeroed: dict[str, Tensor] = {}
-    consumed = {
-        (one.parameter, one.dim) for space in plan.channels.prunable for one in space.sites if one.role == CONSUMES
-    }
-    for parameter, dim in sorted(consumed):
-        weight = zeroed.get(parameter, graph.attribute(module, parameter))
-        stays = mask[plan.channels.parameters[parameter, dim]].to(weight.dtype)
-        zeroed[parameter] = weight * stays.reshape([-1 if axis == dim else 1 for axis in range(weight.dim())])
-    return graph.rebuild(module, zeroed)
+@torch.no_grad()
+def masked(program: Program, sliced: fx.GraphModule, plan: Plan, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs of the full network whose operators read nothing of what the plan removes.
+
+    Operators over the channels are those of the `sliced` network, between a selection and its inverse.
+    """
+    module, channels = program.module, plan.channels
+    thin = {node.name: node for node in sliced.graph.nodes}
+    values: graph.Values = dict(zip(graph.placeholders(module), inputs, strict=True))
+    for node in module.graph.nodes:
+        if node.op not in ("get_attr", "call_function"):
+            continue
+        if node.name in channels.over and isinstance(channels.values.get(node.all_input_nodes[0].name), Axis):
+            values[node] = _over_kept(sliced, thin[node.name], values, node, plan)
+        elif node.name in channels.reads:
+            inside = {source: _zeroed(values[source], source, plan) for source in node.all_input_nodes}
+            values[node] = graph.run_node(module, node, inside)
+        else:
+            values[node] = graph.run_node(module, node, values)
+    return outputs(module, values)
+
+
+def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
+    """The value of a node with zeros where the plan removes; parameters stay."""
+    axis = plan.channels.values.get(node.name)
+    if node.op == "get_attr" or not isinstance(axis, Axis):
+        return value
+    stays = plan.mask[axis.coordinates].to(value.dtype)
+    return value * stays.reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
+
+
+def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: graph.Values, node: fx.Node, plan: Plan) -> Any:
+    """Run the narrow `thin` on the kept channels of its input; what it gives is put back in their places."""
+    inside: graph.Values = {}
+    for source, narrow in zip(node.all_input_nodes, thin.all_input_nodes, strict=True):
+        axis = plan.channels.values.get(source.name)
+        if narrow.op == "get_attr":
+            inside[narrow] = graph.attribute(sliced, str(narrow.target))
+        elif isinstance(axis, Axis):
+            inside[narrow] = values[source].index_select(axis.dim, _kept(axis, plan))
+        else:
+            inside[narrow] = values[source]
+    found = graph.run_node(sliced, thin, inside)
+    axis = plan.channels.values.get(node.name)
+    if not isinstance(axis, Axis):
+        return found
+    shape = list(found.shape)
+    shape[axis.dim] = len(axis.coordinates)
+    return found.new_zeros(shape).index_copy(axis.dim, _kept(axis, plan), found)
+
+
+def _kept(axis: Axis, plan: Plan) -> Tensor:
+    return plan.mask[axis.coordinates].nonzero().flatten()
 
 
 def prove(program: Program, channels: Channels, seed: int = 0) -> float:
@@ -47,23 +93,29 @@ def prove(program: Program, channels: Channels, seed: int = 0) -> float:
 
     Half of every space is removed at random; inputs are normal noise. Around 1e-15 where the analysis is right.
     """
-    module = in_float64(program.module)
+    double = replace(program, module=in_float64(program.module))
     generator = torch.Generator().manual_seed(seed)
     inputs = [
         torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value
         for value in program.example_inputs
     ]
     plan = random_plan(channels, seed)
+    sliced = surgery.apply(double.module, plan)
+    wanted = masked(double, sliced, plan, inputs)
     with torch.no_grad():
-        wanted, found = (_flat(one(*inputs)) for one in (masked(module, plan), surgery.apply(module, plan)))
+        found = [leaf for leaf in tree_leaves(sliced(*inputs)) if isinstance(leaf, Tensor)]
     scale = max(float(one.abs().max()) for one in wanted) or 1.0
     return max(float((a - b).abs().max()) for a, b in zip(wanted, found, strict=True)) / scale
 
 
 def in_float64(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy in double precision."""
-    return copy.deepcopy(module).double()
+    """A copy in double precision, casts to single precision included."""
+    double = copy.deepcopy(module).double()
+    for node in double.graph.nodes:
+        node.args, node.kwargs = (_widened(value) for value in (node.args, node.kwargs))
+    double.recompile()
+    return double
 
 
-def _flat(value: Tensor | tuple[Tensor, ...] | list[Tensor] | dict[str, Tensor]) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+def _widened(value: Any) -> Any:
+    return tree_map(lambda leaf: torch.float64 if leaf is torch.float32 else leaf, value)

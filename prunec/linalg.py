@@ -162,9 +162,10 @@ def _explained(blocks: Tensor, rows: Tensor) -> Tensor:
 def _factor(blocks: Tensor) -> Tensor:
     """Cholesky factors of small blocks; what rounding has made indefinite gets a little ridge."""
     factor: Tensor
-    factor, info = torch.linalg.cholesky_ex(blocks)
-    if not bool(info.any()):
-        return factor
-    level = blocks.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True).clamp_min(1e-30) * 1e-6
-    factor = torch.linalg.cholesky(blocks + torch.diag_embed(level.expand(blocks.shape[:-1])))
+    level = blocks.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True).clamp_min(1e-30)
+    for extra in (0.0, 1e-6, 1e-3, 1.0):
+        added = blocks + torch.diag_embed((extra * level).expand(blocks.shape[:-1])) if extra else blocks
+        factor, info = torch.linalg.cholesky_ex(added)
+        if not bool(info.any()):
+            break
     return factor

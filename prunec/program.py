@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, fx
 
+from .constraints import ANY, Constraints
 from .errors import PassError
 from .progress import Track, silent
 from .target import Target
@@ -60,6 +61,7 @@ class Context:
     """What a run of a pipeline is given from outside."""
 
     target: Target | None = None
+    constraints: Constraints = ANY
     calibration: Images | None = None  # unlabelled
     seed: int = 0
     batch: int = 64  # samples a step of a sweep

@@ -69,8 +69,22 @@ def groups_after(one: Contraction, mask: Tensor) -> int:
 
 def weight_of(module: fx.GraphModule, one: Contraction) -> Tensor:
     """The weight of a contraction as float64 [g, O/g, C/g·taps]."""
-    weight = graph.attribute(module, one.weight).double()
-    return weight.reshape(one.groups, len(weight) // one.groups, -1)
+    return as_matrix(graph.attribute(module, one.weight).double(), one, one.groups)
+
+
+def as_matrix(weight: Tensor, one: Contraction, groups: int) -> Tensor:
+    """A weight of the kind of `one`'s, of which `groups` groups are left, as [g, O/g, C/g·taps]."""
+    if one.transposed:  # [I, O/g, *kernel]
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return weight.reshape(groups, len(weight) // groups, -1)
+
+
+def from_matrix(matrix: Tensor, one: Contraction, shape: torch.Size) -> Tensor:
+    """The inverse of `as_matrix`: the weight of `shape`."""
+    if not one.transposed:
+        return matrix.reshape(shape)
+    groups, outputs, _ = matrix.shape
+    return matrix.reshape(groups, outputs, -1, *shape[2:]).transpose(1, 2).reshape(shape)
 
 
 def readers_of(channels: Channels, space: Space) -> list[Contraction]:

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from . import graph
 from .channels.contraction import argument
-from .channels.movement import narrow_arguments
+from .channels.narrowing import narrow_arguments
 from .channels.spaces import Contraction
 from .errors import PassError
 from .plan import Plan
@@ -32,10 +32,8 @@ def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     def edit(old: fx.Node, new: fx.Node) -> None:
         if (one := by_node.get(old.name)) is not None:
             _narrow_groups(new, one, mask)
-            return
-        first = next((source.name for source in old.all_input_nodes), "")
-        values = plan.channels.values
-        narrow_arguments(old, new, values.get(first), values.get(old.name), mask)
+        else:
+            narrow_arguments(module, old, new, plan.channels.values, mask, tensors)
 
     return graph.rebuild(module, tensors, edit)
 

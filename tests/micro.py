@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import micro_tokens
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -231,12 +232,13 @@ def networks() -> dict[str, Net]:
         "image_added": Net(image_added, a=conv(3, 8), b=conv(8, 3), fc=head(3)),
         "outer_product": Net(outer_product, a=conv(3, 4), fc=nn.Linear(16, 5)),
     }
+    nets.update(micro_tokens.networks(Net))
     return {name: net.eval() for name, net in nets.items()}
 
 
 FROZEN = {  # the space that must not be pruned, and a word of the reason
-    "mean_over_channels": ("a", "over the channel axis"),
-    "softmax_over_channels": ("a", "over the channel axis"),
+    "single_head": ("q", "no layer with a weight reads"),
+    "sampled": ("where", "where to sample"),
     "image_added": ("b", "fixed"),
     "outer_product": ("a", "outer product"),
 }

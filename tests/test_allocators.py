@@ -10,9 +10,9 @@ import torch
 from micro import networks
 
 from prunec.capture import capture
-from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
+from prunec.constraints import ANY, Constraints
 from prunec.cost import Macs
 from prunec.errors import BudgetError
 from prunec.facts import Curve, Curves
@@ -20,9 +20,9 @@ from prunec.registry import STRATEGIES
 from prunec.target import Target
 
 
-def problem(name: str) -> tuple[Channels, Curves]:
-    program = prepared(capture(networks()[name], (torch.randn(2, 3, 12, 12),)))
-    channels = analyse(program)
+def problem(name: str, constraints: Constraints = ANY) -> tuple[Channels, Curves]:
+    program = prepared(capture(networks()[name], (torch.randn(2, 3, 12, 12),)), constraints)
+    channels = program.fact(Channels)
     generator = torch.Generator().manual_seed(0)
     curves = {}
     for space in channels.prunable:
@@ -35,8 +35,7 @@ def problem(name: str) -> tuple[Channels, Curves]:
 
 @pytest.mark.parametrize(
     ("method", "share"),
-    [(method, share) for method in ("uniform", "knapsack") for share in (0.25, 0.5, 0.8)]
-    + [("knapsack{round_to=4}", 0.8)],
+    [(method, share) for method in ("uniform", "knapsack") for share in (0.25, 0.5, 0.8)],
 )
 def test_within_the_budget(method: str, share: float) -> None:
     channels, curves = problem("dense_block")
@@ -44,8 +43,17 @@ def test_within_the_budget(method: str, share: float) -> None:
     model = Macs.of(channels)
     assert model.total(counts) <= share * model.total()
     assert (counts >= 1).all()
-    if "round_to" in method:
-        assert all(count % 4 == 0 or count == size for count, size in zip(counts, model.sizes, strict=True))
+
+
+@pytest.mark.parametrize("method", ["uniform", "knapsack"])
+def test_limits_and_multiples_are_kept(method: str) -> None:
+    constraints = Constraints(limits={"b": 0.25, "[ac]": 0.9}, round_to=4)
+    channels, curves = problem("dense_block", constraints)
+    counts = STRATEGIES["allocators"].make(method).counts(channels, curves, Target("macs", 0.8))
+    assert all(count % 4 == 0 or count == size for count, size in zip(counts, Macs.of(channels).sizes, strict=True))
+    kept = dict(zip((space.name for space in channels.prunable), counts, strict=True))
+    assert kept["b"] >= 3
+    assert Macs.of(channels).total(counts) < Macs.of(channels).total()
 
 
 def test_knapsack_is_near_the_best_of_all_combinations() -> None:
@@ -66,6 +74,6 @@ def test_knapsack_is_near_the_best_of_all_combinations() -> None:
 
 
 def test_rounding_that_leaves_no_room_says_so() -> None:
-    channels, curves = problem("residual")
-    with pytest.raises(BudgetError, match="smaller round_to"):
-        STRATEGIES["allocators"].make("knapsack{round_to=8}").counts(channels, curves, Target("macs", 0.2))
+    channels, curves = problem("residual", Constraints(round_to=8))
+    with pytest.raises(BudgetError, match="relax --limit or --round-to"):
+        STRATEGIES["allocators"].make("knapsack").counts(channels, curves, Target("macs", 0.2))

@@ -10,6 +10,7 @@ from torch import nn
 
 from prunec.capture import capture
 from prunec.channels.analysis import analyse
+from prunec.readers import as_matrix, from_matrix
 from prunec.statistics.patches import Layer, Positions
 
 LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -23,6 +24,13 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "same": (nn.Conv2d(8, 6, 4, padding="same"), (8, 7, 7)),
     "grouped": (nn.Conv2d(8, 6, 3, groups=2), (8, 7, 7)),
     "depthwise": (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 7, 7)),
+    "transposed": (nn.ConvTranspose2d(8, 6, 4, 2, 1), (8, 5, 4)),
+    "transposed, uneven": (
+        nn.ConvTranspose2d(8, 6, (3, 2), (2, 3), (1, 0), (1, 2), groups=2, dilation=(2, 1)),
+        (8, 5, 4),
+    ),
+    "transposed, cropped": (nn.ConvTranspose2d(8, 6, 1, 2, 1, 1), (8, 5, 4)),
+    "transposed depthwise": (nn.ConvTranspose2d(8, 8, 3, 2, groups=8), (8, 5, 4)),
     "signal": (nn.Conv1d(8, 6, 3, 2, 1), (8, 11)),
     "volume": (nn.Conv3d(8, 6, 3, padding=1), (8, 5, 4, 6)),
 }
@@ -38,8 +46,9 @@ def test_rows_times_weight_are_the_outputs(name: str, per_sample: int) -> None:
     x = torch.randn(4, *shape)
     y = layer(x)
     sampler = Layer.of(program.module, node, one, one.groups)
-    at = Positions.draw(sampler.space(y), per_sample, torch.Generator().manual_seed(0))
+    at = Positions.draw(sampler.space(y), 4 * per_sample, torch.Generator().manual_seed(0))
     rows = sampler.rows(x, at)
-    weight = layer.weight.reshape(one.groups, len(layer.weight) // one.groups, -1)
+    weight = as_matrix(layer.weight, one, one.groups)
+    assert torch.equal(from_matrix(weight, one, layer.weight.shape), layer.weight)
     found = torch.einsum("rgd,god->rgo", rows, weight).flatten(1) + layer.bias
     torch.testing.assert_close(found, at.of(y, sampler.channel_axis), rtol=1e-4, atol=1e-5)

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prunec.budget import budget
-from prunec.channels.spaces import Channels
+from prunec.channels.spaces import Channels, Space
 from prunec.cost import Counts, Macs
-from prunec.errors import BudgetError
 from prunec.facts import Curves
 from prunec.strategy import Allocator
 from prunec.target import Target
@@ -28,24 +27,17 @@ Array = npt.NDArray[np.float64]
 class Knapsack(Allocator):
     """Spend the error where it buys most MACs.
 
-    `rounds` of coordinate descent for each multiplier; kept counts are multiples of `round_to`, or the whole space.
+    `rounds` of coordinate descent for each multiplier.
     """
 
     rounds: int = 8
-    round_to: int = 1
 
     def counts(self, channels: Channels, curves: Curves, target: Target) -> Counts:
         """Coordinates kept of each prunable space."""
         model = Macs.of(channels)
         allowed = budget(channels, model, target)
-        errors = [curves.by_space[space.name].error.numpy()[::-1] for space in channels.prunable]  # by count kept
-        errors = [self._rounded(error) for error in errors]
-        best = np.array([int(np.isfinite(error).argmax()) for error in errors], dtype=np.int64)
-        if model.total(best) > allowed:
-            raise BudgetError(
-                f"target {target} cannot be reached with counts rounded to {self.round_to}: at least"
-                f" {model.total(best) / model.total():.4f} of the MACs remain; use a smaller round_to"
-            )
+        errors = [_allowed(space, curves.by_space[space.name].error.numpy()[::-1]) for space in channels.prunable]
+        best = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
         low, high = 1e-30, 1e6 / model.total()
         for _ in range(80):
             middle = float(np.sqrt(low * high))
@@ -55,13 +47,6 @@ class Knapsack(Allocator):
             else:
                 low = middle
         return _give_back(model, errors, best, allowed)
-
-    def _rounded(self, error: Array) -> Array:
-        """The curve with infinity at the counts that may not be kept: none, and what is not a multiple."""
-        counts = np.arange(len(error))
-        allowed = (counts % self.round_to == 0) | (counts == len(error) - 1)
-        rounded: Array = np.where(allowed & (counts > 0), error, np.inf)
-        return rounded
 
     def _descend(self, model: Macs, errors: list[Array], multiplier: float) -> Counts:
         counts = model.sizes.copy()
@@ -73,6 +58,12 @@ class Knapsack(Allocator):
             if (counts == before).all():
                 break
         return counts
+
+
+def _allowed(space: Space, error: Array) -> Array:
+    """The error by the count kept, with infinity at the counts that may not be."""
+    allowed: Array = np.where([space.may_keep(count) for count in range(len(error))], error, np.inf)
+    return allowed
 
 
 def _give_back(model: Macs, errors: list[Array], counts: Counts, allowed: int) -> Counts:

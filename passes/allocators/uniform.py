@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.budget import budget
-from prunec.channels.spaces import Channels
+from prunec.channels.spaces import Channels, Space
 from prunec.cost import Counts, Macs
 from prunec.facts import Curves
 from prunec.strategy import Allocator
@@ -25,10 +25,17 @@ class Uniform(Allocator):
         low, high = 0.0, 1.0
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (middle, high) if model.total(_share(model, middle)) <= allowed else (low, middle)
-        return _share(model, low)
+            low, high = (middle, high) if model.total(_share(channels, middle)) <= allowed else (low, middle)
+        return _share(channels, low)
 
 
-def _share(model: Macs, share: float) -> Counts:
-    counts: Counts = np.maximum(1, np.floor(model.sizes * share + 1e-9)).astype(np.int64)
-    return counts
+def _share(channels: Channels, share: float) -> Counts:
+    counts = [_below(space, int(np.floor(space.size * share + 1e-9))) for space in channels.prunable]
+    return np.array(counts, dtype=np.int64)
+
+
+def _below(space: Space, count: int) -> int:
+    """The largest count up to this one that may stay, or the fewest."""
+    while count > space.fewest and not space.may_keep(count):
+        count -= 1
+    return max(count, space.fewest)

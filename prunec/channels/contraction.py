@@ -6,14 +6,15 @@ A grouped convolution stays rectangular in one of two ways, whichever leaves mor
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from .labels import Labels
+from .labels import Labels, distinct, varying
 from .spaces import CARRIES, CONSUMES, PRODUCES
-from .walk import Rule, Walk
+from .walk import Mixed, Rule, Walk
 
 aten = torch.ops.aten
 FIXED_GROUP = "it shares a convolution group with a channel that is fixed"
@@ -29,48 +30,96 @@ def argument(node: fx.Node, name: str) -> Any:
     raise KeyError(name)
 
 
+def is_transposed(node: fx.Node) -> bool:
+    """Whether a convolution is a transposed one, whose weight is [I, O/groups, *kernel]."""
+    packet = getattr(node.target, "overloadpacket", None)
+    return packet in TRANSPOSED or (packet is aten.convolution and bool(argument(node, "transposed")))
+
+
 def convolution(walk: Walk, node: fx.Node) -> Any:
-    """conv1d, conv2d and conv3d, any groups, stride, padding and dilation."""
-    weight, bias = argument(node, "weight"), argument(node, "bias")
-    inputs = walk.vector(walk.value(node.args[0]), 1)
-    if inputs is None or not _is_parameter(weight) or not _is_parameter(bias, optional=True):
-        return walk.opaque(node, "its convolution has a computed weight, or mixes its channels with space")
-    groups = int(argument(node, "groups"))
-    return _contract(walk, node, weight, bias, inputs, groups, axis=1)
-
-
-def linear(walk: Walk, node: fx.Node) -> Any:
-    """A linear layer over the last axis."""
+    """Convolutions of one to three dimensions, transposed or not, any groups, stride, padding and dilation."""
     weight, bias = argument(node, "weight"), argument(node, "bias")
     source = walk.value(node.args[0])
-    inputs = walk.vector(source, source.dim() - 1)
+    axis = 1 if source.dim() == walk.examples[weight].dim() else 0
+    inputs = walk.vector(source, axis)
+    groups, transposed, shape = int(argument(node, "groups")), is_transposed(node), walk.examples[weight].shape
+    spread: Any = node.args[0] if transposed else node  # each entry of it is multiplied by a row of the weight
+    macs = walk.examples[spread].numel() * math.prod(shape[1:])
     if inputs is None or not _is_parameter(weight) or not _is_parameter(bias, optional=True):
-        return walk.opaque(node, "its linear layer has a computed weight, or is applied across the channels")
-    return _contract(walk, node, weight, bias, inputs, 1, axis=source.dim() - 1)
-
-
-def _contract(walk: Walk, node: fx.Node, weight: fx.Node, bias: Any, inputs: Tensor, groups: int, axis: int) -> Any:
-    count, width = walk.examples[weight].shape[:2]
-    by_group = groups > 1 and groups >= width
-    if by_group:
-        outputs = _tie_within_groups(walk.labels, inputs.reshape(groups, width)).repeat_interleave(count // groups)
-    else:
-        places = _tie_across_groups(walk.labels, inputs.reshape(groups, width))
-        outputs = walk.labels.fresh(count // groups).repeat(groups)
-        walk.touch(weight, 1, places, CONSUMES)
-    role = CARRIES if by_group else PRODUCES
-    walk.touch(weight, 0, outputs, role)
-    walk.touch(bias, 0, outputs, role)
-    walk.contracted.append((node, inputs, outputs, by_group))
+        walk.product(node, macs)
+        return walk.opaque(node, "its convolution has a computed weight, or mixes its channels with space")
+    outputs = _contract(walk, node, inputs, groups, shape[1] * groups if transposed else shape[0])
+    _cost(walk, node, macs)
     return walk.result(node, outputs, axis)
 
 
-def _tie_within_groups(labels: Labels, inputs: Tensor) -> Tensor:
+def linear(walk: Walk, node: fx.Node) -> Any:
+    """A linear layer over the last axis; channels on another axis pass through it."""
+    weight, bias = argument(node, "weight"), argument(node, "bias")
+    source = walk.value(node.args[0])
+    macs, last = walk.examples[node].numel() * walk.examples[weight].shape[-1], source.dim() - 1
+    if not _is_parameter(weight) or not _is_parameter(bias, optional=True):
+        walk.product(node, macs)
+        return walk.opaque(node, "its linear layer has a computed weight")
+    inputs = None if _has_heads(source) else walk.vector(source, last)
+    if inputs is None:
+        return _across(walk, node, source, macs)
+    outputs = _contract(walk, node, inputs, 1, len(walk.examples[weight]))
+    _cost(walk, node, macs)
+    return walk.result(node, outputs, last)
+
+
+def _has_heads(labels: Tensor) -> bool:
+    """Whether a value [N, heads, tokens, width] may still lose whole heads, so that its layer leaves them alone."""
+    others = [axis for axis in varying(labels) if axis < labels.dim() - 1]
+    return labels.dim() > 3 and any(distinct(labels, axis) == labels.shape[axis] for axis in others)
+
+
+def _across(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
+    """Each channel by itself: a linear layer over the tokens."""
+    axis = max((one for one in varying(source) if one < source.dim() - 1), key=lambda one: distinct(source, one))
+    vector = walk.vector(source, axis)
+    assert vector is not None
+    walk.product(node, macs, vector)
+    return walk.result(node, vector, axis)
+
+
+def _cost(walk: Walk, node: fx.Node, macs: int) -> None:
+    met = walk.mixed[-1]
+    walk.product(node, macs, met.outputs, None if met.by_group else met.inputs)
+
+
+def _contract(walk: Walk, node: fx.Node, inputs: Tensor, groups: int, count: int) -> Tensor:
+    """The output labels of a layer with `count` outputs."""
+    weight, bias = argument(node, "weight"), argument(node, "bias")
+    width = len(inputs) // groups
+    rows_in, rows_out = (0, 1) if is_transposed(node) else (1, 0)  # the weight's axes of inputs and of outputs
+    by_group = groups > 1 and groups >= width
+    if by_group:
+        first = tie_within_groups(walk.labels, inputs.reshape(groups, width))
+        outputs = first.repeat_interleave(count // groups)
+        walk.touch(weight, 0, first.repeat_interleave(width) if rows_in == 0 else outputs, CARRIES)
+        walk.touch(bias, 0, outputs, CARRIES)
+    else:
+        places = tie_across_groups(walk.labels, inputs.reshape(groups, width))
+        new = walk.labels.fresh(count // groups)
+        outputs = new.repeat(groups)
+        walk.touch(weight, rows_in, places if rows_in else places.repeat(groups), CONSUMES)
+        walk.touch(weight, rows_out, new if rows_out else outputs, PRODUCES)
+        walk.touch(bias, 0, outputs, PRODUCES)
+        walk.reads.append(node)
+    walk.mixed.append(Mixed(node, inputs, outputs, by_group))
+    return outputs
+
+
+def tie_within_groups(labels: Labels, inputs: Tensor) -> Tensor:
+    """One label for each group, from labels [groups, width]."""
     first = inputs[:, :1].expand(inputs.shape)
     return labels.join(inputs, first, FIXED_GROUP)[:, 0]
 
 
-def _tie_across_groups(labels: Labels, inputs: Tensor) -> Tensor:
+def tie_across_groups(labels: Labels, inputs: Tensor) -> Tensor:
+    """One label for each place of every group, from labels [groups, width]."""
     first = inputs[:1].expand(inputs.shape)
     return labels.join(inputs, first, FIXED_GROUP)[0] if len(inputs) > 1 else inputs[0]
 
@@ -79,9 +128,8 @@ def _is_parameter(node: Any, *, optional: bool = False) -> bool:
     return optional if node is None else isinstance(node, fx.Node) and node.op == "get_attr"
 
 
+TRANSPOSED = (aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
 RULES: dict[Any, Rule] = {
-    aten.conv1d: convolution,
-    aten.conv2d: convolution,
-    aten.conv3d: convolution,
     aten.linear: linear,
+    **dict.fromkeys((aten.conv1d, aten.conv2d, aten.conv3d, aten.convolution, *TRANSPOSED), convolution),
 }

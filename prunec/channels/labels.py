@@ -2,10 +2,13 @@
 
 A value's labels are an int64 tensor of the value's own shape, so an operator that only moves data can be executed on
 them as it is. They are kept cheap: a dimension along which they do not vary is expanded with stride 0. Label 0, FIXED,
-belongs to elements that cannot be removed.
+belongs to elements that cannot be removed. While the graph is walked they may vary along several dimensions (heads and
+the width of each); an operator that needs one of them ties the others, and what is left is tied at the end.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ class Labels:
     def __init__(self) -> None:
         self.parent = torch.zeros(1, dtype=torch.int64)
         self.reasons: dict[int, str] = {}  # by any member of the frozen component
+        self.joins = 0  # how often two labels became one
 
     def fresh(self, count: int) -> Tensor:
         """`count` new labels, int64 [count]."""
@@ -56,6 +60,7 @@ class Labels:
         a, b = self.find(a), self.find(b)
         while bool((differ := a != b).any()):
             a, b = a[differ], b[differ]
+            self.joins += 1
             self.parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
             a, b = self.find(a), self.find(b)
 
@@ -73,6 +78,16 @@ class Labels:
             roots.setdefault(root, self.reasons[member])
         return roots
 
+    def tie(self, labels: Tensor, axes: Iterable[int]) -> Tensor:
+        """Labels that differ only along `axes` stand or fall together; one that meets FIXED is frozen."""
+        first = labels
+        for axis in axes:
+            first = first.narrow(axis, 0, 1)
+        if first is labels or not labels.numel():
+            return labels
+        tied = self.join(labels, first.expand(labels.shape), "it is reshaped together with a channel that is fixed")
+        return compress(tied)
+
     def rectangular(self, labels: Tensor) -> Tensor:
         """Tie labels until they vary along one dimension only, so that every slice stays a rectangular tensor.
 
@@ -80,24 +95,18 @@ class Labels:
         shuffle the C/g positions stay free and the g groups are tied.
         """
         labels = compress(self.find(labels))
-        axes = varying(labels)
-        while len(axes) > 1:
-            free = max(axes, key=lambda axis: (_distinct(labels, axis), -axis))
-            first = labels
-            for axis in axes:
-                first = first if axis == free else first.narrow(axis, 0, 1)
-            tied = self.join(labels, first.expand(labels.shape), "reshaped together with a channel that is fixed")
-            labels = compress(tied)
-            axes = varying(labels)
+        while len(axes := varying(labels)) > 1:
+            free = max(axes, key=lambda axis: (distinct(labels, axis), -axis))
+            labels = self.tie(labels, [axis for axis in axes if axis != free])
         return labels
 
 
-def fixed(shape: torch.Size | tuple[int, ...]) -> Tensor:
+def fixed(shape: Sequence[int]) -> Tensor:
     """Labels of a value in which nothing can be removed."""
     return torch.zeros((), dtype=torch.int64).expand(shape)
 
 
-def along(vector: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
+def along(vector: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
     """Labels of a value of `shape` that vary along `axis` only, as `vector` says."""
     view = [1] * len(shape)
     view[axis] = -1
@@ -133,6 +142,7 @@ def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
     return narrow.as_strided(narrow.shape, strides).expand(labels.shape)
 
 
-def _distinct(labels: Tensor, axis: int) -> int:
+def distinct(labels: Tensor, axis: int) -> int:
+    """How many slices of `labels` along `axis` differ."""
     narrow = compress(labels, only_strides=True)
     return len(narrow.movedim(axis, 0).reshape(narrow.shape[axis], -1).unique(dim=0))

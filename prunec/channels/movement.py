@@ -1,7 +1,6 @@
 """Operators that only move data are executed on the labels, as they are; padding makes new labels for new places.
 
-Where a number in their arguments counts channels (`view`, `split`, `pad` …) `narrow_arguments` rewrites it for the
-channels that stay.
+Where a number in their arguments counts channels (`view`, `split`, `pad` …), `narrowing` rewrites it after slicing.
 """
 
 from __future__ import annotations
@@ -9,14 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
+from .. import graph
 from .contraction import argument
-from .labels import along, varying
-from .walk import Rule, Walk
+from .labels import compress, fixed, varying
+from .spaces import PRODUCES
+from .walk import Rule, Walk, name_of
 
 aten = torch.ops.aten
 VIEWS = {aten.view: aten.reshape, aten._unsafe_view: aten.reshape}  # labels with stride 0 cannot always be viewed
+NEW = -1  # marks a place that padding has made
 
 
 def execute(walk: Walk, node: fx.Node) -> Any:
@@ -33,22 +36,32 @@ def execute(walk: Walk, node: fx.Node) -> Any:
     return walk.settle(moved) if isinstance(moved, Tensor) else [walk.settle(one) for one in moved]
 
 
+def scatter(walk: Walk, node: fx.Node) -> Any:
+    """slice_scatter, select_scatter: what is written has the channels of what it replaces."""
+    base, written = (walk.value(one) for one in node.args[:2])
+    rest: Any = node.args[2:]
+    packet = node.target.overloadpacket  # type: ignore[union-attr]
+    cut: Any = aten.slice.Tensor if packet is aten.slice_scatter else aten.select.int
+    region = cut(base, *rest)
+    walk.labels.join(region, written.expand(region.shape), "it is written over channels that are fixed")
+    operator: Any = node.target
+    return walk.settle(operator(walk.labels.find(base), walk.labels.find(written), *rest))
+
+
 def pad(walk: Walk, node: fx.Node) -> Any:
-    """Constant padding: along the channel axis it adds channels, elsewhere it widens those that are there."""
+    """Constant padding along the channel axis adds channels; any padding elsewhere widens those that are there."""
     labels = walk.value(node.args[0])
     widths: Any = argument(node, "pad")
     mode = str(node.args[2]) if len(node.args) > 2 and isinstance(node.args[2], str) else "constant"
-    shape, axes = walk.examples[node].shape, varying(labels)
-    if not axes:
-        return labels[(slice(0, 1),) * labels.dim()].expand(shape)
-    (axis,) = axes
-    before, after = pad_of_axis(widths, axis - labels.dim())
-    if not before and not after:
-        return along(_along(labels, axis), axis, shape)
-    if mode != "constant" or min(before, after) < 0:
-        return walk.opaque(node, "it is padded along the channel axis by other channels")
-    new = walk.labels.fresh(before + after)
-    return walk.settle(along(torch.cat([new[:before], _along(labels, axis), new[before:]]), axis, shape))
+    axes = varying(labels)
+    sides = [pad_of_axis(widths, axis - labels.dim()) if axis in axes else (0, 0) for axis in range(labels.dim())]
+    if any(side != (0, 0) and (mode != "constant" or min(side) < 0) for side in sides):
+        return walk.opaque(node, "it is padded along the channel axis by other channels, or cropped")
+    narrow = labels[tuple(slice(None) if axis in axes else slice(0, 1) for axis in range(labels.dim()))]
+    moved = F.pad(narrow, [width for side in reversed(sides) for width in side], value=NEW)
+    places = moved == NEW
+    moved = moved.masked_scatter(places, walk.labels.fresh(int(places.sum())))
+    return walk.settle(moved.expand(walk.examples[node].shape))
 
 
 def pad_of_axis(widths: list[int], axis: int) -> tuple[int, int]:
@@ -57,73 +70,72 @@ def pad_of_axis(widths: list[int], axis: int) -> tuple[int, int]:
     return (widths[place], widths[place + 1]) if place < len(widths) else (0, 0)
 
 
-def _along(labels: Tensor, axis: int) -> Tensor:
-    return labels[tuple(slice(None) if place == axis else 0 for place in range(labels.dim()))]
+def index(walk: Walk, node: fx.Node) -> Any:
+    """x[:, places]: along the channels the places must be a constant vector."""
+    labels = walk.value(node.args[0])
+    places = indices_of(node, labels.dim())
+    axes = varying(labels)
+    chosen: list[Tensor | None] = []
+    for axis, place in enumerate(places):
+        constant = None if place is None else constant_of(walk.module, place)
+        if place is not None and walk.examples[place].dtype == torch.bool:
+            return walk.opaque(node, f"{name_of(node)} keeps places that are known only at run time")
+        if place is not None and axis in axes and (constant is None or constant.dim() != 1):
+            return walk.opaque(node, f"{name_of(node)} picks channels at run time, or into several axes")
+        zeros = None if place is None else torch.zeros(walk.examples[place].shape, dtype=torch.int64)
+        chosen.append(constant if axis in axes else zeros)
+    return walk.settle(labels[tuple(slice(None) if place is None else place for place in chosen)])
+
+
+def indices_of(node: fx.Node, rank: int) -> list[Any]:
+    """The index of each axis of `index` or `index_select`, None where an axis is taken whole."""
+    listed: Any = node.args[1]
+    if isinstance(listed, (list, tuple)):
+        return [*listed, *[None] * (rank - len(listed))]
+    return [node.args[2] if axis == int(listed) % rank else None for axis in range(rank)]
+
+
+def constant_of(module: fx.GraphModule, node: Any) -> Tensor | None:
+    """The value of a get_attr node, None for any other."""
+    return graph.attribute(module, str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
+
+
+def embedding(walk: Walk, node: fx.Node) -> Any:
+    """A table of vectors produces the channels of its columns."""
+    weight: Any = node.args[0]
+    columns = walk.labels.fresh(walk.examples[weight].shape[1])
+    walk.touch(weight, 1, columns, PRODUCES)
+    return walk.result(node, columns, -1)
+
+
+def constant(walk: Walk, node: fx.Node) -> Any:
+    """New tensors that depend on no channel."""
+    return fixed(walk.examples[node].shape)
+
+
+def channel_shuffle(walk: Walk, node: fx.Node) -> Any:
+    """The operator of its own, as a transposition."""
+    labels, groups = walk.value(node.args[0]), int(argument(node, "groups"))
+    grid = labels.unflatten(1, (groups, -1)).transpose(1, 2)
+    return walk.settle(compress(grid).reshape(labels.shape))
 
 
 MOVES = """
-    view _unsafe_view reshape flatten unflatten permute transpose swapaxes t numpy_T movedim cat concat stack split
-    split_with_sizes chunk slice narrow select squeeze unsqueeze expand unbind flip
+    view _unsafe_view reshape view_as reshape_as flatten unflatten permute transpose swapaxes t numpy_T movedim moveaxis
+    cat concat concatenate stack hstack vstack split split_with_sizes chunk slice narrow select squeeze unsqueeze expand
+    expand_as broadcast_to unbind flip roll repeat repeat_interleave tile pixel_shuffle pixel_unshuffle unfold
+    adjoint mT mH meshgrid
+"""
+CREATES = """
+    zeros ones full empty arange new_zeros new_ones new_full new_empty scalar_tensor linspace full_like eye rand randn
+    rand_like randn_like bernoulli tril_indices triu_indices sym_size
 """
 RULES: dict[Any, Rule] = {
-    **{getattr(aten, name): execute for name in MOVES.split()},
-    aten.pad: pad,
-    aten.constant_pad_nd: pad,
+    **{getattr(aten, name): execute for name in MOVES.split() if hasattr(aten, name)},
+    **{getattr(aten, name): constant for name in CREATES.split() if hasattr(aten, name)},
+    **dict.fromkeys((aten.slice_scatter, aten.select_scatter), scatter),
+    **dict.fromkeys((aten.pad, aten.constant_pad_nd), pad),
+    **dict.fromkeys((aten.index, aten.index_select), index),
+    **dict.fromkeys((aten.channel_shuffle, aten.native_channel_shuffle), channel_shuffle),
+    aten.embedding: embedding,
 }
-
-
-# ---- numbers that count channels, after some are gone -------------------------------------------------------------
-
-
-def narrow_arguments(node: fx.Node, new: fx.Node, before: Any, after: Any, mask: Tensor) -> None:
-    """Rewrite the arguments of `new`, the copy of `node`, for the coordinates that `mask` keeps.
-
-    `before` and `after` are the channel axes (`Axis` or None, or a tuple of them) of its first input and its value.
-    """
-    packet = getattr(node.target, "overloadpacket", None)
-    if packet in (aten.view, aten._unsafe_view, aten.reshape, aten.expand) and after is not None:
-        sizes: list[Any] = list(new.args[1])  # type: ignore[arg-type]
-        if isinstance(sizes[after.dim], int) and sizes[after.dim] != -1:
-            sizes[after.dim] = kept(after, mask)
-        new.args = (new.args[0], sizes, *new.args[2:])
-    elif packet in (aten.split, aten.split_with_sizes, aten.chunk) and _is_axis(node, before):
-        new.target = aten.split_with_sizes.default
-        new.args = (new.args[0], [kept(one, mask) for one in after], argument(node, "dim"))
-    elif packet is aten.slice and _is_axis(node, before):
-        bounds = [_kept_before(before, bound, mask) for bound in (argument(node, "start"), argument(node, "end"))]
-        new.args = (*new.args[:2], *bounds, *new.args[4:])
-    elif packet is aten.narrow and _is_axis(node, before):
-        start, length = int(node.args[2]), int(node.args[3])  # type: ignore[arg-type]
-        first = _kept_before(before, start, mask)
-        new.args = (*new.args[:2], first, _kept_before(before, start + length, mask) - first)
-    elif packet is aten.select and _is_axis(node, before):
-        new.args = (*new.args[:2], _kept_before(before, int(node.args[2]), mask))  # type: ignore[arg-type]
-    elif packet in (aten.pad, aten.constant_pad_nd) and after is not None:
-        new.args = (new.args[0], _narrow_pad(node, after, mask), *new.args[2:])
-
-
-def kept(axis: Any, mask: Tensor) -> int:
-    """How many of the axis's places stay."""
-    return int(mask[axis.coordinates].sum())
-
-
-def _is_axis(node: fx.Node, before: Any) -> bool:
-    return before is not None and int(argument(node, "dim")) % before.rank == before.dim
-
-
-def _kept_before(axis: Any, bound: int | None, mask: Tensor) -> int:
-    places = mask[axis.coordinates]
-    bound = 0 if bound is None else bound
-    bound = min(max(bound + len(places) if bound < 0 else bound, 0), len(places))
-    return int(places[:bound].sum())
-
-
-def _narrow_pad(node: fx.Node, after: Any, mask: Tensor) -> list[int]:
-    widths: list[int] = list(argument(node, "pad"))
-    place = 2 * (after.rank - 1 - after.dim)
-    if place + 1 >= len(widths) or not (widths[place] or widths[place + 1]):
-        return widths
-    places = mask[after.coordinates]
-    first, last = widths[place], len(places) - widths[place + 1]
-    widths[place], widths[place + 1] = int(places[:first].sum()), int(places[last:].sum())
-    return widths

@@ -34,31 +34,58 @@ class Space:
     sites: tuple[Site, ...]
     frozen: str | None
     start: int  # number of the first coordinate; -1 where frozen
+    renormalised: bool = False  # a norm, softmax, mean or product of activations runs over them, not weights alone
+    least: int = 1  # coordinates that must stay
+    step: int = 1  # how many stay is a multiple of this, or all
 
     @property
     def coordinates(self) -> Tensor:
         """The numbers of its coordinates, int64 [size]."""
         return torch.arange(self.start, self.start + self.size)
 
+    def may_keep(self, count: int) -> bool:
+        """Whether so many coordinates may stay: all, or enough and a multiple of the step."""
+        return count == self.size or (self.least <= count < self.size and count % self.step == 0)
+
+    @property
+    def fewest(self) -> int:
+        """The smallest count that may stay."""
+        return min(self.size, -(-self.least // self.step) * self.step)
+
 
 @dataclass(frozen=True)
 class Contraction:
-    """A convolution or linear node with weight [O, I/groups, taps…]."""
+    """A convolution or linear node with weight [O, I/groups, taps…], or [I, O/groups, taps…] where transposed."""
 
     node: str
     weight: str
     bias: str | None
     groups: int
-    positions: int  # output positions a sample; 1 for a linear layer on [N, I]
     taps: int  # kernel positions, k·k
     inputs: Tensor  # coordinate of each input channel, int64 [I]
     outputs: Tensor  # coordinate of each output channel, int64 [O]
     by_group: bool  # whole groups are removed (depthwise): the channels pass through instead of being mixed
+    transposed: bool = False
 
     @property
     def width(self) -> int:
         """Input channels of one group."""
         return len(self.inputs) // self.groups
+
+
+@dataclass(frozen=True)
+class Product:
+    """The cost of a node: `scale` MACs a sample for each pair of entries of `a` and `b` (coordinates) that stay."""
+
+    node: str
+    scale: float
+    a: Tensor
+    b: Tensor
+
+    @property
+    def macs(self) -> float:
+        """MACs of one sample of the dense network."""
+        return self.scale * len(self.a) * len(self.b)
 
 
 @dataclass(frozen=True)
@@ -76,8 +103,11 @@ class Channels:
 
     spaces: tuple[Space, ...]
     contractions: tuple[Contraction, ...]
+    products: tuple[Product, ...]  # what the contractions and the products of activations cost
     values: Mapping[str, Axis | tuple[Axis | None, ...]]  # nodes whose value has a prunable channel axis
     parameters: Mapping[tuple[str, int], Tensor]  # coordinate of each row of a parameter's dimension
+    reads: frozenset[str] = frozenset()  # nodes that mix the channels that they are given
+    over: frozenset[str] = frozenset()  # nodes that normalise or reduce over their channels
 
     @property
     def prunable(self) -> tuple[Space, ...]:

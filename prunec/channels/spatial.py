@@ -1,15 +1,15 @@
-"""Operators that work on each channel by itself (pooling, interpolation, batch norm) or fold an axis away (mean)."""
+"""Operators that work on each channel by itself: pooling, interpolation, sampling, sliding windows."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from .contraction import argument
-from .labels import varying
-from .spaces import CARRIES
+from .labels import along
 from .walk import Rule, Walk, name_of
 
 aten = torch.ops.aten
@@ -25,69 +25,62 @@ def per_channel(rank: int) -> Rule:
         if vector is None:
             return walk.opaque(node, f"{name_of(node)} works along the channel axis")
         value = walk.examples[node]
-        return walk.result(node, vector, dim) if isinstance(value, torch.Tensor) else [
-            walk.settle(vector.reshape([-1 if axis == dim else 1 for axis in range(one.dim())]).expand(one.shape))
-            for one in value
-        ]  # fmt: skip
+        if isinstance(value, Tensor):
+            return walk.result(node, vector, dim)
+        return [walk.settle(along(vector, dim, one.shape)) for one in value]
 
     return rule
 
 
-def batch_norm(walk: Walk, node: fx.Node) -> Any:
-    """Batch norm with stored statistics: its parameters carry the labels of axis 1."""
-    labels = walk.value(node.args[0])
-    vector = walk.vector(labels, 1)
-    if vector is None or (argument_or(node, "training", False)):
-        return walk.opaque(node, f"{name_of(node)} uses the statistics of the batch, or mixes channels")
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        walk.touch(argument(node, name), 0, vector, CARRIES)
-    return labels if isinstance(walk.examples[node], torch.Tensor) else [labels, *walk.fixed_like(node)[1:]]
+def grid_sampler(walk: Walk, node: fx.Node) -> Any:
+    """Sampling at places that are computed: the places are frozen, the channels pass."""
+    source, grid, *_ = node.args
+    walk.labels.freeze(walk.value(grid), "it says where to sample")
+    vector = walk.vector(walk.value(source), 1)
+    return walk.opaque(node, f"{name_of(node)} mixes channels with space") if vector is None else walk.result(
+        node, vector, 1
+    )  # fmt: skip
 
 
-def argument_or(node: fx.Node, name: str, default: Any) -> Any:
-    """The argument `name`, or `default` where the operator has none of that name."""
-    try:
-        return argument(node, name)
-    except KeyError:
-        return default
+def unfold(walk: Walk, node: fx.Node) -> Any:
+    """im2col: [N, C, H, W] to [N, C·taps, L]; each channel owns its taps."""
+    vector = walk.vector(walk.value(node.args[0]), 1)
+    if vector is None:
+        return walk.opaque(node, f"{name_of(node)} mixes channels with space")
+    return walk.result(node, vector.repeat_interleave(math.prod(argument(node, "kernel_size"))), 1)
 
 
-def reduction(walk: Walk, node: fx.Node) -> Any:
-    """mean, sum, max … over axes that hold no channels."""
-    labels = walk.value(node.args[0])
-    axes = argument_or(node, "dim", None)
-    folded = range(labels.dim()) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
-    folded = {axis % labels.dim() for axis in folded}
-    if folded & set(varying(labels)):
-        return walk.opaque(node, f"{name_of(node)} is taken over the channel axis")
-    first = labels[tuple(slice(0, 1) if axis in folded else slice(None) for axis in range(labels.dim()))]
-    if not argument_or(node, "keepdim", False):
-        first = first[tuple(0 if axis in folded else slice(None) for axis in range(labels.dim()))]
-    settled = walk.settle(first)
-    value = walk.examples[node]
-    return settled if isinstance(value, torch.Tensor) else [settled for _ in value]
+def fold(walk: Walk, node: fx.Node) -> Any:
+    """col2im: [N, C·taps, L] to [N, C, H, W]; the taps of a channel are added."""
+    vector = walk.vector(walk.value(node.args[0]), 1)
+    if vector is None:
+        return walk.opaque(node, f"{name_of(node)} mixes channels with space")
+    taps = vector.reshape(-1, math.prod(argument(node, "kernel_size")))
+    return walk.result(node, walk.labels.tie(taps, [1])[:, 0], 1)
 
 
-def along_axis(walk: Walk, node: fx.Node) -> Any:
-    """softmax, cumsum: keep the shape, but mix along one axis."""
-    labels = walk.value(node.args[0])
-    if int(argument(node, "dim")) % labels.dim() in varying(labels):
-        return walk.opaque(node, f"{name_of(node)} is taken over the channel axis")
-    return labels
-
-
+POOLS = "max_pool avg_pool adaptive_avg_pool adaptive_max_pool _adaptive_avg_pool"
+RESIZES = (
+    "upsample_nearest upsample_linear upsample_bilinear upsample_bicubic upsample_trilinear _upsample_nearest_exact"
+)
 RULES: dict[Any, Rule] = {
-    **{getattr(aten, f"{kind}_pool{rank}d"): per_channel(rank)
-       for kind in ("max", "avg", "adaptive_avg", "adaptive_max") for rank in (1, 2, 3)
-       if hasattr(aten, f"{kind}_pool{rank}d")},
-    **{getattr(aten, f"_adaptive_avg_pool{rank}d"): per_channel(rank) for rank in (2, 3)},
+    **{
+        getattr(aten, f"{kind}{rank}d"): per_channel(rank)
+        for kind in (POOLS + " " + RESIZES).split()
+        for rank in (1, 2, 3)
+        if hasattr(aten, f"{kind}{rank}d")
+    },
     aten.max_pool2d_with_indices: per_channel(2),
-    aten.upsample_nearest2d: per_channel(2),
-    aten.upsample_bilinear2d: per_channel(2),
-    aten.upsample_bicubic2d: per_channel(2),
+    aten.max_pool3d_with_indices: per_channel(3),
     aten._upsample_bilinear2d_aa: per_channel(2),
-    aten.batch_norm: batch_norm,
-    aten._native_batch_norm_legit_no_training: batch_norm,
-    **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.std, aten.max, aten.min), reduction),
-    **dict.fromkeys((aten.softmax, aten._softmax, aten.log_softmax, aten._log_softmax, aten.cumsum), along_axis),
-}  # fmt: skip
+    aten._upsample_bicubic2d_aa: per_channel(2),
+    **{
+        getattr(aten, f"{kind}_pad{rank}d"): per_channel(rank)
+        for kind in ("reflection", "replication")
+        for rank in (1, 2, 3)
+    },
+    aten.grid_sampler: grid_sampler,
+    aten.grid_sampler_2d: grid_sampler,
+    aten.im2col: unfold,
+    aten.col2im: fold,
+}

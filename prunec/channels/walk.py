@@ -6,8 +6,10 @@ the sentence that says so. Source: DESIGN, "Channel analysis is abstract interpr
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +17,21 @@ from torch import Tensor, fx
 
 from .. import graph
 from ..program import Program
-from .labels import FIXED, Labels, along, fixed, varying
+from .labels import FIXED, Labels, along, compress, fixed, varying
 from .spaces import CARRIES, CONSUMES, PRODUCES
 
 Rule = Callable[["Walk", fx.Node], Any]
+ONLY = "it is the only channel of a tensor"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A layer with a weight that was met: its input and output labels, and whether whole groups are removed."""
+
+    node: fx.Node
+    inputs: Tensor
+    outputs: Tensor
+    by_group: bool
 
 
 class Walk:
@@ -26,27 +39,35 @@ class Walk:
 
     def __init__(self, program: Program) -> None:
         self.module = program.module
+        self.samples = len(program.example_inputs[0])
         self.examples = graph.example_values(program.module, program.example_inputs)
         self.labels = Labels()
         self.values: dict[fx.Node, Any] = {}
         self.touched: dict[tuple[str, int, str], Tensor] = {}  # (parameter, dim, role) → labels of its rows
-        self.contracted: list[tuple[fx.Node, Tensor, Tensor, bool]] = []  # node, input and output labels, by group
+        self.mixed: list[Mixed] = []
+        self.products: list[tuple[fx.Node, float, Tensor, Tensor]] = []  # node, MACs, labels of both factors
+        self.over: list[fx.Node] = []  # operators that normalise or reduce over the channels
+        self.summed: list[Tensor] = []  # labels over which a product of activations sums
+        self.reads: list[fx.Node] = []  # operators that mix the channels that they are given
 
     def run(self, rule_of: Callable[[fx.Node], Rule | None]) -> None:
-        """Interpret every node."""
+        """Interpret every node, then tie what no operator has decided."""
         for node in self.module.graph.nodes:
             if node.op == "placeholder":
-                self.values[node] = fixed(self.examples[node].shape)
+                self.values[node] = self.fixed_like(node)
             elif node.op == "call_function":
                 self.values[node] = self._apply(rule_of(node), node)
             elif node.op == "output":
                 self._freeze_all(node.all_input_nodes, "it reaches the network's output")
+        self._settle_all()
         self._touch_bare_parameters()
+        self._settle_all()
 
     def _apply(self, rule: Rule | None, node: fx.Node) -> Any:
         if node.target is operator.getitem:
-            return self.values[node.args[0]][node.args[1]]  # type: ignore[index]
-        if not any(True for _ in _tensors(self.examples[node])):
+            values = self.values[node.all_input_nodes[0]]
+            return None if values is None else values[node.args[1]]
+        if not any(True for _ in tensors(self.examples[node])):
             return None
         if rule is None:
             return self.opaque(node, f"operator {name_of(node)} has no channel rule")
@@ -60,37 +81,46 @@ class Walk:
     def fixed_like(self, node: fx.Node) -> Any:
         """Labels of the value of `node` in which nothing can be removed."""
         value = self.examples[node]
-        return fixed(value.shape) if isinstance(value, Tensor) else [fixed(one.shape) for one in _tensors(value)]
+        if isinstance(value, Tensor):
+            return fixed(value.shape)
+        return [fixed(one.shape) for one in tensors(value)] if isinstance(value, (list, tuple)) else None
 
     def _freeze_all(self, nodes: list[fx.Node], reason: str) -> None:
         for source in nodes:
-            for labels in _tensors(self.value(source)):
+            for labels in tensors(self.values.get(source)):
                 self.labels.freeze(labels, reason)
 
     def value(self, node: Any) -> Any:
         """The labels of a node's value; a bare parameter gets new ones for each element when first asked for."""
         if node not in self.values and node.op == "get_attr":
-            shape = self.examples[node].shape
-            count = shape.numel()
-            self.values[node] = self.labels.fresh(count).reshape(shape) if count > 1 else fixed(shape)
+            self.bare(node, set(range(-self.examples[node].dim(), 0)))
         return self.values.get(node)
 
+    def bare(self, node: fx.Node, axes: set[int]) -> Tensor:
+        """The labels of a parameter that meets others element by element, free along `axes` only (from the right)."""
+        shape = self.examples[node].shape
+        if node not in self.values:
+            sizes = [size if axis - len(shape) in axes else 1 for axis, size in enumerate(shape)]
+            count = math.prod(sizes)
+            new = self.labels.fresh(count).reshape(sizes).expand(shape) if count > 1 else fixed(shape)
+            self.values[node] = compress(new)
+        labels = self.values[node]
+        rest = [axis for axis in varying(labels) if axis - len(shape) not in axes]
+        tied: Tensor = self.labels.tie(labels, rest)
+        return tied
+
     def settle(self, labels: Tensor) -> Tensor:
-        """Labels of a new value, made rectangular; the only channel of a tensor is frozen."""
-        labels = self.labels.rectangular(labels)
-        if not varying(labels) and labels.numel():
-            only = labels[(0,) * labels.dim()]
-            self.labels.freeze(only.reshape(1), "it is the only channel of a tensor")
-            return fixed(labels.shape)
-        return labels
+        """Labels of a new value, compressed."""
+        return compress(self.labels.find(labels))
 
     def vector(self, labels: Tensor, dim: int) -> Tensor | None:
-        """The labels along `dim`, or None where they vary along another dimension."""
-        axes = varying(labels)
+        """The labels along `dim`, the other dimensions tied; None where they vary along others only."""
         dim %= labels.dim()
-        if any(axis != dim for axis in axes):
+        axes = varying(labels)
+        if axes and dim not in axes:
             return None
-        return labels[tuple(slice(None) if axis == dim else 0 for axis in range(labels.dim()))]
+        tied = self.labels.tie(labels, [axis for axis in axes if axis != dim])
+        return tied[tuple(slice(None) if axis == dim else 0 for axis in range(labels.dim()))]
 
     def touch(self, parameter: Any, dim: int, labels: Tensor, role: str) -> None:
         """Record that the rows of `parameter` along `dim` belong to `labels`."""
@@ -102,17 +132,37 @@ class Walk:
                 self.labels.join(known, labels, "its parameter is shared with a layer whose channels are fixed")
         self.touched.setdefault((name, dim, role), labels)
 
+    def product(self, node: fx.Node, multiplications: float, a: Tensor | None = None, b: Tensor | None = None) -> None:
+        """Record the cost of `node` over the whole batch, in proportion to what is kept of the labels `a` and `b`."""
+        one = torch.zeros(1, dtype=torch.int64)
+        factors = [one if labels is None else labels for labels in (a, b)]
+        self.products.append((node, multiplications / self.samples, factors[0], factors[1]))
+
     def result(self, node: fx.Node, vector: Tensor, dim: int) -> Tensor:
         """Labels of the value of `node` that vary along `dim` as `vector` says."""
         shape = self.examples[node].shape
         return self.settle(along(vector, dim % len(shape), shape))
+
+    def _settle_all(self) -> None:
+        """Make every value rectangular; the only channel of a tensor is frozen. Ties may need further ties."""
+        while True:
+            before = self.labels.joins
+            for value in self.values.values():
+                for labels in tensors(value):
+                    self.labels.rectangular(labels)
+            if self.labels.joins == before:
+                break
+        for value in self.values.values():
+            for labels in tensors(value):
+                if labels.numel() and not varying(settled := self.settle(labels)):
+                    self.labels.freeze(settled[(0,) * labels.dim()].reshape(1), ONLY)
 
     def _touch_bare_parameters(self) -> None:
         """Parameters met by elementwise operators carry the labels that they were joined with."""
         for node, labels in list(self.values.items()):
             if node.op != "get_attr":
                 continue
-            settled = self.labels.rectangular(labels)
+            settled = self.settle(labels)
             for dim in varying(settled):
                 vector = self.vector(settled, dim)
                 assert vector is not None
@@ -124,12 +174,13 @@ def name_of(node: fx.Node) -> str:
     return ".".join(str(node.target).split(".")[:2])
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of a value, which may be a list or nothing."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _tensors(one)
+            yield from tensors(one)
 
 
 def is_uniform(labels: Tensor) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out
+from .console import out, say
 from .model_options import MODEL, Debug, InputShape, Weights, example_inputs
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def inspect(
         bool, typer.Option("--prove", help="Show that removing channels equals masking them, in float64.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Draw the network too, as one page for a browser.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Show the channel spaces of a network: what can be pruned, the MACs it holds, and why the rest is frozen.
@@ -33,6 +37,7 @@ def inspect(
         prunec inspect torchvision:resnet18
         prunec inspect nets.py:make --weights net.safetensors --input-shape 3x32x32 --prove
         prunec inspect net.pt2 --json | jq .totals
+        prunec inspect timm:resnet50 --html resnet50.html
     """
     from ..capture import capture
     from ..channels.spaces import Channels
@@ -41,12 +46,16 @@ def inspect(
     from ..report.console import amount, spaces_table
     from ..source import load_model
 
+    if html is not None:
+        _require_folder(html)
     shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     loaded = load_model(model, weights)
     program = prepared(capture(loaded.model, example_inputs(loaded, shape)))
     facts = facts_of(loaded.source, program.fact(Channels))
     if prove:
         facts["deviation"] = _proved(program)
+    if html is not None:
+        _draw(html, program, facts)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -58,6 +67,27 @@ def inspect(
     )
     if prove:
         out.print(f"Proved: channels masked and channels sliced away agree to {facts['deviation']:.1e} in float64.")
+
+
+def _require_folder(path: Path) -> None:
+    """Raise SpecError, before any work, where no file can be written at `path`."""
+    from ..errors import SpecError
+
+    if path.is_dir():
+        raise SpecError(f"--html {path} is a folder: name a file in it, for instance {path / 'network.html'}")
+    if not path.parent.is_dir():
+        raise SpecError(
+            f"--html {path} cannot be written, for there is no folder {path.parent}: make it, or name another"
+        )
+
+
+def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:
+    """Write the page, whole or not at all, and say where it is."""
+    from ..artefacts import write_bytes
+    from ..report.html import page
+
+    write_bytes(path, page(program, facts).encode())
+    say(f"the picture is in {path}: open it in a browser", "green")
 
 
 def facts_of(name: str, channels: Channels) -> dict[str, Any]:
@@ -85,13 +115,14 @@ def facts_of(name: str, channels: Channels) -> dict[str, Any]:
     return {"model": name, "totals": totals, "spaces": spaces}
 
 
-def _macs_of_frozen(channels: Channels) -> dict[str, int]:
-    """The MACs of the contractions that touch each frozen space."""
-    from ..cost import contraction_macs
+def _macs_of_frozen(channels: Channels) -> dict[str, float]:
+    """The MACs of the layers that touch each frozen space."""
+    from ..cost import macs_of_node
 
+    by_node = macs_of_node(channels)
     touched = {space.name: {site.parameter for site in space.sites} for space in channels.spaces if space.frozen}
     return {
-        name: sum(contraction_macs(one) for one in channels.contractions if one.weight in parameters)
+        name: sum(by_node.get(one.node, 0.0) for one in channels.contractions if one.weight in parameters)
         for name, parameters in touched.items()
     }
 

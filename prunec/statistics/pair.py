@@ -94,24 +94,25 @@ def sweep(
         for batch in range(len(batches)):
             whole.run(batch, done, stop.place)
             narrow.run(batch, done, stop.place)
-            _measure(moments, stop, whole, narrow, batch, count, generator)
+            drawn = count * len(batches[batch][0])
+            _measure(moments, stop, whole, narrow, batch, drawn, generator)
         fit(stop, moments)
         done = stop.place
 
 
 def _measure(
-    moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, count: int, generator: torch.Generator
+    moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, rows: int, generator: torch.Generator
 ) -> None:
     """Sample one batch at one stop: pruned inputs, dense targets."""
     node, thin = whole.nodes[stop.place], narrow.nodes[stop.place]
     dense_in, pruned_in = whole.values[batch][node.all_input_nodes[0]], narrow.values[batch][thin.all_input_nodes[0]]
     layer, blocks = stop.layer, Blocks.of(stop.one)
     if blocks.folded:
-        at = Positions.draw(layer.space(dense_in), count, generator)
+        at = Positions.draw(layer.space(dense_in), rows, generator)
         moments.add(blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at)))
         return
     output = whole.value_ahead(batch, stop.place)
-    at = Positions.draw(layer.space(output), count, generator)
+    at = Positions.draw(layer.space(output), rows, generator)
     target = at.of(output, layer.channel_axis)[:, stop.kept]
     shortcut = None if stop.other is None else whole.named(batch, stop.other)
     if shortcut is not None and shortcut.shape == output.shape:  # one that is broadcast has no value at each position

@@ -26,15 +26,21 @@ class Positions:
     place: tuple[Tensor, ...]
 
     @staticmethod
-    def draw(shape: torch.Size, per_sample: int, generator: torch.Generator) -> Positions:
-        """`per_sample` positions of each sample of an output [N, *spatial] (all of them where there are no more)."""
+    def draw(shape: torch.Size, rows: int, generator: torch.Generator) -> Positions:
+        """About `rows` positions of an output [N, *spatial], spread over its N entries; all where there are no more.
+
+        N is a multiple of the batch where a network cuts its images into windows.
+        """
         count, space = shape[0], math.prod(shape[1:])
-        if per_sample >= space:
-            flat = torch.arange(space).repeat(count)
-            per_sample = space
+        entries = (
+            torch.randperm(count, generator=generator)[:rows].sort().values if rows < count else torch.arange(count)
+        )
+        each = min(-(-rows // count), space)
+        if each == space:
+            flat = torch.arange(space).repeat(len(entries))
         else:
-            flat = torch.randint(space, (count * per_sample,), generator=generator)
-        sample = torch.arange(count).repeat_interleave(per_sample)
+            flat = torch.randint(space, (len(entries) * each,), generator=generator)
+        sample = entries.repeat_interleave(each)
         return Positions(sample, torch.unravel_index(flat, shape[1:]) if len(shape) > 1 else ())
 
     def __len__(self) -> int:
@@ -56,6 +62,7 @@ class Layer:
     stride: tuple[int, ...] = ()
     padding: tuple[tuple[int, int], ...] = ()  # before and after, each spatial axis
     dilation: tuple[int, ...] = ()
+    stuffing: tuple[int, ...] = ()  # zeros between the inputs of a transposed convolution, plus one, each axis
 
     @staticmethod
     def of(module: fx.GraphModule, node: fx.Node, one: Contraction, groups: int) -> Layer:
@@ -66,6 +73,11 @@ class Layer:
         rank = len(kernel)
         stride, dilation = (_spread(argument(node, name), rank) for name in ("stride", "dilation"))
         padding = argument(node, "padding")
+        if one.transposed:  # a convolution with the mirrored kernel over the inputs with zeros between them
+            reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, _spread(padding, rank), strict=True)]
+            ends = _spread(argument(node, "output_padding"), rank)
+            sides = tuple((side, side + end) for side, end in zip(reach, ends, strict=True))
+            return Layer(groups, one.taps, True, kernel, (1,) * rank, sides, dilation, stride)
         if isinstance(padding, str):
             whole = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
             sides = tuple((total // 2, total - total // 2) for total in whole)
@@ -86,12 +98,22 @@ class Layer:
         """The inputs [R, g, C/g · taps] that make the outputs at `at`, ordered as the weight [O, C/g, *kernel]."""
         if not self.convolution:
             return at.of(x, -1)[:, None]
-        if self.taps == 1 and not self._padded:
+        if self.taps == 1 and not self._padded and not self.stuffing:
             strided = tuple(place * step for place, step in zip(at.place, self.stride, strict=True))
             rows = Positions(at.sample, strided).of(x, 1)
         else:
-            rows = self._windows(x)[(at.sample, *at.place)]
+            rows = self._windows(self._stuffed(x))[(at.sample, *at.place)]
+            rows = rows.flip(tuple(range(2, rows.dim()))) if self.stuffing else rows
         return rows.reshape(len(at), self.groups, -1)
+
+    def _stuffed(self, x: Tensor) -> Tensor:
+        """The input of a transposed convolution with its zeros."""
+        if not self.stuffing:
+            return x
+        sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], self.stuffing, strict=True)]
+        wide = x.new_zeros(*x.shape[:2], *sizes)
+        wide[(slice(None), slice(None), *[slice(None, None, step) for step in self.stuffing])] = x
+        return wide
 
     @property
     def _padded(self) -> bool:

@@ -1,0 +1,226 @@
+"""Any network: what prunec makes of every architecture of bench/architectures.py, beside Torch-Pruning.
+
+    python bench/coverage.py                        # all of them, about an hour on two cores with --jobs 2
+    python bench/coverage.py --quick                # a dozen that stand for the rest, three minutes
+    python bench/coverage.py --peer --resume        # the same list with Torch-Pruning, which must be installed
+
+Each network has a process of its own and goes through: capture, spaces, half of every space removed without any
+compensation, the zero-group identity in float64, MACs against torch's counter, ONNX export, ONNX Runtime against torch.
+Random weights: what is right for one set of weights is right for all. One thread a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+import architectures  # noqa: E402
+import coverage_table  # noqa: E402
+
+from prunec import cost, surgery  # noqa: E402
+from prunec.capture import capture  # noqa: E402
+from prunec.channels.analysis import analyse  # noqa: E402
+from prunec.channels.spaces import Channels  # noqa: E402
+from prunec.compression import prepared, versions  # noqa: E402
+from prunec.deploy import parity  # noqa: E402
+from prunec.deploy.export import export_onnx  # noqa: E402
+from prunec.deploy.runtime import environment  # noqa: E402
+from prunec.errors import CaptureError  # noqa: E402
+from prunec.identity import prove, random_plan  # noqa: E402
+
+LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
+PATIENCE = 300  # seconds for all of it
+IDENTITY, PARITY = 1e-9, 1e-4
+Row = dict[str, Any]
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self, row: Row) -> None:
+        self.row, self.last = row, time.perf_counter()
+        row["seconds"] = {}
+
+    def __call__(self, stage: str) -> None:
+        """This stage is over."""
+        now = time.perf_counter()
+        self.row["seconds"][stage], self.last = now - self.last, now
+        self.row["stage"] = stage
+
+
+def ours(one: architectures.Architecture, row: Row, onnx: bool) -> None:
+    """prunec on one network; fills `row` as far as it gets."""
+    row["stage"] = "build"
+    clock = Clock(row)
+    model, inputs = architectures.build(one)
+    clock("build")
+    try:
+        program = capture(model, inputs)
+    except CaptureError as error:
+        row["result"] = f"not captured: {error}"
+        return
+    clock("capture")
+    program = prepared(program)
+    clock("prepare")
+    channels = analyse(program)
+    clock("analyse")
+    row.update(_spaces(channels), operators=len(program.module.graph.nodes), dynamic_batch=program.dynamic_batch)
+    row["deviation"] = prove(program, channels)
+    clock("identity")
+    plan = random_plan(channels, 1)
+    narrow = surgery.apply(program.module, plan)
+    row["macs_kept"] = cost.Macs.of(channels).total(cost.counts_of(channels, plan.keep))
+    row["macs_counted"] = _counted(narrow, program.example_inputs)
+    clock("slice")
+    if onnx:
+        model_proto = export_onnx(narrow, program.example_inputs, dynamic_batch=program.dynamic_batch)
+        clock("export")
+        three = tuple(torch.cat([value, value[:1]]) for value in program.example_inputs)
+        batches = (2, 3) if program.dynamic_batch else (2,)
+        found = parity.compare(narrow, model_proto, three, batches).agreements
+        row["onnx"] = max(min(each.max_abs, each.max_relative) for each in found)
+        clock("parity")
+    row["result"] = _verdict(row)
+
+
+def _spaces(channels: Channels) -> Row:
+    """What the analysis says, and the reasons that freeze most."""
+    by_node, total = cost.macs_of_node(channels), cost.total_macs(channels)
+    frozen: dict[str, float] = {}
+    for space in channels.spaces:
+        parameters = {site.parameter for site in space.sites}
+        macs = sum(by_node.get(each.node, 0.0) for each in channels.contractions if each.weight in parameters)
+        if space.frozen:
+            frozen[space.frozen] = frozen.get(space.frozen, 0.0) + macs / max(total, 1)
+    return {
+        "macs": total, "prunable_share": cost.prunable_share(channels), "spaces": len(channels.spaces),
+        "prunable": len(channels.prunable), "renormalised": sum(space.renormalised for space in channels.prunable),
+        "frozen": dict(sorted(frozen.items(), key=lambda item: -item[1])[:3]),
+    }  # fmt: skip
+
+
+def _counted(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
+    """MACs of one sample by torch's counter, which does not see into a fused attention."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        module(*inputs)
+    return int(counter.get_total_flops()) // (2 * len(inputs[0]))
+
+
+def _verdict(row: Row) -> str:
+    if not row["deviation"] <= IDENTITY:
+        return f"fail at identity: {row['deviation']:.1e}"
+    if not row.get("onnx", 0.0) <= PARITY:
+        return f"fail at parity: {row['onnx']:.1e}"
+    spent = sum(row["seconds"][stage] for stage in ("capture", "prepare"))
+    if spent > LIMIT:
+        return f"hang: {spent:.0f} s"
+    return "pass" if row["dynamic_batch"] else "pass with a fixed batch"
+
+
+Side = Callable[[architectures.Architecture, Row, bool], None]
+
+
+def _child(side: Side, one: architectures.Architecture, onnx: bool, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    row: Row = {}
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a crash prints; the row says what it was
+    try:
+        side(one, row, onnx)
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{pathlib.Path(frame.filename).name}:{frame.lineno}"
+        row["result"] = f"fail after {row.get('stage', 'start')}: {type(error).__name__}: {line[:160]} ({where})"
+    pipe.send(row)
+    pipe.close()
+
+
+def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: float) -> Row:
+    """One network in a process of its own; a crash or a hang is a result."""
+    receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(side, one, onnx, send))
+    started = time.perf_counter()
+    child.start()
+    send.close()
+    row: Row = {"name": one.name, "kind": one.kind, "size": one.size}
+    try:
+        row |= receive.recv() if receive.poll(patience) else {"result": f"hang: {patience:.0f} s"}
+    except EOFError:
+        row["result"] = "crash"
+    child.kill()
+    child.join()
+    return row | {"total": time.perf_counter() - started}
+
+
+def swept(
+    side: Side, chosen: list[architectures.Architecture], args: argparse.Namespace, patience: float
+) -> Iterator[Row]:
+    """Every row, as they come."""
+    with ThreadPoolExecutor(args.jobs) as pool:
+        waiting = [pool.submit(isolated, side, one, not args.no_onnx, patience) for one in chosen]
+        for place, future in enumerate(waiting, 1):
+            row = future.result()
+            print(f"{place}/{len(chosen)} {row['name']}: {row['result']} ({row['total']:.0f} s)", file=sys.stderr)
+            yield row
+
+
+def main() -> int:
+    """Measure, write, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a dozen networks")
+    parser.add_argument("--only", metavar="PATTERN", help="the networks whose names match")
+    parser.add_argument("--no-onnx", action="store_true", help="without export and ONNX Runtime")
+    parser.add_argument("--peer", action="store_true", help="Torch-Pruning in the place of prunec")
+    parser.add_argument("--resume", action="store_true", help="skip what the results hold already")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results")
+    args = parser.parse_args()
+    library = architectures.shim_torchvision()
+    import timm  # noqa: F401
+    import torchvision  # noqa: F401
+
+    chosen = architectures.quick() if args.quick else architectures.listed()
+    chosen = [one for one in chosen if fnmatch.fnmatchcase(one.name, args.only or "*")]
+    side: Side = ours
+    if args.peer:
+        import coverage_torch_pruning
+
+        side = coverage_torch_pruning.theirs
+    path = args.out / ("coverage_torch_pruning.json" if args.peer else "coverage.json")
+    known = json.loads(path.read_text())["rows"] if args.resume and path.is_file() else []
+    done = {row["name"] for row in known}
+    rows = [*known]
+    document = {"command": f"python bench/coverage.py {' '.join(sys.argv[1:])}".strip(), "machine": environment(),
+                "versions": versions(), "seed": 0, "threads": 1, "jobs": args.jobs, "rows": rows}  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    for row in swept(side, [one for one in chosen if one.name not in done], args, LIMIT * 2 if args.peer else PATIENCE):
+        rows.append(row)
+        coverage_table.write(path, json.dumps(document, indent=1) + "\n")
+    coverage_table.write(path, json.dumps(document, indent=1) + "\n")
+    text = coverage_table.page(args.out)
+    coverage_table.write(args.out / "coverage.md", text)
+    print(text.split("\n## ")[0])
+    assert library is None or args.jobs
+    return 0 if args.peer or coverage_table.bars_met(rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""The page of bench/coverage.py: bars, and every network with Torch-Pruning beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import statistics
+from typing import Any
+
+Row = dict[str, Any]
+CNN_SHARE = 0.9
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    """All of the file or none of it."""
+    new = path.with_suffix(path.suffix + ".new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)
+
+
+def passed(row: Row) -> bool:
+    """Whether a network went all the way."""
+    return str(row["result"]).startswith("pass")
+
+
+def captured(row: Row) -> bool:
+    """Whether torch could capture it at all."""
+    return not str(row["result"]).startswith("not captured")
+
+
+def bars_met(rows: list[Row]) -> bool:
+    """No crash and no hang, and all that was captured passes."""
+    return all(passed(row) for row in rows if captured(row))
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """The bars, as a list."""
+    networks = [row for row in rows if row["kind"] != "pattern"]
+    patterns = [row for row in rows if row["kind"] == "pattern"]
+    known = [row for row in rows if captured(row)]
+    wide = [row["prunable_share"] >= CNN_SHARE for row in rows if row["kind"] == "cnn" and "prunable_share" in row]
+    stopped = sum(str(row["result"]).startswith(("crash", "hang")) for row in rows)
+    times = {row["name"]: row["seconds"]["analyse"] for row in rows if "analyse" in row.get("seconds", {})}
+    slowest = max(times, key=lambda name: times[name], default="")
+    same = [row["macs_kept"] == row["macs_counted"] for row in rows if "macs_counted" in row]
+    return [
+        f"{len(networks)} architectures and {len(patterns)} graph patterns; captured {len(known)} of {len(rows)}",
+        f"crashes and hangs: {stopped}",
+        f"identity within 1e-9 in float64: {sum(r.get('deviation', 1) <= 1e-9 for r in known)} of {len(known)}",
+        f"ONNX Runtime equals torch: {sum(r.get('onnx', 1) <= 1e-4 for r in known)} of {len(known)}",
+        f"MACs of the sliced network as predicted, by torch's counter: {sum(same)} of {len(same)}",
+        f"CNNs with at least 90% of their MACs in prunable spaces: {sum(wide)} of {len(wide)}",
+        f"analysis: median {statistics.median(times.values() or [0]):.2f} s,"
+        f" slowest {times.get(slowest, 0):.1f} s ({slowest})",
+    ]
+
+
+def page(folder: pathlib.Path) -> str:
+    """Everything in the results folder, as Markdown."""
+    mine, peer = (_read(folder / name) for name in ("coverage.json", "coverage_torch_pruning.json"))
+    rows, theirs = mine.get("rows", []), {row["name"]: row for row in peer.get("rows", [])}
+    lines = [
+        "# Any network",
+        "",
+        f"`{mine.get('command', '')}` on {mine.get('machine', {}).get('cpu', 'this machine')}.",
+        "",
+    ]
+    lines += [f"- {line}" for line in summary(rows)]
+    both = [row for row in rows if row["name"] in theirs and row["kind"] != "pattern"]
+    if both:
+        lines += ["", *_comparison(both, theirs)]
+    lines += ["", "## Every network", ""]
+    heads = "network,result,prunable MACs,MACs,spaces,capture s,analysis s,identity,ONNX,Torch-Pruning".split(",")
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines += [_line(row, theirs.get(row["name"], {})) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _comparison(rows: list[Row], theirs: dict[str, Row]) -> list[str]:
+    ours = [row["seconds"]["analyse"] + row["seconds"]["slice"] for row in rows if passed(row)]
+    other = [theirs[row["name"]] for row in rows]
+    spent = [row["seconds"]["analyse"] + row["seconds"]["slice"] for row in other if passed(row)]
+    return [
+        "| | prunec | Torch-Pruning 1.6.1 |",
+        "|---|---|---|",
+        f"| pruned, run, exported, equal in ONNX Runtime | {sum(map(passed, rows))} of {len(rows)} "
+        f"| {sum(map(passed, other))} of {len(other)} |",
+        f"| analysis and slicing, median seconds where it passes | {statistics.median(ours or [0]):.2f} "
+        f"| {statistics.median(spent or [0]):.2f} |",
+        f"| slowest of these | {max(ours, default=0):.1f} | {max(spent, default=0):.1f} |",
+    ]
+
+
+def _line(row: Row, peer: Row) -> str:
+    seconds = row.get("seconds", {})
+    share = f"{row['prunable_share']:.1%}" if "prunable_share" in row else ""
+    reason = next(iter(row.get("frozen", {})), "") if row.get("prunable_share", 1) < CNN_SHARE else ""
+    cells = [
+        row["name"], row["result"] + (f" ({reason})" if reason else ""), share, f"{row.get('macs', 0) / 1e6:,.0f} M",
+        f"{row.get('prunable', '')}/{row.get('spaces', '')}", f"{seconds.get('capture', 0):.1f}",
+        f"{seconds.get('analyse', 0):.2f}", f"{row.get('deviation', float('nan')):.0e}",
+        f"{row.get('onnx', float('nan')):.0e}", peer.get("result", ""),
+    ]  # fmt: skip
+    return "| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |"
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found

@@ -1,0 +1,93 @@
+"""Compute once what depends on parameters alone: standardised weights, transposed weights, tables of positions.
+
+What a layer reads is then a parameter again, so a convolution with weight standardisation (Qiao et al. 2019) is a
+plain one for every pass that follows.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from prunec import graph
+from prunec.channels.walk import overload_packet
+from prunec.pipeline import Pass
+from prunec.program import Context, Program
+
+aten = torch.ops.aten
+LAZY = (aten.expand, aten.expand_as, aten.repeat)  # they would only be stored at their full size
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace what is computed from parameters alone by its value; the outputs stay as they are."""
+
+    rewrites = True
+    exact = True
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The network without arithmetic on parameters."""
+        module = graph.rebuild(program.module, {})
+        constants = _constants(module)
+        taken: set[str] = set()
+        for node in [one for one in constants if one.op == "call_function"]:
+            if isinstance(constants[node], Tensor) and any(user not in constants for user in node.users):
+                _replace(module, node, constants, taken)
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        return program.rewritten(graph.rebuild(module, {}))
+
+
+@torch.no_grad()
+def _constants(module: fx.GraphModule) -> graph.Values:
+    """The value of every node that depends on no input."""
+    values: graph.Values = {}
+    for node in module.graph.nodes:
+        known = all(source in values for source in node.all_input_nodes)
+        if node.op == "get_attr" or (known and _folds(node)):
+            values[node] = graph.run_node(module, node, values)
+    return values
+
+
+def _folds(node: fx.Node) -> bool:
+    if node.target is operator.getitem:
+        return True
+    if not isinstance(node.target, torch._ops.OpOverload) or overload_packet(node) in LAZY:
+        return False
+    return torch.Tag.nondeterministic_seeded not in node.target.tags
+
+
+def _replace(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken: set[str]) -> None:
+    name = _name(module, node, constants, taken)
+    taken.add(name)
+    graph.assign(module, name, constants[node].contiguous().clone())
+    with module.graph.inserting_before(node):
+        constant = module.graph.get_attr(name)
+    for user in list(node.users):
+        if user not in constants:
+            user.replace_input_with(node, constant)
+
+
+def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken: set[str]) -> str:
+    """The name of the largest parameter that it is made of, with `_folded` where that is read by others too."""
+    sources = [one for one in _ancestors(node) if one.op == "get_attr"]
+    first = max(sources, key=lambda one: constants[one].numel(), default=None)
+    name = "constant" if first is None else str(first.target)
+    read = {str(one.target) for one in constants if one.op == "get_attr" and any(u not in constants for u in one.users)}
+    while name in taken or name in read:
+        name += "_folded"
+    return name
+
+
+def _ancestors(node: fx.Node) -> list[fx.Node]:
+    """What a node is computed from."""
+    found: dict[fx.Node, None] = {}
+    queue = list(node.all_input_nodes)
+    while queue:
+        one = queue.pop()
+        found[one] = None
+        queue += [source for source in one.all_input_nodes if source not in found]
+    return list(found)

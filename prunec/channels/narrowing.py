@@ -1,0 +1,232 @@
+"""The numbers in a graph that count channels, rewritten for the channels that stay.
+
+`view`, `expand`, `split`, `slice`, `pad`, the shape of a layer norm, the groups of a group norm, the scale of an
+attention whose width shrinks, constant index tensors: each operator's own arguments, from the channel axes of its first
+input and of its value.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .contraction import argument
+from .movement import constant_of, indices_of
+from .spaces import Axis
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """One node to rewrite: `new` is the copy of `node`; `tensors` takes the constants that it needs."""
+
+    module: fx.GraphModule
+    node: fx.Node
+    new: fx.Node
+    before: Axis | None  # of the first input
+    after: Any  # of the value: an Axis, None, or a tuple of them
+    mask: Tensor
+    tensors: dict[str, Tensor]
+
+    def kept(self, axis: Axis, start: int = 0, stop: int | None = None) -> int:
+        """How many of the places start … stop - 1 of an axis stay."""
+        return int(self.mask[axis.coordinates[start:stop]].sum())
+
+    def bound(self, axis: Axis, value: int | None) -> int:
+        """Where a place of an axis, counted from either end, lies among those that stay."""
+        length, place = len(axis.coordinates), 0 if value is None else value
+        return self.kept(axis, 0, min(max(place + length if place < 0 else place, 0), length))
+
+    def set(self, place: int, value: Any) -> None:
+        """Replace a positional argument."""
+        arguments = list(self.new.args)
+        arguments[place] = value
+        self.new.args = tuple(arguments)
+
+    def argument(self, name: str) -> Any:
+        """An argument of the original node."""
+        return argument(self.node, name)
+
+    def along(self) -> bool:
+        """Whether the node's `dim` is the channel axis of its input."""
+        return self.before is not None and int(self.argument("dim")) % self.before.rank == self.before.dim
+
+
+def narrow_arguments(
+    module: fx.GraphModule,
+    node: fx.Node,
+    new: fx.Node,
+    values: Mapping[str, Any],
+    mask: Tensor,
+    tensors: dict[str, Tensor],
+) -> None:
+    """Rewrite the arguments of `new`, the copy of `node`, for the coordinates that `mask` keeps."""
+    rewrite = REWRITES.get(getattr(node.target, "overloadpacket", None))
+    first = next((source.name for source in node.all_input_nodes), "")
+    before, after = values.get(first), values.get(node.name)
+    if rewrite is not None and (before is not None or after is not None):
+        before = before if isinstance(before, Axis) else None
+        rewrite(Narrowing(module, node, new, before, after, mask, tensors))
+
+
+def _sizes(one: Narrowing) -> None:
+    """view, reshape, expand: the size of the channel axis."""
+    if one.after is None:
+        return
+    sizes = list(one.new.args[1])  # type: ignore[arg-type]
+    size, kept = sizes[one.after.dim], one.kept(one.after)
+    if isinstance(size, int):
+        sizes[one.after.dim] = size if size == -1 else kept
+    elif -1 not in sizes:
+        sizes[one.after.dim] = -1
+    else:  # a computed size, such as batch · heads
+        with one.new.graph.inserting_before(one.new):
+            product = one.new.graph.call_function(operator.mul, (size, kept))
+            sizes[one.after.dim] = one.new.graph.call_function(operator.floordiv, (product, len(one.after.coordinates)))
+    one.set(1, sizes)
+
+
+def _unflatten(one: Narrowing) -> None:
+    if one.after is None:
+        return
+    first = int(one.argument("dim")) % (one.after.rank - len(one.argument("sizes")) + 1)
+    sizes = list(one.argument("sizes"))
+    if 0 <= one.after.dim - first < len(sizes) and sizes[one.after.dim - first] != -1:
+        sizes[one.after.dim - first] = one.kept(one.after)
+        one.set(2, sizes)
+
+
+def _split(one: Narrowing) -> None:
+    if not one.along() or one.before is None:
+        return
+    length, dim = len(one.before.coordinates), one.argument("dim")
+    given: Any = one.node.args[1]
+    if one.node.target.overloadpacket is aten.chunk:  # type: ignore[union-attr]
+        given = -(-length // given)
+    sizes = given if isinstance(given, (list, tuple)) else [min(given, length - at) for at in range(0, length, given)]
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    pieces = [one.kept(one.before, start, start + size) for start, size in zip(starts, sizes, strict=True)]
+    one.new.target = aten.split_with_sizes.default
+    one.new.args, one.new.kwargs = (one.new.args[0], pieces, dim), {}
+
+
+def _slice(one: Narrowing) -> None:
+    if not one.along() or one.before is None:
+        return
+    scatter = one.node.target.overloadpacket is aten.slice_scatter  # type: ignore[union-attr]
+    if one.argument("step") != 1 and not scatter:
+        _reindex(one)
+        return
+    length = len(one.before.coordinates)
+    ends = one.argument("start"), length if one.argument("end") is None else one.argument("end")
+    bounds = [one.bound(one.before, end) for end in ends]
+    leading = one.new.args[: 2 + scatter]
+    missing = () if len(leading) == 2 + scatter else (one.argument("dim"),)
+    one.new.args, one.new.kwargs = (*leading, *missing, *bounds), {}
+
+
+def _narrow(one: Narrowing) -> None:
+    if one.along() and one.before is not None:
+        start, length = int(one.argument("start")), int(one.argument("length"))
+        first = one.bound(one.before, start)
+        one.new.args = (*one.new.args[:2], first, one.bound(one.before, start + length) - first)
+
+
+def _select(one: Narrowing) -> None:
+    if one.along() and one.before is not None:
+        one.set(2, one.bound(one.before, int(one.argument("index"))))
+
+
+def _pad(one: Narrowing) -> None:
+    if one.after is None:
+        return
+    widths: list[int] = list(one.argument("pad"))
+    place = 2 * (one.after.rank - 1 - one.after.dim)
+    if place + 1 < len(widths) and (widths[place] > 0 or widths[place + 1] > 0):
+        length = len(one.after.coordinates)
+        before, after = max(widths[place], 0), max(widths[place + 1], 0)
+        widths[place] = one.kept(one.after, 0, before) if before else widths[place]
+        widths[place + 1] = one.kept(one.after, length - after) if after else widths[place + 1]
+        one.set(1, widths)
+
+
+def _reindex(one: Narrowing) -> None:
+    """roll, index, every second channel: pick, among the channels that stay, those that stay of the result."""
+    if one.before is None or one.after is None:
+        return
+    length = len(one.before.coordinates)
+    places = torch.arange(length)
+    view = [-1 if axis == one.before.dim else 1 for axis in range(one.before.rank)]
+    moved = _moved(one, places.reshape(view))
+    if moved is None:
+        return
+    stays = one.mask[one.before.coordinates]
+    number = stays.cumsum(0) - 1
+    picked = number[moved[stays[moved]]]
+    name = f"{one.node.name}_places"
+    one.tensors[name] = picked
+    with one.new.graph.inserting_before(one.new):
+        constant = one.new.graph.get_attr(name)
+    one.new.target = aten.index_select.default
+    one.new.args, one.new.kwargs = (one.new.args[0], one.before.dim, constant), {}
+
+
+def _moved(one: Narrowing, places: Tensor) -> Tensor | None:
+    """The place along the channel axis from which each place of the result comes; None where it is left as it is."""
+    assert one.before is not None
+    packet, dim = one.node.target.overloadpacket, one.before.dim  # type: ignore[union-attr]
+    if packet is aten.roll:
+        dims, shifts = one.argument("dims") or [0], one.argument("shifts")
+        shift = sum(by for by, axis in zip(shifts, dims, strict=True) if axis % one.before.rank == dim)
+        return places.flatten().roll(shift) if shift else None
+    if packet is aten.slice:
+        start, end = one.argument("start"), one.argument("end")
+        return places.flatten()[start : end : one.argument("step")]
+    index = indices_of(one.node, one.before.rank)[dim]
+    chosen = constant_of(one.module, index)
+    return None if chosen is None else places.flatten()[chosen]
+
+
+def _normalized_shape(one: Narrowing) -> None:
+    if one.before is None:
+        return
+    shape = list(one.argument("normalized_shape"))
+    place = one.before.dim - (one.before.rank - len(shape))
+    if place >= 0:
+        shape[place] = one.kept(one.before)
+        one.set(1, shape)
+
+
+def _groups(one: Narrowing) -> None:
+    if one.before is not None:
+        groups = int(one.argument("num_groups"))
+        one.set(1, int(one.mask[one.before.coordinates].reshape(groups, -1).any(1).sum()))
+
+
+def _scale(one: Narrowing) -> None:
+    """Attention whose widths shrink divides by the root of the width that it was trained with."""
+    if one.before is not None and one.before.dim == one.before.rank - 1 and one.argument("scale") is None:
+        one.new.kwargs = {**one.new.kwargs, "scale": 1 / math.sqrt(len(one.before.coordinates))}
+
+
+Rewrite = Callable[[Narrowing], None]
+REWRITES: Mapping[Any, Rewrite] = {
+    **dict.fromkeys((aten.view, aten._unsafe_view, aten.reshape, aten.expand, aten.broadcast_to), _sizes),
+    **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk), _split),
+    **dict.fromkeys((aten.slice, aten.slice_scatter), _slice),
+    **dict.fromkeys((aten.pad, aten.constant_pad_nd), _pad),
+    **dict.fromkeys((aten.roll, aten.index, aten.index_select), _reindex),
+    **dict.fromkeys((aten.layer_norm, aten.native_layer_norm, aten.rms_norm), _normalized_shape),
+    aten.unflatten: _unflatten,
+    aten.narrow: _narrow,
+    aten.select: _select,
+    aten.group_norm: _groups,
+    aten.scaled_dot_product_attention: _scale,
+}

@@ -1,0 +1,80 @@
+"""The user's say: which layers keep all their channels, how much of others may go, and in what multiples.
+
+A pattern is matched, as file names are (`layer4.*`), against the names of the layers that produce a space.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any
+
+from .errors import SpecError
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What may be removed.
+
+    Nothing of a space that a layer among `freeze` produces; nothing of a space that a layer outside `only` produces,
+    where `only` says anything; at most the share `limits[pattern]` of a space that such a layer produces; and what
+    stays of a layer's channels is a multiple of `round_to`, or all of them.
+    """
+
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise SpecError for what cannot be meant."""
+        if self.round_to < 1:
+            raise SpecError(f"round_to {self.round_to}: give 1, or what the target likes, for instance 8")
+        for pattern, share in self.limits.items():
+            if not 0 <= share <= 1:
+                raise SpecError(f"limit {pattern}={share}: give the share that may be removed, from 0 to 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "freeze": list(self.freeze),
+            "only": list(self.only),
+            "limits": dict(self.limits),
+            "round_to": self.round_to,
+        }
+
+    def reason(self, layers: Iterable[str]) -> str | None:
+        """Why a space that these layers produce may not be touched, or None."""
+        names = list(layers)
+        for pattern in self.freeze:
+            if any(fnmatchcase(name, pattern) for name in names):
+                return f"you froze it (--freeze {pattern})"
+        if self.only and not all(any(fnmatchcase(name, pattern) for pattern in self.only) for name in names):
+            return f"it is not among what you chose (--only {' --only '.join(self.only)})"
+        return None
+
+    def least(self, layers: Iterable[str], size: int) -> int:
+        """How many of `size` coordinates that these layers produce must stay."""
+        names = list(layers)
+        shares = [share for pattern, share in self.limits.items() if any(fnmatchcase(one, pattern) for one in names)]
+        return max(1, math.ceil(size * (1 - min(shares, default=1.0)) - 1e-9))
+
+    def step(self, channels: int) -> int:
+        """The multiple of coordinates, of so many channels each, that makes multiples of `round_to` channels."""
+        return self.round_to // math.gcd(self.round_to, channels)
+
+    def check(self, layers: Iterable[str]) -> None:
+        """Raise SpecError for a pattern that matches no layer of the network."""
+        names = list(dict.fromkeys(layers))
+        for pattern in (*self.freeze, *self.only, *self.limits):
+            if not any(fnmatchcase(name, pattern) for name in names):
+                near = difflib.get_close_matches(pattern, names, 1)
+                hint = f"did you mean '{near[0]}'?" if near else f"it has, among others, {', '.join(names[:4])}"
+                raise SpecError(f"no layer of the network is called '{pattern}'; {hint}")
+
+
+ANY = Constraints()

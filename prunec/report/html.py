@@ -1,0 +1,78 @@
+"""`prunec inspect --html`: one page that shows a network, its channel spaces, and why some of it is frozen.
+
+The page needs nothing but itself: no network, no fonts, and JavaScript only to highlight a space and to zoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+from ..channels.spaces import CARRIES, CONSUMES, PRODUCES, Channels, Space
+from ..program import Program
+from .captions import Captions
+from .console import amount
+from .drawing import colours, svg
+from .sketch import sketch
+
+
+def page(program: Program, facts: Mapping[str, Any]) -> str:
+    """The page of an analysed program; `facts` are what `prunec inspect --json` prints, the spaces in their order."""
+    channels, totals = program.fact(Channels), facts["totals"]
+    drawn = sketch(program)
+    palette = colours(drawn, (place for place, space in enumerate(channels.spaces) if space.frozen is None))
+    captions = Captions.of(program, drawn, totals["macs"])
+    return _template().substitute(
+        model=escape(str(facts["model"])),
+        macs=amount(totals["macs"]),
+        prunable_share=f"{totals['prunable_share']:.1%}",
+        prunable=totals["prunable"],
+        spaces=totals["spaces"],
+        layers=len(channels.contractions),
+        rows=_rows(channels, facts["spaces"], palette),
+        graph=svg(drawn, captions, palette),
+    )
+
+
+@cache
+def _template() -> Template:
+    return Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+
+
+def _rows(channels: Channels, listed: list[Mapping[str, Any]], palette: Mapping[int, int]) -> str:
+    """The table of spaces: those that can be pruned first, each kind by its MACs."""
+    order = sorted(range(len(listed)), key=lambda place: (bool(listed[place]["frozen"]), -listed[place]["macs"], place))
+    most = max((each["share"] for each in listed), default=0.0)
+    return "\n".join(
+        _row(place, listed[place], _touching(channels, channels.spaces[place]), palette.get(place), most)
+        for place in order
+    )
+
+
+def _row(place: int, facts: Mapping[str, Any], layers: str, colour: int | None, most: float) -> str:
+    frozen = f'<small class="why">frozen: {escape(facts["frozen"])}</small>' if facts["frozen"] else ""
+    bar = 100 * facts["share"] / most if most else 0
+    return (
+        f'<tr class="{"cf" if colour is None else f"c{colour}"}" data-s="{place}" tabindex="0">'
+        f'<td class="swatch"><i></i></td><td class="space">{_breakable(facts["name"])}{frozen}</td>'
+        f'<td>{facts["size"]}</td><td class="part" title="{amount(round(facts["macs"]))} MACs an image">'
+        f'<b style="width:{bar:.0f}%"></b><span>{facts["share"]:.1%}</span></td><td>{layers}</td></tr>'
+    )
+
+
+def _touching(channels: Channels, space: Space) -> str:
+    """`2 → 3`: how many layers write and how many read it; one that passes it through (depthwise) does both."""
+    writes, reads = (
+        {site.parameter for site in space.sites if site.role in (role, CARRIES)} for role in (PRODUCES, CONSUMES)
+    )
+    counts = [sum(one.weight in touched for one in channels.contractions) for touched in (writes, reads)]
+    return f"{counts[0]} → {counts[1]}"
+
+
+def _breakable(name: str) -> str:
+    """A dotted name that may be broken after each dot."""
+    return escape(name).replace(".", ".<wbr/>")
