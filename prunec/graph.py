@@ -64,13 +64,14 @@ def example_values(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Values
     """Every node's value as a tensor without data (shape and dtype only) or a number, for concrete inputs."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     values: Values = {}
+    for node, value in zip(placeholders(module), inputs, strict=True):
+        values[node] = mode.from_tensor(value)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            values[node] = mode.from_tensor(attribute(module, str(node.target)))
     with mode, torch.no_grad():
-        for node, value in zip(placeholders(module), inputs, strict=True):
-            values[node] = mode.from_tensor(value)
         for node in module.graph.nodes:
-            if node.op == "get_attr":
-                values[node] = mode.from_tensor(attribute(module, str(node.target)))
-            elif node.op == "call_function":
+            if node.op == "call_function":
                 values[node] = run_node(module, node, values)
     return values
 

@@ -8,7 +8,9 @@
     source = "train.npz"                     seed = 0
     preprocess = "mean=0.49,std=0.25"        opset = 18
     images = 1024                            batch = 64
-    labelled = "test.npz"
+    labelled = "test.npz"                    freeze = ["layer4.*"]
+                                             limit = {"layer1.*" = 0.3}
+                                             round_to = 8
 
 What the command line gives wins over the recipe, and the recipe over the defaults of `Options`. Paths are as on the
 command line: relative to the folder where prunec is run.
@@ -19,8 +21,9 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .errors import SpecError
@@ -48,6 +51,10 @@ class Options:
     allocator: str = "knapsack"
     compensator: str = "lstsq"
     pipeline: str | None = None
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    limit: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    round_to: int = 1
     opset: int = 18
     seed: int = 0
     batch: int = 64
@@ -60,11 +67,11 @@ class Options:
         Raises SpecError for what does not parse, and for a model, images or a target that neither of the two names.
         """
         values = {} if recipe is None else read_recipe(recipe)
-        for field, value in given.items():
+        for name, value in given.items():
             if value is not None:
-                values[field] = READERS[field](f"--{field.replace('_', '-')}", value)
-        for field, how in NEEDED.items():
-            if not values.get(field):
+                values[name] = READERS[name](f"--{name.replace('_', '-')}", value)
+        for name, how in NEEDED.items():
+            if not values.get(name):
                 raise SpecError(f"nothing says {how}")
         return Options(**values)
 
@@ -83,8 +90,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if not isinstance(entries, Mapping):
             raise SpecError(f"the recipe {path} gives {table} a value: write [{table}], and its keys below")
         for key, value in entries.items():
-            field = keys[_known(key, keys, f"[{table}] in {path}", "key")]
-            values[field] = READERS[field](f"{key} in [{table}] of {path}", value)
+            name = keys[_known(key, keys, f"[{table}] in {path}", "key")]
+            values[name] = READERS[name](f"{key} in [{table}] of {path}", value)
     return values
 
 
@@ -102,6 +109,27 @@ def classes_of(where: str, value: object) -> tuple[int, ...]:
     if not listed:
         raise SpecError(f"{where}: {value!r} is not a list of classes such as 0,217,482, one for each label")
     return listed
+
+
+def patterns_of(where: str, value: object) -> tuple[str, ...]:
+    """`layer4.*`, or a list of such patterns of layer names."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(one, str) and one.strip() for one in listed):
+        raise SpecError(f"{where}: {value!r} is not a pattern of layer names such as 'layer4.*', or a list of them")
+    return tuple(listed)
+
+
+def limits_of(where: str, value: object) -> Mapping[str, float]:
+    """`layer4.*=0.3`, a list of such, or {"layer4.*" = 0.3}: the share of the channels that may be removed."""
+    pairs: Any = value.items() if isinstance(value, Mapping) else ()
+    try:
+        pairs = pairs or [one.rpartition("=")[::2] for one in patterns_of(where, value)]
+        found = {str(pattern): float(share) for pattern, share in pairs}
+    except (TypeError, ValueError):
+        found = {"": -1.0}
+    if not all(pattern and 0 <= share <= 1 for pattern, share in found.items()):
+        raise SpecError(f"{where}: {value!r} is not PATTERN=SHARE, such as 'layer4.*=0.3': the share from 0 to 1")
+    return found
 
 
 def _numbers(value: object, separator: str) -> tuple[int, ...] | None:
@@ -150,7 +178,9 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 
 READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("model", "data", "labelled", "target", "selector", "allocator", "compensator"), _text),
-    **dict.fromkeys(("images", "batch", "threads", "opset"), _whole(1)),
+    **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
+    **dict.fromkeys(("freeze", "only"), patterns_of),
+    "limit": limits_of,
     "seed": _whole(0),
     "weights": _path,
     "input_shape": shape_of,
@@ -158,7 +188,10 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
     "classes": classes_of,
     "pipeline": _pipeline,
 }
-_COMPRESS = ("target", "selector", "allocator", "compensator", "pipeline", "opset", "seed", "batch", "threads")
+_COMPRESS = (
+    "target", "selector", "allocator", "compensator", "pipeline", "freeze", "only", "limit", "round_to", "opset",
+    "seed", "batch", "threads",
+)  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape"},
     "data": {"source": "data", **{key: key for key in ("preprocess", "images", "labelled", "classes")}},

@@ -9,6 +9,7 @@ from micro import networks
 import prunec
 from prunec.constraints import Constraints
 from prunec.errors import SpecError
+from prunec.recipe import limits_of, patterns_of
 
 NETS = networks()
 EXAMPLE = (torch.randn(2, 3, 12, 12),)
@@ -62,3 +63,15 @@ def test_compress_obeys() -> None:
     assert len(keep["a"]) >= 4
     assert all(len(kept) % 2 == 0 for kept in keep.values())
     assert result.report["constraints"] == {"freeze": ["b"], "only": [], "limits": {"a": 0.5}, "round_to": 2}
+
+
+def test_a_recipe_and_the_command_line_say_the_same() -> None:
+    assert patterns_of("--freeze", "a.*") == patterns_of("freeze", ["a.*"]) == ("a.*",)
+    assert (
+        limits_of("--limit", ["a.*=0.3", "b=1"]) == limits_of("limit", {"a.*": 0.3, "b": 1}) == {"a.*": 0.3, "b": 1.0}
+    )
+    for wrong in ("a", "a=2", "=0.3", {"a": "much"}, 3):
+        with pytest.raises(SpecError, match="--limit"):
+            limits_of("--limit", wrong)
+    with pytest.raises(SpecError, match="pattern of layer names"):
+        patterns_of("--only", [3])

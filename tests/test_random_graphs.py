@@ -98,7 +98,8 @@ def attention(c: int, o: int) -> tuple[nn.Module, int]:
         y = m.n(x.flatten(2).transpose(1, 2))
         q, k, v = m.qkv(y).reshape(n, h * w, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
         y = y + m.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, h * w, c))
-        return y.transpose(1, 2).reshape(n, c, h, w)
+        out: Tensor = y.transpose(1, 2).reshape(n, c, h, w)
+        return out
 
     return Block(forward, n=nn.LayerNorm(c), qkv=nn.Linear(c, 3 * c), proj=nn.Linear(c, c)), c
 

@@ -57,10 +57,11 @@ def analyse(program: Program, constraints: Constraints = ANY) -> Channels:
 def _spaces(walk: Walk, touched: dict[Key, Tensor], constraints: Constraints) -> tuple[list[Space], Tensor]:
     """The spaces in graph order, and the coordinate number of every label."""
     sites = list(touched)
+    rows = [_rows(labels) for labels in touched.values()]
     members: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for place, key in enumerate(sites):
-        for root, count in Counter(touched[key].tolist()).items():
-            members[root].append((place, count))
+    for place, owned in enumerate(rows):
+        for root, held in owned.items():
+            members[root].append((place, len(held)))
     members.pop(FIXED, None)
     frozen, passed, over = walk.labels.frozen_roots(), _values_of(walk), _labels_over(walk)
     groups: dict[Any, list[int]] = defaultdict(list)
@@ -74,7 +75,8 @@ def _spaces(walk: Walk, touched: dict[Key, Tensor], constraints: Constraints) ->
     start = 0
     for (signature, _, reason), roots in groups.items():
         keys = [sites[place] for place, _ in signature]
-        found = tuple(_site(key, touched[key], roots) for key in keys)
+        owns = [torch.tensor([rows[place][root] for root in roots]) for place, _ in signature]
+        found = tuple(Site(name, dim, role, held) for (name, dim, role), held in zip(keys, owns, strict=True))
         space = Space(_name(keys, names), len(roots), found, reason, -1 if reason else start, roots[0] in over)
         spaces.append(space if reason else _limited(space, constraints))
         if not reason:
@@ -144,14 +146,12 @@ def _name(keys: list[tuple[str, int, str]], names: Counter[str]) -> str:
     return name if names[name] == 1 else f"{name}#{names[name]}"
 
 
-def _site(key: tuple[str, int, str], labels: Tensor, roots: list[int]) -> Site:
-    parameter, dim, role = key
-    place = {root: index for index, root in enumerate(roots)}
-    rows: list[list[int]] = [[] for _ in roots]
+def _rows(labels: Tensor) -> dict[int, list[int]]:
+    """The rows that each label owns."""
+    found: dict[int, list[int]] = defaultdict(list)
     for row, root in enumerate(labels.tolist()):
-        if root in place:
-            rows[place[root]].append(row)
-    return Site(parameter, dim, role, torch.tensor(rows))
+        found[root].append(row)
+    return found
 
 
 def _contraction(walk: Walk, number: Tensor, met: Mixed) -> Contraction:

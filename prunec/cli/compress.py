@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import err, out, progress, say
-from .model_options import IMAGES, MODEL, Batch, Classes, Debug, InputShape, PreprocessText, Threads, Weights
+from .model_options import (
+    IMAGES,
+    MODEL,
+    Batch,
+    Classes,
+    Debug,
+    Freeze,
+    InputShape,
+    Only,
+    PreprocessText,
+    Threads,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from ..pipeline import Instrument
@@ -45,6 +57,16 @@ def compress(
     compensator: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="How the rest makes up.", show_default="lstsq", rich_help_panel=METHOD),
+    ] = None,
+    freeze: Freeze = None,
+    only: Only = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN=SHARE", help="The most that such layers may lose: 'layer4.*=0.3'. Repeatable."),
+    ] = None,
+    round_to: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Keep multiples of N channels; engines like 8.", show_default="1"),
     ] = None,
     pipeline: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The whole list of passes instead.", rich_help_panel=METHOD)
@@ -105,7 +127,9 @@ def compress(
     given = {
         "model": model, "data": data, "target": target, "weights": weights, "input_shape": input_shape,
         "preprocess": preprocess, "images": images, "labelled": labelled, "classes": classes, "selector": selector,
-        "allocator": allocator, "compensator": compensator, "pipeline": pipeline, "seed": seed, "batch": batch,
+        "allocator": allocator, "compensator": compensator, "pipeline": pipeline,
+        "freeze": freeze or None, "only": only or None,
+        "limit": limit or None, "round_to": round_to, "seed": seed, "batch": batch,
         "threads": threads, "opset": opset,
     }  # fmt: skip
     options = Options.merged(given, recipe)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import out, say
-from .model_options import MODEL, Debug, InputShape, Weights, example_inputs
+from .model_options import MODEL, Debug, Freeze, InputShape, Only, Weights, example_inputs
 
 if TYPE_CHECKING:
     from ..channels.spaces import Channels
@@ -20,6 +20,8 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
     input_shape: InputShape = None,
     weights: Weights = None,
+    freeze: Freeze = None,
+    only: Only = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Show that removing channels equals masking them, in float64.")
     ] = False,
@@ -42,6 +44,7 @@ def inspect(
     from ..capture import capture
     from ..channels.spaces import Channels
     from ..compression import prepared
+    from ..constraints import Constraints
     from ..recipe import shape_of
     from ..report.console import amount, spaces_table
     from ..source import load_model
@@ -50,7 +53,9 @@ def inspect(
         _require_folder(html)
     shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     loaded = load_model(model, weights)
-    program = prepared(capture(loaded.model, example_inputs(loaded, shape)))
+    program = prepared(
+        capture(loaded.model, example_inputs(loaded, shape)), Constraints(tuple(freeze or ()), tuple(only or ()))
+    )
     facts = facts_of(loaded.source, program.fact(Channels))
     if prove:
         facts["deviation"] = _proved(program)

@@ -44,6 +44,13 @@ Classes = Annotated[
     str | None,
     typer.Option(metavar="0,217,…", help="The class of the network that each label stands for, in the labels' order."),
 ]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Layers that keep all their channels, for instance 'layer4.*'. Repeatable."),
+]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Layers that alone may lose channels. Repeatable.")
+]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", show_default="64")]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
