@@ -1,7 +1,8 @@
 """The architectures of bench/coverage.py: the smallest member of each family of torchvision and timm, random weights.
 
 `name` or `name@size` of a square input; timm unless a prefix says otherwise: `tv:` torchvision, `backbone:` the
-backbone and neck of one of its detection models, `video:` its video models, `micro:` the networks of tests/micro.py.
+backbone and neck of one of its detection models, `video:` its video models, `cbam:` timm with that attention in every
+block, `micro:` the networks of tests/micro.py.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CNN = """
     tv:alexnet@224 tv:vgg11_bn@224 tv:resnet18 tv:resnet50 tv:resnext50_32x4d tv:wide_resnet50_2 tv:densenet121
     tv:densenet201 tv:googlenet tv:inception_v3@160 tv:mobilenet_v2 tv:mobilenet_v3_small tv:mobilenet_v3_large
-    tv:regnet_x_400mf tv:regnet_y_400mf tv:shufflenet_v2_x0_5 tv:squeezenet1_1 tv:efficientnet_b0
-    tv:efficientnet_v2_s tv:convnext_tiny tv:fcn_resnet50 tv:deeplabv3_resnet50 tv:deeplabv3_mobilenet_v3_large
-    tv:lraspp_mobilenet_v3_large backbone:fasterrcnn_mobilenet_v3_large_fpn backbone:retinanet_resnet50_fpn
-    backbone:fcos_resnet50_fpn backbone:ssdlite320_mobilenet_v3_large backbone:ssd300_vgg16@300 video:r3d_18
-    video:r2plus1d_18 video:s3d cspresnet50 darknet53 res2net50_26w_4s resnest14d skresnet18 mixnet_s hardcorenas_a
-    mobilenetv4_conv_small lcnet_050 gc_efficientnetv2_rw_t rexnet_100 ghostnet_100 ghostnetv2_100 repghostnet_050
-    hrnet_w18_small dla34 dpn68 ese_vovnet19b_dw vovnet39a selecsls42b tresnet_m@224 xception41 legacy_xception
-    inception_v4@160 inception_resnet_v2@160 nasnetalarge@331 pnasnet5large@331 ecaresnet26t eca_nfnet_l0
-    nf_resnet26 dm_nfnet_f0 resnetv2_50 resnet50_gn regnetz_005 repvgg_a0 mobileone_s0 repvit_m0_9 starnet_s1
-    convmixer_768_32 convnext_atto convnextv2_atto inception_next_atto rdnet_tiny hgnet_tiny fasternet_t0
-    focalnet_tiny_srf mambaout_femto poolformer_s12 vgg11 lcnetv2_base
+    tv:regnet_x_400mf tv:regnet_y_400mf tv:shufflenet_v2_x0_5 tv:squeezenet1_0 tv:squeezenet1_1 tv:mnasnet0_5
+    tv:efficientnet_b0 tv:efficientnet_v2_s tv:convnext_tiny tv:fcn_resnet50 tv:deeplabv3_resnet50
+    tv:deeplabv3_mobilenet_v3_large tv:lraspp_mobilenet_v3_large backbone:fasterrcnn_mobilenet_v3_large_fpn
+    backbone:retinanet_resnet50_fpn backbone:fcos_resnet50_fpn backbone:ssdlite320_mobilenet_v3_large
+    backbone:ssd300_vgg16@300 video:r3d_18 video:mc3_18 video:r2plus1d_18 video:s3d cspresnet50 darknet53
+    res2net50_26w_4s resnest14d skresnet18 mixnet_s hardcorenas_a mobilenetv4_conv_small lcnet_050
+    gc_efficientnetv2_rw_t rexnet_100 ghostnet_100 ghostnetv2_100 repghostnet_050 hrnet_w18_small dla34 dpn68
+    ese_vovnet19b_dw vovnet39a selecsls42b tresnet_m@224 xception41 legacy_xception inception_v4@160
+    inception_resnet_v2@160 nasnetalarge@331 pnasnet5large@331 ecaresnet26t eca_nfnet_l0 nf_resnet26 dm_nfnet_f0
+    resnetv2_50 resnet50_gn regnetz_005 repvgg_a0 mobileone_s0 repvit_m0_9 starnet_s1 convmixer_768_32 convnext_atto
+    convnextv2_atto inception_next_atto rdnet_tiny hgnet_tiny fasternet_t0 focalnet_tiny_srf mambaout_femto
+    poolformer_s12 vgg11 lcnetv2_base cbam:resnet18 legacy_seresnet18 cspnext_tiny densenetblur121d
 """
 HYBRID = """
     tv:maxvit_t@224 edgenext_xx_small@256 levit_128s@224 levit_conv_128s@224 mobilevit_xxs@256 mobilevitv2_050@256
@@ -48,6 +50,8 @@ TRANSFORMER = """
     mixer_s32_224@224 resmlp_12_224@224 hiera_tiny_224@224 mvitv2_tiny@224 nest_tiny_jx@224 pit_ti_224@224
     sequencer2d_s@224 swinv2_cr_tiny_224@224 tnt_s_legacy_patch16_224@224 twins_svt_small@224 twins_pcpvt_small@224
     volo_d1_224@224 vit_relpos_small_patch16_224@224 samvit_base_patch16_224@224 vit_small_patch32_224@224
+    swin_tiny_patch4_window7_224@224 swinv2_tiny_window8_256@256 hieradet_small@224 naflexvit_base_patch16_gap@224
+    qwen3_vit_88m@224
 """
 QUICK = """
     tv:shufflenet_v2_x0_5 tv:mobilenet_v3_small tv:lraspp_mobilenet_v3_large skresnet18 resnest14d ecaresnet26t
@@ -105,7 +109,8 @@ def build(one: Architecture) -> tuple[nn.Module, tuple[Tensor, ...]]:
     else:
         import timm
 
-        model = timm.create_model(name, pretrained=False)
+        extra: dict[str, Any] = {"block_args": {"attn_layer": "cbam"}} if prefix == "cbam" else {}
+        model = timm.create_model(name, pretrained=False, **extra)
     unsettle(model)
     return model.eval(), (torch.randn(shape),)
 

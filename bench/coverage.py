@@ -18,16 +18,18 @@ import multiprocessing
 import os
 import pathlib
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib import metadata, util
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
@@ -49,27 +51,29 @@ from prunec.identity import prove, random_plan  # noqa: E402
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
 PATIENCE = 300  # seconds for all of it
 IDENTITY, PARITY = 1e-9, 1e-4
+PEER = "torch-pruning==1.6.1"
+FORKING = threading.Lock()
 Row = dict[str, Any]
 
 
 class Clock:
-    """Seconds by stage."""
+    """A row, the seconds of its stages, and who is told of each: what a crash leaves is known as far as it got."""
 
-    def __init__(self, row: Row) -> None:
-        self.row, self.last = row, time.perf_counter()
-        row["seconds"] = {}
+    def __init__(self, tell: Callable[[Row], object]) -> None:
+        self.row: Row = {"seconds": {}, "stage": "start"}
+        self.tell, self.last = tell, time.perf_counter()
 
     def __call__(self, stage: str) -> None:
         """This stage is over."""
         now = time.perf_counter()
         self.row["seconds"][stage], self.last = now - self.last, now
         self.row["stage"] = stage
+        self.tell(self.row)
 
 
-def ours(one: architectures.Architecture, row: Row, onnx: bool) -> None:
-    """prunec on one network; fills `row` as far as it gets."""
-    row["stage"] = "build"
-    clock = Clock(row)
+def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
+    """prunec on one network; fills the clock's row as far as it gets."""
+    row = clock.row
     model, inputs = architectures.build(one)
     clock("build")
     try:
@@ -88,15 +92,17 @@ def ours(one: architectures.Architecture, row: Row, onnx: bool) -> None:
     plan = random_plan(channels, 1)
     narrow = surgery.apply(program.module, plan)
     row["macs_kept"] = cost.Macs.of(channels).total(cost.counts_of(channels, plan.keep))
-    row["macs_counted"] = _counted(narrow, program.example_inputs)
     clock("slice")
+    row["macs_counted"] = _counted(narrow, program.example_inputs)
+    row["moves"] = moves(narrow, program.example_inputs)
+    clock("forward")
     if onnx:
         model_proto = export_onnx(narrow, program.example_inputs, dynamic_batch=program.dynamic_batch)
         clock("export")
         three = tuple(torch.cat([value, value[:1]]) for value in program.example_inputs)
         batches = (2, 3) if program.dynamic_batch else (2,)
         found = parity.compare(narrow, model_proto, three, batches).agreements
-        row["onnx"] = max(min(each.max_abs, each.max_relative) for each in found)
+        row["onnx"] = max(each.max_relative for each in found)
         clock("parity")
     row["result"] = _verdict(row)
 
@@ -118,15 +124,41 @@ def _spaces(channels: Channels) -> Row:
 
 
 def _counted(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
-    """MACs of one sample by torch's counter, which does not see into a fused attention."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    """MACs of one sample by torch's counter, told what the fused attention of CPUs costs.
+
+    Another attention backend would give other strides than the captured `view`s were made for.
+    """
+    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=fused) as counter, torch.no_grad():
         module(*inputs)
     return int(counter.get_total_flops()) // (2 * len(inputs[0]))
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+@torch.no_grad()
+def moves(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
+    """How far the outputs go when the input is another, relative to the largest of them; nan where one is not finite.
+
+    Halved without compensation, a deep network may forget its input: where this is below the tolerance, outputs that
+    agree say nothing about the layers before the last ones.
+    """
+    others = tuple(torch.randn(value.shape, generator=torch.Generator().manual_seed(2)) for value in inputs)
+    here, there = ([leaf for leaf in tree_leaves(module(*each)) if isinstance(leaf, torch.Tensor)]
+                   for each in (inputs, others))  # fmt: skip
+    if not all(bool(leaf.isfinite().all()) for leaf in (*here, *there)):
+        return float("nan")
+    scale = max(float(leaf.abs().max()) for leaf in here) or 1.0
+    return max(float((a - b).abs().max()) for a, b in zip(here, there, strict=True)) / scale
 
 
 def _verdict(row: Row) -> str:
     if not row["deviation"] <= IDENTITY:
         return f"fail at identity: {row['deviation']:.1e}"
+    if row["moves"] != row["moves"]:
+        return "fail at forward: an output is not finite"
     if not row.get("onnx", 0.0) <= PARITY:
         return f"fail at parity: {row['onnx']:.1e}"
     spent = sum(row["seconds"][stage] for stage in ("capture", "prepare"))
@@ -135,38 +167,46 @@ def _verdict(row: Row) -> str:
     return "pass" if row["dynamic_batch"] else "pass with a fixed batch"
 
 
-Side = Callable[[architectures.Architecture, Row, bool], None]
+Side = Callable[[architectures.Architecture, Clock, bool], None]
 
 
 def _child(side: Side, one: architectures.Architecture, onnx: bool, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    row: Row = {}
+    clock = Clock(pipe.send)
+    row = clock.row
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a crash prints; the row says what it was
     try:
-        side(one, row, onnx)
+        side(one, clock, onnx)
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0]
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{pathlib.Path(frame.filename).name}:{frame.lineno}"
-        row["result"] = f"fail after {row.get('stage', 'start')}: {type(error).__name__}: {line[:160]} ({where})"
+        row["result"] = f"fail after {row['stage']}: {type(error).__name__}: {line[:160]} ({where})"
     pipe.send(row)
     pipe.close()
 
 
 def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: float) -> Row:
     """One network in a process of its own; a crash or a hang is a result."""
-    receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(target=_child, args=(side, one, onnx, send))
-    started = time.perf_counter()
-    child.start()
-    send.close()
-    row: Row = {"name": one.name, "kind": one.kind, "size": one.size}
+    context = multiprocessing.get_context("fork")
+    with FORKING:  # a sibling forked before `send` is closed would hold it open, and a crash would look like a hang
+        receive, send = context.Pipe(duplex=False)
+        child = context.Process(target=_child, args=(side, one, onnx, send))
+        started = time.perf_counter()
+        child.start()
+        send.close()
+    row: Row = {"name": one.name, "kind": one.kind, "size": one.size, "stage": "start"}
     try:
-        row |= receive.recv() if receive.poll(patience) else {"result": f"hang: {patience:.0f} s"}
+        while "result" not in row:
+            left = started + patience - time.perf_counter()
+            late = {"result": f"hang after {row['stage']}: {patience:.0f} s"}
+            row |= receive.recv() if receive.poll(max(left, 0)) else late
     except EOFError:
-        row["result"] = "crash"
+        child.join()
+        row["result"] = f"crash after {row['stage']}: exit code {child.exitcode}"
     child.kill()
     child.join()
+    receive.close()
     return row | {"total": time.perf_counter() - started}
 
 
@@ -176,7 +216,7 @@ def swept(
     """Every row, as they come."""
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [pool.submit(isolated, side, one, not args.no_onnx, patience) for one in chosen]
-        for place, future in enumerate(waiting, 1):
+        for place, future in enumerate(as_completed(waiting), 1):
             row = future.result()
             print(f"{place}/{len(chosen)} {row['name']}: {row['result']} ({row['total']:.0f} s)", file=sys.stderr)
             yield row
@@ -200,6 +240,8 @@ def main() -> int:
     chosen = architectures.quick() if args.quick else architectures.listed()
     chosen = [one for one in chosen if fnmatch.fnmatchcase(one.name, args.only or "*")]
     side: Side = ours
+    if args.peer and util.find_spec("torch_pruning") is None:
+        parser.error(f"pip install --no-deps --target DIR {PEER}, and run this with PYTHONPATH=DIR")
     if args.peer:
         import coverage_torch_pruning
 
@@ -207,12 +249,16 @@ def main() -> int:
     path = args.out / ("coverage_torch_pruning.json" if args.peer else "coverage.json")
     known = json.loads(path.read_text())["rows"] if args.resume and path.is_file() else []
     done = {row["name"] for row in known}
-    rows = [*known]
-    document = {"command": f"python bench/coverage.py {' '.join(sys.argv[1:])}".strip(), "machine": environment(),
-                "versions": versions(), "seed": 0, "threads": 1, "jobs": args.jobs, "rows": rows}  # fmt: skip
+    rows, order = [*known], {one.name: place for place, one in enumerate(architectures.listed())}
+    command = f"python bench/coverage.py {' '.join(sys.argv[1:])}".strip().replace(str(args.out), "DIR")
+    used = ("torchvision", "timm", *(("torch-pruning",) if args.peer else ()))
+    packages = versions() | {name: metadata.version(name) for name in used}
+    document = {"command": command, "machine": environment(), "versions": packages,
+                "seed": 0, "threads": 1, "jobs": args.jobs, "rows": rows}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    for row in swept(side, [one for one in chosen if one.name not in done], args, LIMIT * 2 if args.peer else PATIENCE):
+    for row in swept(side, [one for one in chosen if one.name not in done], args, PATIENCE):
         rows.append(row)
+        rows.sort(key=lambda each: order.get(each["name"], len(order)))
         coverage_table.write(path, json.dumps(document, indent=1) + "\n")
     coverage_table.write(path, json.dumps(document, indent=1) + "\n")
     text = coverage_table.page(args.out)

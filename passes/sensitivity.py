@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from prunec import graph, linalg, surgery
 from prunec.channels.spaces import Channels, Contraction, Space
@@ -26,7 +25,7 @@ from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
-from prunec.statistics.sweep import outputs
+from prunec.statistics.sweep import floats, outputs
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _errors(
         _advance(module, node, values, {}, dying)
     dense = outputs(module, values)
     for name, narrow in sliced.items():
-        ends[name] = [leaf for leaf in tree_leaves(narrow(*batch)) if isinstance(leaf, Tensor)]
+        ends[name] = floats(narrow(*batch))
     return {name: _relative_error(end, dense) for name, end in ends.items()}
 
 

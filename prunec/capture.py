@@ -2,81 +2,192 @@
 
 The result is functional: no operator writes into its inputs. Where the exported graph already is (no `relu_`, no
 `add_`), the functionalising decomposition is skipped, which halves the time. The batch is dynamic where the model
-allows it; where it does not, the program says so (`dynamic_batch`).
+allows it; where it does not, the program says so (`dynamic_batch`, `notes`).
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from . import graph
-from .errors import CaptureError
+from .calling import Inputs, arguments, calling_of, filled, flatten, register_dataclasses, tensors_of
+from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
+from .errors import CaptureError, SpecError
+from .opaque import sealed
 from .program import Program
 
+UNBOUNDED = 2**31  # samples: a range that ends before ends because of something in the network
 
-def capture(model: nn.Module | ExportedProgram, example_inputs: tuple[Tensor, ...]) -> Program:
-    """Capture `model`, called as `model(*example_inputs)`; each input has the batch in front (any size ≥ 1).
 
-    Raises CaptureError where the model does not run on the inputs or cannot be captured.
+@dataclass(frozen=True)
+class _Call:
+    """What a network is called with."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tensors_of((self.args, self.kwargs))
+
+    def of(self, samples: int) -> _Call:
+        """The same with so many samples, repeated where there are too few."""
+        return _Call(*filled((self.args, self.kwargs), (samples_of(one, samples) for one in self.tensors)))
+
+
+def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: Sequence[str] = ()) -> Program:
+    """Capture `model`, called as `model(*example_inputs)`; each tensor has the batch in front (any size ≥ 1).
+
+    Inputs and outputs may be nested: tuples, lists, dicts, dataclasses, constants; a mapping for `example_inputs` holds
+    keyword arguments. The program takes the tensors among them one after the other. `opaque` are paths of sub-modules,
+    or patterns of such, that are left as they are (`prunec.opaque`). Where the batch cannot be dynamic it is that of
+    the example, but two if the network runs on two. The model itself is not changed.
+
+    Raises CaptureError where the model does not run on the inputs or cannot be captured, SpecError for a path in
+    `opaque` that is none of the model's.
     """
-    inputs = tuple(_two_samples(value) for value in example_inputs)
+    register_dataclasses(example_inputs)
+    call = _Call(*arguments(example_inputs))
+    if not call.tensors:
+        raise CaptureError("the example inputs hold no tensor; give what the network is called with, batch first")
     if isinstance(model, ExportedProgram):
-        return _program(model, inputs, dynamic=_is_dynamic(model))
+        return _from_exported(model, call, opaque)
     model.eval()
-    _try_forward(model, inputs)
-    try:
-        return _program(_export(model, inputs, dynamic=True), inputs, dynamic=True)
-    except Exception as dynamic_failure:
-        try:
-            return _program(_export(model, inputs, dynamic=False), inputs, dynamic=False)
-        except Exception as error:
-            raise CaptureError(
-                f"torch.export cannot capture {type(model).__name__}: {_first_line(error)};"
-                " rewrite what it names, or export the model yourself and give the .pt2 file"
-            ) from dynamic_failure
+    call = _that_runs(model, call)
+    larger = call.of(3) if opaque and _runs(model, call.of(3)) is None else call
+    with sealed(model, opaque, [partial(_forward, model, one) for one in (call, larger)]):
+        return _captured(model, call)
 
 
-def _two_samples(value: Tensor) -> Tensor:
-    """Two samples: a batch of one would be taken for a constant."""
+def only_batch(exported: ExportedProgram) -> int | None:
+    """The batch size of an exported program where it is fixed, None where any will do."""
+    sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def samples_of(value: Tensor, count: int) -> Tensor:
+    """`count` samples of a batch, from its start and over again. Raises CaptureError where there is no batch."""
     if value.dim() == 0 or not value.shape[0]:
         raise CaptureError(f"an example input of shape {tuple(value.shape)} has no batch in front; give [N, …], N ≥ 1")
-    return value.detach()[[0, min(1, value.shape[0] - 1)]]
+    return value.detach()[torch.arange(count) % len(value)]
 
 
-def _try_forward(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]) -> Program:
+    if opaque:
+        raise SpecError(f"an exported program has no sub-modules left: name {opaque[0]} as opaque where it is captured")
+    wanted, fixed = len(_placeholder_values(exported)), only_batch(exported)
+    if len(call.tensors) != wanted:
+        raise CaptureError(f"the exported program takes {wanted} tensors, and the example has {len(call.tensors)}")
+    call = call.of(fixed or 2)
+    notes = () if fixed is None else (_note("the exported program", "it was exported so", call),)
+    return _program(exported, call, notes)
+
+
+def _that_runs(model: nn.Module, call: _Call) -> _Call:
+    """The call with two samples (one would be taken for a constant), else as many as were given, else one."""
+    two = call.of(2)
+    failure = _runs(model, two)
+    if failure is None:
+        return two
+    for other in (call.of(len(call.tensors[0])), call.of(1)):
+        if _runs(model, other) is None:
+            return other
+    shapes = ", ".join(str(list(value.shape)) for value in two.tensors)
+    raise CaptureError(
+        f"{type(model).__name__} fails on inputs of shape {shapes}: {first_line(failure)};"
+        " check the image size, the number of channels and the preprocessing, or give example inputs of the batch that"
+        " it is fixed to"
+    ) from failure
+
+
+def _runs(model: nn.Module, call: _Call) -> Exception | None:
     try:
-        with torch.no_grad():
-            model(*inputs)
+        _forward(model, call)
     except Exception as error:
-        shapes = ", ".join(str(list(value.shape)) for value in inputs)
-        raise CaptureError(
-            f"{type(model).__name__} fails on inputs of shape {shapes}: {_first_line(error)};"
-            " check the image size, the number of channels and the preprocessing"
-        ) from error
+        return error
+    return None
 
 
-def _export(model: nn.Module, inputs: tuple[Tensor, ...], *, dynamic: bool) -> ExportedProgram:
-    shapes: Any = tuple({0: Dim.AUTO} for _ in inputs) if dynamic else None
+@torch.no_grad()
+def _forward(model: nn.Module, call: _Call) -> None:
+    register_dataclasses(model(*call.args, **call.kwargs))
+
+
+def _captured(model: nn.Module, call: _Call) -> Program:
+    name = type(model).__name__
+    try:
+        exported = _export(model, call, dynamic=True)
+        why = None if _any_batch(exported) else why_batch_is_fixed(exported)
+        return _program(exported, call, () if why is None else (_note(name, why, call),))
+    except Exception as dynamic_failure:
+        try:
+            return _program(
+                _export(model, call, dynamic=False), call, (_note(name, first_line(dynamic_failure), call),)
+            )
+        except Exception as error:
+            raise CaptureError(_advice(model, error)) from dynamic_failure
+
+
+def _advice(model: nn.Module, error: Exception) -> str:
+    """What cannot be captured, where, and what to do about it."""
+    path, line = module_at_fault(model, error), line_at_fault(error)
+    where = f"{path} ({type(model.get_submodule(path)).__name__})" if path else "it"
+    keep = f", or leave the module as it is with --opaque {path} (opaque=('{path}',) in Python)" if path else ""
+    said = f"torch.export cannot capture {type(model).__name__}: {where} fails"
+    said += f" at {line}" if line else ""
+    said += f", {first_line(error).rstrip('.')}"
+    if "not a known type" in str(error):
+        return f"{said}; give and take tensors, tuples, lists, dicts or plain dataclasses"
+    rewrite = f"rewrite {line} in operators of torch that look at no values" if line else "rewrite what it names"
+    export = "" if path else ", or export the network yourself and give the .pt2 file"
+    return f"{said}; {rewrite}{keep}{export}"
+
+
+def _export(model: nn.Module, call: _Call, *, dynamic: bool) -> ExportedProgram:
     with quiet(), torch.no_grad():
-        return torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+        shapes = dynamic_shapes(model, call.args, call.kwargs) if dynamic else None
+        return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=shapes, strict=False)
 
 
-def _program(exported: ExportedProgram, inputs: tuple[Tensor, ...], *, dynamic: bool) -> Program:
+def dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What tells torch.export that the first dimension of every tensor may vary."""
+    shapes = ShapesCollection()
+    for value in tensors_of((args, kwargs)):
+        shapes[value] = {0: Dim.AUTO}
+    return shapes.dynamic_shapes(model, args, kwargs)
+
+
+def _note(name: str, why: str, call: _Call) -> str:
+    count = len(call.tensors[0])
+    return (
+        f"{name} fixes its batch size ({why}): captured with a batch of {count}, the sweeps run {count} samples at a"
+        f" time and the ONNX file takes {count}; for any other batch, rewrite it with x.shape[0] or -1"
+    )
+
+
+def _program(exported: ExportedProgram, call: _Call, notes: tuple[str, ...]) -> Program:
+    """The program of what was exported; `notes` say why its batch is fixed, if it is."""
     with quiet(), torch.no_grad():
         if any(_writes(node) for node in exported.graph.nodes):
             exported = exported.run_decompositions({})
         module = exported.module()
     if not isinstance(module, fx.GraphModule):
         raise CaptureError(f"torch.export returned a {type(module).__name__}, not a graph")
-    return Program(graph.rebuild(graph.strip(module), {}), inputs, dynamic_batch=dynamic)
+    calling = calling_of(exported, module)
+    graph.strip(module)
+    flatten(module, calling)
+    return Program(graph.rebuild(module, {}), call.tensors, dynamic_batch=not notes, calling=calling, notes=notes)
 
 
 def _writes(node: fx.Node) -> bool:
@@ -84,19 +195,24 @@ def _writes(node: fx.Node) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
-def _is_dynamic(exported: ExportedProgram) -> bool:
-    return bool(exported.range_constraints)
+def _any_batch(exported: ExportedProgram) -> bool:
+    """Whether every tensor that goes in may have any number of samples."""
+    upper = {str(symbol): bounds.upper for symbol, bounds in exported.range_constraints.items()}
+    sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
+    return all(not isinstance(size, int) and bool(upper.get(str(size), 0) > UNBOUNDED) for size in sizes)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+def _placeholder_values(exported: ExportedProgram) -> list[Tensor]:
+    """The tensors, without data, that an exported program takes from its caller."""
+    names = set(exported.graph_signature.user_inputs)
+    values = [node.meta.get("val") for node in exported.graph.nodes if node.op == "placeholder" and node.name in names]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the chatter of torch.export: nothing of it is the user's to act on."""
-    with warnings.catch_warnings():
+    """Silence the chatter of torch.export, which prints whole graphs: nothing of it is the user's to act on."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable
         logging.disable(logging.WARNING)

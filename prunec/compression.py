@@ -18,12 +18,14 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from . import artefacts, graph, surgery
-from .capture import capture, quiet
+from .calling import Inputs
+from .capture import capture, dynamic_shapes, quiet, samples_of
 from .channels.spaces import Channels
 from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
 from .data import Images, as_images
 from .errors import DataError
+from .opaque import paths_in
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
 from .program import Context, Program
@@ -46,7 +48,8 @@ def compress(
     calibration: Any,
     *,
     target: str | Target,
-    example_inputs: tuple[Tensor, ...] | None = None,
+    example_inputs: Inputs | None = None,
+    opaque: Sequence[str] = (),
     selector: str = "obs",
     allocator: str = "knapsack",
     compensator: str = "lstsq",
@@ -64,12 +67,14 @@ def compress(
 
     `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches (the labels of a
     DataLoader are dropped unread); a few hundred suffice, a thousand are better. `target` says what remains:
-    `macs:0.5` keeps half of the dense MACs. `example_inputs` (default: the first two samples) are what the model is
-    captured with. `selector`, `allocator` and `compensator` are names or specs such as `lstsq{ridge=1e-4}`; `pipeline`
-    replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that
-    match none of `only`; `limits` says by pattern what share of a layer's channels may be removed at most; what stays
-    is a multiple of `round_to`, or all. `batch` is the number of samples a step of the sweeps. The model itself is not
-    changed.
+    `macs:0.5` keeps half of the dense MACs. `example_inputs` (default: the first samples) are what the model is
+    captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in
+    order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into. `selector`,
+    `allocator` and `compensator` are names or specs such as `lstsq{ridge=1e-4}`; `pipeline` replaces all passes. Layers
+    that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that match none of `only`;
+    `limits` says by pattern what share of a layer's channels may be removed at most; what stays is a multiple of
+    `round_to`, or all. `batch` is the number of samples a step of the sweeps; a network that fixes its batch gets that,
+    and images that fill no batch are left out (`report["capture"]`). The model itself is not changed.
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError.
     """
@@ -82,7 +87,8 @@ def compress(
     images = as_images(calibration).unlabelled()
     if not len(images):
         raise DataError("there are no calibration images; give a few hundred")
-    dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs))
+    dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs), opaque)
+    given, images, batch = len(images), images.in_steps(dense.only_batch or 1), dense.only_batch or batch
     captured = time.perf_counter() - started
     clock, verify = Time(), Verify()
     context = Context(wanted, constraints, images, seed, batch, track)
@@ -98,14 +104,18 @@ def compress(
         drift=verify.drift,
         notes=context.notes,
     )
+    report["capture"] = _capture_facts(dense, given - len(images))
     return Result(dense, program, plan, report)
 
 
 def inspect(
-    model: nn.Module | ExportedProgram, example_inputs: tuple[Tensor, ...], constraints: Constraints = ANY
+    model: nn.Module | ExportedProgram,
+    example_inputs: Inputs,
+    constraints: Constraints = ANY,
+    opaque: Sequence[str] = (),
 ) -> Channels:
     """The channel spaces of a network, as `compress` would see them (batch norms folded)."""
-    return prepared(capture(model, example_inputs), constraints).fact(Channels)
+    return prepared(capture(model, example_inputs, opaque), constraints).fact(Channels)
 
 
 def prepared(program: Program, constraints: Constraints = ANY) -> Program:
@@ -125,11 +135,16 @@ class Result:
     @property
     def module(self) -> fx.GraphModule:
         """The compressed network, called as the original was."""
-        return self.program.module
+        return self.program.as_called()
 
     def pruned_only(self) -> fx.GraphModule:
         """The same channels removed and nothing compensated."""
-        return surgery.apply(self._prepared.module, Plan(self.plan.channels, self.plan.keep))
+        return self.pruned_program().as_called()
+
+    def pruned_program(self) -> Program:
+        """The program of `pruned_only`, which takes the tensors of the images."""
+        pruned = surgery.apply(self._prepared.module, Plan(self.plan.channels, self.plan.keep))
+        return self._prepared.rewritten(pruned)
 
     def onnx(self, opset: int = 18) -> ModelProto:
         """The compressed network as ONNX, cleaned, checked and stamped with its provenance."""
@@ -184,21 +199,22 @@ class Result:
 
         The ONNX file is compared with torch at batch 1, 2 and N on `check` (default: noise of the example's shape)
         before anything is written. Returns the report. Raises DataError where `path` exists and `force` is not given,
-        NumericsError where ONNX Runtime and torch disagree, BackendError where no ONNX Runtime is installed.
+        NumericsError where ONNX Runtime and torch disagree, BackendError where no ONNX Runtime is installed, or an
+        opaque module cannot be written.
         """
         from .deploy import parity
 
         model = self.onnx(opset)
         inputs = check.inputs if check is not None else self._noise()
-        sizes = None if self.program.dynamic_batch else (len(self.program.example_inputs[0]),)
-        agreement = parity.compare(self.module, model, inputs, sizes).require()
+        only = self.program.only_batch
+        agreement = parity.compare(self.program.module, model, inputs, None if only is None else (only,)).require()
         serialised = model.SerializeToString(deterministic=True)
         self.report["parity"] = agreement.to_json()
         self.report["onnx"] = {"bytes": len(serialised), "opset": opset}
         facts = {"pipeline": self.report["pipeline"], "target": self.report["target"], "seed": self.report["seed"]}
         with artefacts.folder(Path(path), force=force, facts=facts) as folder:
             (folder / "model.onnx").write_bytes(serialised)
-            save_weights(self.module, folder / "model.safetensors")
+            save_weights(self.program.module, folder / "model.safetensors")
             save_program(self.program, folder / "model.pt2")
             artefacts.write_json(folder / "plan.json", self.plan.to_json())
             artefacts.write_json(folder / "report.json", self.report)
@@ -206,7 +222,13 @@ class Result:
 
     def _noise(self) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(0)
-        return tuple(torch.randn(8, *one.shape[1:], generator=generator) for one in self.program.example_inputs)
+        count = max(8, self.program.only_batch or 1)
+        return tuple(
+            torch.randn(count, *one.shape[1:], generator=generator)
+            if one.is_floating_point()
+            else samples_of(one, count)
+            for one in self.program.example_inputs
+        )
 
 
 def save_weights(module: fx.GraphModule, path: Path) -> None:
@@ -217,11 +239,21 @@ def save_weights(module: fx.GraphModule, path: Path) -> None:
 
 
 def save_program(program: Program, path: Path) -> None:
-    """The network as a `.pt2` that `torch.export.load` reads, without code of prunec's."""
-    shapes = tuple({0: torch.export.Dim.AUTO} for _ in program.example_inputs) if program.dynamic_batch else None
+    """The network as a `.pt2` that `torch.export.load` reads, without code of prunec's or of the user's.
+
+    It is called as the original was, with a dict in the place of a dataclass and a tuple in that of a NamedTuple.
+    """
+    module, calling = program.as_called(plain=True), program.calling
+    args, kwargs = (program.example_inputs, {}) if calling is None else calling.arguments(program.example_inputs)
     with quiet(), torch.no_grad():
-        exported = torch.export.export(program.module, program.example_inputs, dynamic_shapes=shapes, strict=False)
-        torch.export.save(exported, path)
+        shapes = dynamic_shapes(module, args, kwargs) if program.dynamic_batch else None
+        torch.export.save(torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False), path)
+
+
+def _capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
+    batch = "any" if dense.only_batch is None else dense.only_batch
+    opaque = list(paths_in(dense.module))
+    return {"batch": batch, "left_out": left_out, "notes": list(dense.notes), "opaque": opaque}
 
 
 def _report(dense: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Images:
     source: str
     skipped: tuple[str, ...] = ()
     """The files that could not be decoded, each with the reason."""
+    step: int = 1
+    """Samples come in multiples of it: the batch of a network that takes no other."""
 
     def __post_init__(self) -> None:
         counts = [len(each) for each in (*self.inputs, *([] if self.labels is None else [self.labels]))]
@@ -59,16 +61,27 @@ class Images:
             raise DataError(f"a batch of {size} images holds none: give a batch size of at least 1")
         yield from zip(*(torch.split(tensor, size) for tensor in self.inputs), strict=True)
 
+    def in_steps(self, step: int) -> Images:
+        """The first samples, as many as make whole batches of `step`. Raises DataError where they make none."""
+        whole = len(self) // step * step
+        if not whole:
+            raise DataError(
+                f"{self.source} holds {len(self)} samples, and the network takes {step} at a time: give more"
+            )
+        labels = None if self.labels is None else self.labels[:whole]
+        return replace(self, inputs=tuple(tensor[:whole] for tensor in self.inputs), labels=labels, step=step)
+
     def take(self, n: int, seed: int, skip: int = 0) -> Images:
         """Samples ``skip`` to ``skip + n`` of the permutation that ``seed`` gives, or fewer where no more are there.
 
-        Two ranges of one seed that do not overlap are disjoint. Raises DataError where nothing is left.
+        Two ranges of one seed that do not overlap are disjoint. `n` is rounded up to whole steps. Raises DataError
+        where nothing is left.
         """
         if n < 1 or not 0 <= skip < len(self):
             raise DataError(
                 f"cannot take {n} images after the first {skip} of the {len(self)} in {self.source}: give more images"
             )
-        chosen = _permutation(len(self), seed)[skip : skip + n]
+        chosen = _permutation(len(self), seed)[skip : skip + -(-n // self.step) * self.step]
         labels = None if self.labels is None else self.labels[chosen]
         return replace(self, inputs=tuple(tensor[chosen] for tensor in self.inputs), labels=labels)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .calling import tensors_of
+from .capture import samples_of
 from .data import Images
 from .deploy import runtime
 from .errors import DataError, PrunecError
@@ -17,21 +19,32 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
-def accuracy(network: nn.Module | InferenceSession, images: Images, *, batch: int = 64, track: Track = silent) -> float:
+def accuracy(
+    network: nn.Module | InferenceSession,
+    images: Images,
+    *,
+    batch: int = 64,
+    fixed: bool = False,
+    track: Track = silent,
+) -> float:
     """How many of `images`, in percent, `network` gives the highest logit to the labelled class.
 
-    `network` maps the inputs, batch first, to logits [N, classes], its first output. Raises DataError where the images
-    have no labels or do not fit the network, or the labels are none of its classes.
+    `network` maps the inputs, batch first, to logits [N, classes], its first tensor. One that takes whole batches only
+    (`fixed`) has the last one filled up. Raises DataError where the images have no labels or do not fit the network, or
+    the labels are none of its classes.
     """
     if images.labels is None:
         raise DataError(
             f"{images.source} holds no labels, and accuracy needs them: give one folder a class, or labels in the .npz"
         )
     predict = _in_torch(network) if isinstance(network, nn.Module) else _in_runtime(network)
+    if not isinstance(network, nn.Module) and isinstance(only := network.get_inputs()[0].shape[0], int):
+        batch, fixed = only, True
     steps = list(zip(images.batches(batch), torch.split(images.labels, batch), strict=True))
     correct = 0
     for inputs, labels in track(steps, "measuring accuracy"):
-        logits = predict(inputs)
+        whole = tuple(samples_of(tensor, batch) for tensor in inputs) if fixed else inputs
+        logits = predict(whole)[: len(labels)]
         _check(logits, labels, images.source)
         correct += int((logits.argmax(1) == labels).sum())
     return 100 * correct / len(images)
@@ -48,11 +61,10 @@ def _in_torch(network: nn.Module) -> Callable[[tuple[Tensor, ...]], Tensor]:
             shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs)
             reason = str(error).strip().partition("\n")[0]
             raise DataError(f"the network does not run on inputs {shapes}: {reason}") from error
-        while isinstance(found, (tuple, list)):
-            found = found[0]
-        if not isinstance(found, Tensor):
+        tensors = tensors_of(found)
+        if not tensors:
             raise DataError(f"accuracy needs logits [N, classes], and the network gives a {type(found).__name__}")
-        return found
+        return tensors[0]
 
     return predict
 

@@ -36,12 +36,6 @@ def placeholders(module: fx.GraphModule) -> list[fx.Node]:
     return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
-def output_nodes(module: fx.GraphModule) -> list[fx.Node]:
-    """The nodes that the graph returns, flattened, in order."""
-    (output,) = (node for node in module.graph.nodes if node.op == "output")
-    return list(output.all_input_nodes)
-
-
 def reads(nodes: fx.Graph, name: str) -> int:
     """How many nodes read the parameter or buffer called `name`."""
     return sum(len(node.users) for node in nodes.nodes if node.op == "get_attr" and node.target == name)
@@ -139,7 +133,7 @@ def _frozen(tensor: Tensor) -> Tensor:
 def strip(module: fx.GraphModule) -> fx.GraphModule:
     """Remove guards, dead nodes and stale metadata that export leaves behind, in place."""
     for node in list(module.graph.nodes):
-        if node.op == "call_module" or (node.op == "call_function" and "assert" in str(node.target)):
+        if node.op == "call_module" or str(node.target).startswith("aten._assert"):
             module.graph.erase_node(node)
             continue
         node.meta = {}

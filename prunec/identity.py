@@ -8,19 +8,20 @@ Where a norm, a softmax or a mean runs over the channels themselves, the full ne
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from . import graph, surgery
 from .channels.spaces import Axis, Channels
 from .plan import Plan
 from .program import Program
-from .statistics.sweep import outputs
+from .statistics.sweep import floats, outputs
 
 
 def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
@@ -91,7 +92,8 @@ def _kept(axis: Axis, plan: Plan) -> Tensor:
 def prove(program: Program, channels: Channels, seed: int = 0) -> float:
     """The largest deviation of the identity, relative to the largest output, in float64.
 
-    Half of every space is removed at random; inputs are normal noise. Around 1e-15 where the analysis is right.
+    Half of every space is removed at random; inputs are normal noise. Around 1e-15 where the analysis is right,
+    infinite where an output is not finite.
     """
     double = replace(program, module=in_float64(program.module))
     generator = torch.Generator().manual_seed(seed)
@@ -103,9 +105,11 @@ def prove(program: Program, channels: Channels, seed: int = 0) -> float:
     sliced = surgery.apply(double.module, plan)
     wanted = masked(double, sliced, plan, inputs)
     with torch.no_grad():
-        found = [leaf for leaf in tree_leaves(sliced(*inputs)) if isinstance(leaf, Tensor)]
-    scale = max(float(one.abs().max()) for one in wanted) or 1.0
-    return max(float((a - b).abs().max()) for a, b in zip(wanted, found, strict=True)) / scale
+        found = floats(sliced(*inputs))
+    if not all(bool(one.isfinite().all()) for one in (*wanted, *found)):
+        return math.inf
+    scale = max((float(one.abs().max()) for one in wanted), default=0.0) or 1.0
+    return max((float((a - b).abs().max()) for a, b in zip(wanted, found, strict=True)), default=0.0) / scale
 
 
 def in_float64(module: fx.GraphModule) -> fx.GraphModule:

@@ -1,4 +1,4 @@
-"""Instruments that the command line offers: print after a pass, stop after a pass, dump after every pass."""
+"""Instruments that the command line offers: notes, print after a pass, stop after a pass, dump after every pass."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ class StopAfter(Instrument):
         """Stop after the pass."""
         if name_of(type(step)) == self.name:
             raise Stopped(step, after)
+
+
+class Notes(Instrument):
+    """Hands what the user should know of the capture to `show`, before the first pass."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self.show, self._shown = show, False
+
+    def before(self, step: Pass, program: Program) -> None:
+        """Show each note, once."""
+        for note in () if self._shown else program.notes:
+            self.show(note)
+        self._shown = True
 
 
 class Dump(Instrument):

@@ -15,6 +15,7 @@ from .progress import Track, silent
 from .target import Target
 
 if TYPE_CHECKING:
+    from .calling import Calling
     from .data import Images
 
 T = TypeVar("T")
@@ -30,10 +31,23 @@ class Program:
     """
 
     module: fx.GraphModule
-    example_inputs: tuple[Tensor, ...]  # batch first, 2 samples
+    example_inputs: tuple[Tensor, ...]  # batch first, 2 samples, or as many as it is fixed to
     dynamic_batch: bool = True
+    calling: Calling | None = None  # how the original is called; None where it takes `example_inputs`
+    notes: tuple[str, ...] = ()  # what the user should know of the capture
     facts: Mapping[type, object] = field(default_factory=lambda: MappingProxyType({}))
     history: tuple[str, ...] = ()
+
+    @property
+    def only_batch(self) -> int | None:
+        """The batch size where it is fixed; None where any will do."""
+        return None if self.dynamic_batch else len(self.example_inputs[0])
+
+    def as_called(self, plain: bool = False) -> fx.GraphModule:
+        """The network, called as the original was; with `plain`, without the classes of the user's in its interface."""
+        if self.calling is None or (self.calling.flat and not plain):
+            return self.module
+        return self.calling.restored(self.module, plain)
 
     def fact(self, kind: type[T]) -> T:
         """The fact of class `kind`. Raises PassError if no pass has provided it."""

@@ -40,6 +40,7 @@ class Options:
 
     model: str = ""
     weights: Path | None = None
+    opaque: tuple[str, ...] = ()  # sub-modules that are left as they are
     input_shape: tuple[int, ...] | None = None  # without the batch
     data: str = ""
     preprocess: str | Mapping[str, object] | None = None
@@ -179,7 +180,7 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("model", "data", "labelled", "target", "selector", "allocator", "compensator"), _text),
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
-    **dict.fromkeys(("freeze", "only"), patterns_of),
+    **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
     "limit": limits_of,
     "seed": _whole(0),
     "weights": _path,
@@ -193,7 +194,7 @@ _COMPRESS = (
     "seed", "batch", "threads",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
-    "model": {"source": "model", "weights": "weights", "input_shape": "input_shape"},
+    "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},
     "data": {"source": "data", **{key: key for key in ("preprocess", "images", "labelled", "classes")}},
     "compress": {key: key for key in _COMPRESS},
 }

@@ -81,6 +81,8 @@ def _across(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
     vector = walk.vector(source, axis)
     assert vector is not None
     walk.product(node, macs, vector)
+    for parameter in node.all_input_nodes[1:]:
+        walk.pin(parameter)
     return walk.result(node, vector, axis)
 
 

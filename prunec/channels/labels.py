@@ -115,6 +115,8 @@ def along(vector: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
 
 def varying(labels: Tensor) -> list[int]:
     """The dimensions along which compressed labels vary."""
+    if not labels.numel():
+        return []
     return [
         axis
         for axis, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True))
@@ -132,8 +134,10 @@ def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
         for size, stride in zip(labels.shape, labels.stride(), strict=True)
     )
     narrow = labels[keep]
-    if only_strides or not narrow.numel():
+    if only_strides:
         return narrow
+    if not narrow.numel():
+        return labels
     for axis, size in enumerate(narrow.shape):
         first = narrow.narrow(axis, 0, 1)
         if size > 1 and torch.equal(narrow, first.expand(narrow.shape)):

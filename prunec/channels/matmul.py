@@ -97,7 +97,10 @@ def _matmul(walk: Walk, node: fx.Node, sources: Sequence[Any]) -> Any:
 
 def _labels(walk: Walk, source: fx.Node) -> Tensor:
     """The labels of an operand; a parameter in the place of an activation keeps its shape."""
-    labels: Tensor = fixed(walk.examples[source].shape) if source.op == "get_attr" else walk.value(source)
+    if source.op == "get_attr":
+        walk.pin(source)
+        return fixed(walk.examples[source].shape)
+    labels: Tensor = walk.value(source)
     return labels
 
 

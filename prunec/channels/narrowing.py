@@ -68,7 +68,10 @@ def narrow_arguments(
     tensors: dict[str, Tensor],
 ) -> None:
     """Rewrite the arguments of `new`, the copy of `node`, for the coordinates that `mask` keeps."""
-    rewrite = REWRITES.get(getattr(node.target, "overloadpacket", None))
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet in (aten.view, aten._unsafe_view):  # kernels may lay out fewer channels, or heads, in another order
+        new.target = aten.reshape.default
+    rewrite = REWRITES.get(packet)
     first = next((source.name for source in node.all_input_nodes), "")
     before, after = values.get(first), values.get(node.name)
     if rewrite is not None and (before is not None or after is not None):
@@ -86,11 +89,21 @@ def _sizes(one: Narrowing) -> None:
         sizes[one.after.dim] = size if size == -1 else kept
     elif -1 not in sizes:
         sizes[one.after.dim] = -1
-    else:  # a computed size, such as batch · heads
-        with one.new.graph.inserting_before(one.new):
-            product = one.new.graph.call_function(operator.mul, (size, kept))
-            sizes[one.after.dim] = one.new.graph.call_function(operator.floordiv, (product, len(one.after.coordinates)))
+    else:
+        sizes[one.after.dim] = _scaled(one.new, size, kept, len(one.after.coordinates))
     one.set(1, sizes)
+
+
+def _scaled(before: fx.Node, size: Any, kept: int, length: int) -> fx.Node:
+    """A computed size, such as batch · heads, of which the share kept / length stays."""
+    with before.graph.inserting_before(before):
+        factors = size.args if size.target is operator.mul else ()
+        whole = next((factor for factor in factors if isinstance(factor, int)), 0)
+        if whole and whole * kept % length == 0:
+            rest = next(factor for factor in factors if not isinstance(factor, int))
+            return before.graph.call_function(operator.mul, (rest, whole * kept // length))
+        product = before.graph.call_function(operator.mul, (size, kept // math.gcd(kept, length)))
+        return before.graph.call_function(operator.floordiv, (product, length // math.gcd(kept, length)))
 
 
 def _unflatten(one: Narrowing) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from .. import graph
+from ..opaque import is_opaque
 from ..program import Program
 from .labels import FIXED, Labels, along, compress, fixed, varying
 from .spaces import CARRIES, CONSUMES, PRODUCES
@@ -69,6 +70,8 @@ class Walk:
             return None if values is None else values[node.args[1]]
         if not any(True for _ in tensors(self.examples[node])):
             return None
+        if (path := is_opaque(node)) is not None:
+            return self.opaque(node, f"{path} was left as it is (--opaque)")
         if rule is None:
             return self.opaque(node, f"operator {name_of(node)} has no channel rule")
         return rule(self, node)
@@ -76,6 +79,8 @@ class Walk:
     def opaque(self, node: fx.Node, reason: str) -> Any:
         """Freeze whatever reaches `node`; nothing in its value can be removed."""
         self._freeze_all(node.all_input_nodes, reason)
+        for parameter in [source for source in node.all_input_nodes if source.op == "get_attr"]:
+            self.pin(parameter)
         return self.fixed_like(node)
 
     def fixed_like(self, node: fx.Node) -> Any:
@@ -131,6 +136,11 @@ class Walk:
             if (known := self.touched.get((name, dim, known_role))) is not None:
                 self.labels.join(known, labels, "its parameter is shared with a layer whose channels are fixed")
         self.touched.setdefault((name, dim, role), labels)
+
+    def pin(self, parameter: fx.Node) -> None:
+        """Keep a parameter whole: here it is read in a way in which none of its rows can go."""
+        for dim, size in enumerate(self.examples[parameter].shape):
+            self.touch(parameter, dim, fixed([size]), CARRIES)
 
     def product(self, node: fx.Node, multiplications: float, a: Tensor | None = None, b: Tensor | None = None) -> None:
         """Record the cost of `node` over the whole batch, in proportion to what is kept of the labels `a` and `b`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import err, out, progress, say
+from .console import err, out, progress, say, warn
 from .model_options import (
     IMAGES,
     MODEL,
@@ -17,6 +17,7 @@ from .model_options import (
     Freeze,
     InputShape,
     Only,
+    Opaque,
     PreprocessText,
     Threads,
     Weights,
@@ -36,6 +37,7 @@ def compress(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")] = None,
     weights: Weights = None,
+    opaque: Opaque = None,
     input_shape: InputShape = None,
     preprocess: PreprocessText = None,
     images: Annotated[
@@ -125,10 +127,10 @@ def compress(
     if output is not None and stop_after is None:
         require_free(output, force)
     given = {
-        "model": model, "data": data, "target": target, "weights": weights, "input_shape": input_shape,
-        "preprocess": preprocess, "images": images, "labelled": labelled, "classes": classes, "selector": selector,
-        "allocator": allocator, "compensator": compensator, "pipeline": pipeline,
-        "freeze": freeze or None, "only": only or None,
+        "model": model, "data": data, "target": target, "weights": weights, "opaque": opaque or None,
+        "input_shape": input_shape, "preprocess": preprocess, "images": images, "labelled": labelled,
+        "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
+        "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
         "limit": limit or None, "round_to": round_to, "seed": seed, "batch": batch,
         "threads": threads, "opset": opset,
     }  # fmt: skip
@@ -150,9 +152,9 @@ def compress(
 
 
 def _instruments(print_after: str | None, stop_after: str | None, dump: Path | None) -> list[Instrument]:
-    from ..instruments import Dump, PrintAfter, StopAfter
+    from ..instruments import Dump, Notes, PrintAfter, StopAfter
 
-    found: list[Instrument] = []
+    found: list[Instrument] = [Notes(warn)]
     if dump is not None:
         found.append(Dump(dump))
     if print_after is not None:

@@ -17,6 +17,7 @@ from .model_options import (
     Debug,
     PreprocessText,
     Weights,
+    batch_of,
     module_of,
     preprocess_of,
     read_images,
@@ -50,29 +51,31 @@ def evaluate(
     from ..recipe import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
-    network, shape = _opened(model, weights)
+    network, shape, only = _opened(model, weights)
     with progress() as track:
         images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track)
-        found = accuracy(network, images, batch=batch or 64, track=track)
+        found = accuracy(network, images, batch=only or batch or 64, fixed=only is not None, track=track)
     if as_json:
         typer.echo(json.dumps({"model": model, "data": data, "images": len(images), "top1": found}))
         return
     out.print(f"top-1 accuracy of {model}: [bold]{found:.2f}%[/] of {len(images):,} images")
 
 
-def _opened(source: str, weights: Path | None) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None]:
-    """The network, and the shape of its input where it is known."""
+def _opened(
+    source: str, weights: Path | None
+) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None]:
+    """The network, and the shape of its input and its only batch size, where they are known."""
     from ..errors import SpecError
 
     if not source.endswith(".onnx"):
         from ..source import load_model
 
         loaded = load_model(source, weights)
-        return module_of(loaded), loaded.input_size_hint
+        return module_of(loaded), loaded.input_size_hint, batch_of(loaded)
     from ..deploy.runtime import session
 
     if weights is not None:
         raise SpecError(f"{source} carries its own weights: leave out --weights {weights}")
     opened = session(Path(source))
     sizes: list[Any] = opened.get_inputs()[0].shape[1:]
-    return opened, tuple(sizes) if all(isinstance(size, int) for size in sizes) else None
+    return opened, tuple(sizes) if all(isinstance(size, int) for size in sizes) else None, None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out, say
-from .model_options import MODEL, Debug, Freeze, InputShape, Only, Weights, example_inputs
+from .console import out, say, warn
+from .model_options import MODEL, Debug, Freeze, InputShape, Only, Opaque, Weights, example_inputs
 
 if TYPE_CHECKING:
     from ..channels.spaces import Channels
@@ -20,6 +20,7 @@ def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
     input_shape: InputShape = None,
     weights: Weights = None,
+    opaque: Opaque = None,
     freeze: Freeze = None,
     only: Only = None,
     prove: Annotated[
@@ -53,9 +54,10 @@ def inspect(
         _require_folder(html)
     shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     loaded = load_model(model, weights)
-    program = prepared(
-        capture(loaded.model, example_inputs(loaded, shape)), Constraints(tuple(freeze or ()), tuple(only or ()))
-    )
+    captured = capture(loaded.model, example_inputs(loaded, shape), tuple(opaque or ()))
+    for note in captured.notes:
+        warn(note)
+    program = prepared(captured, Constraints(tuple(freeze or ()), tuple(only or ())))
     facts = facts_of(loaded.source, program.fact(Channels))
     if prove:
         facts["deviation"] = _proved(program)

@@ -14,18 +14,29 @@ def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> No
     """Top-1 of the dense network, of the same channels removed without compensation, and of the result, in percent."""
     from ..evaluate import accuracy
 
-    networks = {"dense": result.dense.module, "pruned": result.pruned_only(), "compressed": result.module}
-    found = {name: accuracy(network, images, batch=batch, track=track) for name, network in networks.items()}
+    programs = {"dense": result.dense, "pruned": result.pruned_program(), "compressed": result.program}
+    only = result.dense.only_batch
+    found = {
+        name: accuracy(program.module, images, batch=only or batch, fixed=only is not None, track=track)
+        for name, program in programs.items()
+    }
     result.report["accuracy"] = {**found, "images": len(images)}
 
 
 def add_latency(result: Result, images: Images, opset: int, threads: int, track: Track) -> None:
-    """The dense network against the compressed one, both exported the same way, on a real image, at batch 1."""
+    """The dense network against the compressed one, exported alike, on real images, at batch 1 or the only one."""
     from ..deploy import benchmark
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
+    batch = result.dense.only_batch or 1
     comparison = benchmark.compare(
-        dense, compressed, threads=threads, inputs=next(images.batches(1)), seed=result.report["seed"], track=track
+        dense,
+        compressed,
+        batch=batch,
+        threads=threads,
+        inputs=next(images.batches(batch)),
+        seed=result.report["seed"],
+        track=track,
     )
     result.report["latency"] = comparison.to_json()
     result.report["dense_onnx"] = {"bytes": dense.ByteSize(), "opset": opset}

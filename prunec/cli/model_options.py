@@ -51,6 +51,13 @@ Freeze = Annotated[
 Only = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Layers that alone may lose channels. Repeatable.")
 ]
+Opaque = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A sub-module that stays as it is and is not looked into, for instance 'neck.*'. Repeatable.",
+    ),
+]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", show_default="64")]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
@@ -59,11 +66,19 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def example_inputs(loaded: LoadedModel, shape: tuple[int, ...] | None) -> tuple[torch.Tensor, ...]:
-    """Two samples of seeded noise of the shape asked for, or else known. Raises SpecError where it is not."""
-    import torch
+    """Two samples of seeded noise of the shape asked for, or else known; an exported program brings its own.
 
+    Raises SpecError where nothing tells the shape.
+    """
+    import torch
+    from torch import nn
+
+    from ..calling import tensors_of
     from ..errors import SpecError
 
+    recorded = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
+    if shape is None and recorded is not None:
+        return tensors_of(recorded)
     known = shape or loaded.input_size_hint
     if known is None:
         raise SpecError(f"{loaded.source} does not say what it takes: give --input-shape, for instance 3x224x224")
@@ -110,6 +125,15 @@ def module_of(loaded: LoadedModel) -> nn.Module:
     return loaded.model if isinstance(loaded.model, nn.Module) else loaded.model.module()
 
 
+def batch_of(loaded: LoadedModel) -> int | None:
+    """The only batch size that an exported program takes; None where it takes any, or nothing tells."""
+    from torch import nn
+
+    from ..capture import only_batch
+
+    return None if isinstance(loaded.model, nn.Module) else only_batch(loaded.model)
+
+
 def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | None) -> None:
     """Raise DataError where the network does not run on two of the images, or they are not of the shape asked for."""
     import torch
@@ -122,8 +146,10 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
         raise DataError(f"the images in {images.source} come as {_x(found)}, not {_x(shape)}: {advice}")
     try:
         with torch.inference_mode():
-            _run(loaded, next(images.batches(2)))
+            _run(loaded, next(images.batches(batch_of(loaded) or 2)))
     except Exception as error:
+        if _takes_one(loaded, images):
+            return
         hint = f" it takes {_x(loaded.input_size_hint)};" if loaded.input_size_hint else ""
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
@@ -132,8 +158,27 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
         ) from error
 
 
+def _takes_one(loaded: LoadedModel, images: Images) -> bool:
+    """Whether the network runs on a single image, as one that fixes its batch may."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            _run(loaded, next(images.batches(1)))
+    except Exception:
+        return False
+    return True
+
+
 def _run(loaded: LoadedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
-    return module_of(loaded)(*inputs)
+    from torch import nn
+
+    from ..calling import filled
+
+    if isinstance(loaded.model, nn.Module) or loaded.model.example_inputs is None:
+        return module_of(loaded)(*inputs)
+    args, kwargs = filled(loaded.model.example_inputs, inputs)
+    return module_of(loaded)(*args, **kwargs)
 
 
 def _x(shape: tuple[int, ...]) -> str:

@@ -10,7 +10,8 @@ import torch
 from ..compression import Result, compress
 from ..data import Images
 from ..deploy.export import OPSETS
-from ..errors import DataError, SpecError
+from ..errors import BackendError, DataError, SpecError
+from ..opaque import unwritable
 from ..pipeline import Instrument, Pipeline
 from ..plan import Plan
 from ..progress import Track
@@ -25,7 +26,10 @@ CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
 
 def check(options: Options, whole: bool = True) -> None:
-    """What can be wrong with the method, before any work; `whole` pipelines make a plan. Raises SpecError."""
+    """What can be wrong with the method, before any work; `whole` pipelines make a plan and files.
+
+    Raises SpecError, and BackendError where files are to be written and a sub-module is opaque.
+    """
     Target.parse(options.target)
     STRATEGIES["selectors"].make(options.selector)
     STRATEGIES["allocators"].make(options.allocator)
@@ -35,6 +39,8 @@ def check(options: Options, whole: bool = True) -> None:
         pipeline.check()
         if whole and not any(Plan in step.provides for step in pipeline.passes):
             raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
+    if whole and options.opaque:
+        raise BackendError(unwritable(options.opaque, "ONNX"))
     if options.opset not in OPSETS:
         raise SpecError(f"opset {options.opset} cannot be exported: torch writes {OPSETS[0]} to {OPSETS[-1]}")
 
@@ -63,6 +69,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
     result = compress(
         loaded.model,
         images,
+        opaque=options.opaque,
         target=options.target,
         selector=options.selector,
         allocator=options.allocator,
@@ -99,5 +106,5 @@ def measure(
 
 def save(result: Result, options: Options, images: Images, output: Path, force: bool, track: Track) -> None:
     """Write the folder, whole or not at all."""
-    few = images.take(min(CHECKED_IMAGES, len(images)), options.seed)
+    few = images.take(max(min(CHECKED_IMAGES, len(images)), result.dense.only_batch or 1), options.seed)
     result.save(output, force=force, opset=options.opset, check=few, track=track)

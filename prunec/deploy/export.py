@@ -19,7 +19,9 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import OutputKind
 
+from ..calling import tensors_only
 from ..errors import BackendError, CaptureError, SpecError
+from ..opaque import paths_in, unwritable
 from .clean import clean
 
 OPSETS = range(18, 26)  # of torch's exporter; a lower one is not converted down but silently kept at 18
@@ -39,13 +41,15 @@ def export_onnx(
 ) -> onnx.ModelProto:
     """`module` as an ONNX model with its weights inside, shapes inferred, checked, IR 10 at most.
 
-    `example_inputs` are batch first. The interface is called `input` and `output`, or `input_0`, `input_1` … where
-    there are several; with `dynamic_batch` their first dimension is `batch`, else it is the example's. Every other
-    dimension is the example's. `provenance` becomes model metadata under `prunec.`. The same module and versions give
-    the same `SerializeToString(deterministic=True)`, with no time, path or stack trace in it.
+    `example_inputs` are batch first. Of what a graph gives the tensors are written, in order, out of any nesting. The
+    interface is called `input` and `output`, or `input_0`, `input_1` … where there are several; with `dynamic_batch`
+    their first dimension is `batch`, else it is the example's. Every other dimension is the example's. `provenance`
+    becomes model metadata under `prunec.`. The same module and versions give the same
+    `SerializeToString(deterministic=True)`, with no time, path or stack trace in it.
 
     Raises SpecError for an opset outside `OPSETS` or a module in training mode, CaptureError where torch cannot capture
-    it, BackendError where the exporter or the ONNX checker fails or the weights exceed `MAX_BYTES`.
+    it, BackendError where the exporter or the ONNX checker fails, the weights exceed `MAX_BYTES`, or a sub-module is
+    opaque.
     """
     if opset not in OPSETS:
         raise SpecError(
@@ -76,6 +80,8 @@ def stamp(model: onnx.ModelProto, provenance: Mapping[str, str]) -> onnx.ModelPr
 
 def _check_module(module: nn.Module) -> None:
     """Raise for weights that do not fit into one file and for layers that behave differently in training."""
+    if paths := paths_in(module):
+        raise BackendError(unwritable(paths, "ONNX"))
     training = [
         name
         for name, part in module.named_modules()
@@ -97,6 +103,7 @@ def _capture(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: bool)
     samples = tuple(_two(tensor) for tensor in inputs) if dynamic_batch else inputs
     try:
         with torch.no_grad():
+            module = tensors_only(module, samples) if isinstance(module, fx.GraphModule) else module
             return torch.export.export(module, samples, dynamic_shapes=_shapes(inputs, dynamic_batch), strict=False)
     except Exception as error:
         said = _reason(error)
