@@ -137,12 +137,19 @@ def _slice(one: Narrowing) -> None:
     if one.argument("step") != 1 and not scatter:
         _reindex(one)
         return
-    length = len(one.before.coordinates)
-    ends = one.argument("start"), length if one.argument("end") is None else one.argument("end")
-    bounds = [one.bound(one.before, end) for end in ends]
+    bounds = [_bound(one, one.before, name) for name in ("start", "end")]
     leading = one.new.args[: 2 + scatter]
     missing = () if len(leading) == 2 + scatter else (one.argument("dim"),)
     one.new.args, one.new.kwargs = (*leading, *missing, *bounds), {}
+
+
+def _bound(one: Narrowing, axis: Axis, name: str) -> Any:
+    """Where a slice starts or ends among what stays; a bound that cuts nothing off is left, for the batch may grow."""
+    value, length = one.argument(name), len(axis.coordinates)
+    if isinstance(value, fx.Node):
+        copied = next(new for old, new in zip(one.node.args, one.new.args, strict=True) if old is value)
+        return _scaled(one.new, copied, one.kept(axis), length)
+    return value if value is None or value >= length or value == 0 else one.bound(axis, value)
 
 
 def _narrow(one: Narrowing) -> None:
