@@ -8,6 +8,8 @@ import pathlib
 import statistics
 from typing import Any
 
+import architectures
+
 Row = dict[str, Any]
 CNN_SHARE = 0.9
 PARITY = 1e-4  # of the largest output
@@ -52,8 +54,11 @@ def summary(rows: list[Row]) -> list[str]:
     times = {row["name"]: row["seconds"]["analyse"] for row in rows if "analyse" in row.get("seconds", {})}
     slowest = max(times, key=lambda name: times[name], default="")
     same = [row["macs_kept"] == row["macs_counted"] for row in rows if "macs_counted" in row]
+    left = [one.name for one in architectures.listed() if one.name not in {row["name"] for row in rows}]
+    missing = f"; of the list not run yet: {len(left)} ({', '.join(left[:4])} …)" if left else ""
     return [
-        f"{len(networks)} architectures and {len(patterns)} graph patterns; captured {len(known)} of {len(rows)}",
+        f"{len(networks)} architectures and {len(patterns)} graph patterns; captured"
+        f" {len(known)} of {len(rows)}{missing}",
         f"crashes and hangs: {stopped}; other failures: {failed - stopped}",
         f"identity within 1e-9 in float64: {sum(r.get('deviation', 1) <= 1e-9 for r in known)} of {len(known)}",
         f"ONNX Runtime equals torch: {sum('onnx' in r and agrees(r) for r in known)} of {len(known)}",

@@ -23,6 +23,7 @@ from torch.export import ExportedProgram
 from prunec.deploy import export
 from prunec.deploy.clean import clean
 from prunec.deploy.export import export_onnx
+from prunec.deploy.parity import compare
 from prunec.deploy.runtime import run, session
 from prunec.errors import BackendError, CaptureError, SpecError
 
@@ -259,3 +260,13 @@ def test_a_real_network_in_reasonable_time() -> None:
     assert time.perf_counter() - started < 60
     assert {node.op_type for node in model.graph.node}.isdisjoint({"BatchNormalization", "Identity"})
     np.testing.assert_allclose(run(session(model), (images,))[0], net(images).detach(), atol=1e-4)
+
+
+def test_attention_without_heads_can_be_written() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.scaled_dot_product_attention(x, 2 * x, x + 1)
+
+    x = torch.randn(3, 6, 4)
+    module = torch.export.export(Attention(), (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    assert compare(module, export_onnx(module, (x,)), (x,)).require().ok

@@ -22,6 +22,7 @@ from torch.export.graph_signature import OutputKind
 from ..calling import tensors_only
 from ..errors import BackendError, CaptureError, SpecError
 from ..opaque import paths_in, unwritable
+from .attention import with_heads
 from .clean import clean
 
 OPSETS = range(18, 26)  # of torch's exporter; a lower one is not converted down but silently kept at 18
@@ -60,6 +61,8 @@ def export_onnx(
         module = module.module()
     _check_module(module)
     with _quiet():
+        if isinstance(module, fx.GraphModule):
+            module = with_heads(module, example_inputs)
         program = _capture(module, example_inputs, dynamic_batch)
         model = _translate(program, _shapes(example_inputs, dynamic_batch), opset)
     return stamp(_checked(clean(model)), provenance)
