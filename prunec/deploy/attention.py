@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, fx
 
@@ -12,11 +14,13 @@ aten = torch.ops.aten
 
 def with_heads(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     """A copy in which every fused attention has four dimensions; the module itself where each has."""
+    if not any(_is_attention(node) for node in module.graph.nodes):
+        return module
     examples = graph.example_values(module, inputs)
-    flat = {node.name for node, value in examples.items() if _is_flat(node, value)}
+    flat = {node.name for node in examples if _is_attention(node) and examples[node].dim() == 3}
     if not flat:
         return module
-    copied = graph.rebuild(module, {})
+    copied = copy.deepcopy(module)
     for node in [one for one in copied.graph.nodes if one.name in flat]:
         with copied.graph.inserting_before(node):
             for source in node.all_input_nodes[:4]:
@@ -28,6 +32,5 @@ def with_heads(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphMo
     return copied
 
 
-def _is_flat(node: fx.Node, value: object) -> bool:
-    packet = getattr(node.target, "overloadpacket", None)
-    return packet is aten.scaled_dot_product_attention and isinstance(value, Tensor) and value.dim() == 3
+def _is_attention(node: fx.Node) -> bool:
+    return getattr(node.target, "overloadpacket", None) is aten.scaled_dot_product_attention
