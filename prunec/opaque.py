@@ -1,6 +1,6 @@
 """Sub-modules that stay as they are: torch sees one operator in the place of each, and the analysis a wall.
 
-Each is put behind a `torch.library.custom_op` of its own, `prunec::neck_weird_0`. The operator runs the original; for
+Each is put behind a `torch.library.custom_op` of its own, `prunec::opaque_neck_weird_0`. It runs the original; for
 tensors without data it gives shapes that were learned by running the network at two batch sizes: a size that changes
 with the batch is a multiple of the size of an input that does. The operators live as long as the process, as all do.
 """
@@ -162,7 +162,8 @@ class _Sealed:
         self.path, self.calls = path, calls
         self._modules = {self._dtype(call.inputs.dtypes): module for call in calls}  # by the precision of what comes in
         self._original = module
-        name = f"prunec::{re.sub(r'[^0-9a-zA-Z]+', '_', path)}_{next(_serial)}"
+        word = re.sub(r"[^0-9a-zA-Z]+", "_", path)
+        name = f"prunec::opaque_{word}_{next(_serial)}"
         schema = "(Tensor[] inputs, int call) -> Tensor[]"
         self.operator = torch.library.custom_op(name, self._run, mutates_args=(), schema=schema)
         self.operator.register_fake(self._fake)

@@ -262,11 +262,12 @@ def test_a_real_network_in_reasonable_time() -> None:
     np.testing.assert_allclose(run(session(model), (images,))[0], net(images).detach(), atol=1e-4)
 
 
-def test_attention_without_heads_can_be_written() -> None:
+@pytest.mark.parametrize("shape", [(3, 6, 4), (3, 2, 5, 6, 4)])
+def test_attention_of_any_rank_can_be_written(shape: tuple[int, ...]) -> None:
     class Attention(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.scaled_dot_product_attention(x, 2 * x, x + 1)
 
-    x = torch.randn(3, 6, 4)
+    x = torch.randn(shape)
     module = torch.export.export(Attention(), (x,), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
     assert compare(module, export_onnx(module, (x,)), (x,)).require().ok
