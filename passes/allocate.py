@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from prunec.allocation import Allocation
 from prunec.channels.spaces import Channels
 from prunec.facts import Curves
 from prunec.pipeline import Pass
@@ -27,9 +28,6 @@ class Allocate(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Plan` fact."""
         channels, curves = program.fact(Channels), program.fact(Curves)
-        counts = self.method.counts(channels, curves, context.wanted())
-        keep = {
-            space.name: curves.by_space[space.name].keep(int(count))
-            for space, count in zip(channels.prunable, counts, strict=True)
-        }
-        return program.knowing(Plan(channels, keep))
+        problem = Allocation(channels, curves, context.wanted(), program, context)
+        counts = problem.model.whole(self.method.counts(problem))
+        return program.knowing(Plan(channels, problem.keep(counts)))

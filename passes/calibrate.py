@@ -16,6 +16,7 @@ from prunec.facts import Statistics
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.readers import Blocks, readers_of
+from prunec.statistics import store
 from prunec.statistics.moments import Moments, positions_per_sample
 from prunec.statistics.patches import Layer, Positions
 
@@ -31,8 +32,19 @@ class Calibrate(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Statistics` fact."""
+        path = store.place(program, context, self.rows)
+        if path is not None and path.is_file():
+            return program.knowing(Statistics(store.load(path)))
+        moments = self._measured(program, context)
+        if path is not None:
+            store.save(path, moments)
+        return program.knowing(Statistics(moments))
+
+    def _measured(self, program: Program, context: Context) -> dict[str, Moments]:
+        """One sweep."""
         channels, images = program.fact(Channels), context.images()
         wanted = {one.node: one for space in channels.prunable for one in readers_of(channels, space)}
+        wanted |= {one.node: one for one in channels.contractions if one.groups == 1 and not Blocks.of(one).folded}
         count = partial(positions_per_sample, minimum=self.rows, samples=len(images))
         visitor = _Visitor(program.module, wanted, count, context.seed)
         batches = -(-len(images) // context.batch)
@@ -40,7 +52,7 @@ class Calibrate(Pass):
             with torch.no_grad():
                 visitor.samples = len(batch[0])
                 visitor.run(*batch)
-        return program.knowing(Statistics(visitor.moments))
+        return visitor.moments
 
 
 class _Visitor(fx.Interpreter):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, fx
 
-from prunec import graph, surgery
+from prunec import graph, lowrank, surgery
 from prunec.errors import NumericsError
 from prunec.pipeline import Pass
 from prunec.plan import Plan
@@ -24,7 +24,7 @@ from prunec.strategy import Compensator
 class Compensate(Pass):
     """Fill the plan's refits; `rows` sampled positions a layer at least."""
 
-    method: Compensator = field(default_factory=lambda: STRATEGIES["compensators"].make("lstsq"))
+    method: Compensator = field(default_factory=lambda: STRATEGIES["compensators"].make("sequential"))
     rows: int = 16384
 
     requires = (Plan,)
@@ -35,13 +35,13 @@ class Compensate(Pass):
         """Replace the `Plan` fact by one with refitted weights."""
         plan = program.fact(Plan)
         if not self.method.sweeps:
-            return program
+            return program.knowing(self.method.refit(program, plan, context))
         pruned = surgery.apply(program.module, plan)
         stops = stops_of(program.module, plan)
         refit: dict[str, Tensor] = {}
 
         def fit(stop: Stop, moments: Moments) -> None:
-            weight, bias = self._fit(program.module, pruned, stop, moments, plan.mask)
+            weight, bias = self._fit(program.module, pruned, stop, moments, plan)
             for name, value in ((stop.one.weight, weight), (str(stop.one.bias), bias)):
                 refit[name] = value
                 graph.assign(pruned, name, value)
@@ -51,16 +51,19 @@ class Compensate(Pass):
         return program.knowing(Plan(plan.channels, plan.keep, MappingProxyType(refit)))
 
     def _fit(
-        self, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, moments: Moments, mask: Tensor
+        self, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, moments: Moments, plan: Plan
     ) -> tuple[Tensor, Tensor]:
         """The refitted weight and bias in the shapes of the narrow layer."""
-        one = stop.one
+        one, mask = stop.one, plan.mask
         old_weight, old_bias = graph.attribute(pruned, one.weight), graph.attribute(pruned, str(one.bias))
         if Blocks.of(one).folded:
             weight, bias = self._fit_folded(dense, stop, moments, mask)
         else:
             matrix = as_matrix(old_weight.double(), one, groups_after(one, mask))
             weight, bias = self.method.fit(moments, matrix, old_bias.double().reshape(matrix.shape[:2]))
+        if one.node in plan.ranks:
+            low = lowrank.truncated(weight[0], moments.zz[0], *plan.ranks[one.node])[None]
+            weight, bias = low, bias + ((weight - low) @ moments.mean_z[:, :, None])[:, :, 0]
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
             raise NumericsError(f"the refit of {one.weight} is not finite; give more images or a larger ridge")
         return from_matrix(weight, one, old_weight.shape).to(old_weight.dtype), bias.flatten().to(old_bias.dtype)

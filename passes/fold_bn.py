@@ -1,7 +1,8 @@
 """Fold batch norm into the convolution or linear layer before it, exactly.
 
 With stored mean m, variance v, scale g, shift b:   W <- W · g / sqrt(v + eps),  c <- (c - m) · g / sqrt(v + eps) + b.
-Folded in float64. A batch norm whose input has other readers, or whose weight is shared, stays.
+Folded in float64. A batch norm whose input has other readers, or whose weight is shared, stays. What was folded is
+remembered: b and |g| are the mean and the deviation of the layer's outputs, as far as training saw them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, fx
 
 from prunec import graph
 from prunec.channels.contraction import argument
+from prunec.facts import Norm, Norms
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 
@@ -26,18 +28,20 @@ LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.li
 class FoldBn(Pass):
     """Fold batch norms into the layers before them; the outputs stay as they are."""
 
+    provides = (Norms,)
     rewrites = True
     exact = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network without the batch norms that could be folded."""
+        """The network without the batch norms that could be folded; add the `Norms` fact, which tells of them."""
         module = graph.rebuild(program.module, {})
+        norms: dict[str, Norm] = {}
         for node in list(module.graph.nodes):
             if node.target in NORMS and _foldable(node):
-                _fold(module, node)
+                norms |= _fold(module, node)
         module.graph.eliminate_dead_code()
         module.recompile()
-        return program.rewritten(graph.rebuild(module, {}))
+        return program.rewritten(graph.rebuild(module, {}), Norms(norms))
 
 
 def _foldable(norm: fx.Node) -> bool:
@@ -50,11 +54,13 @@ def _foldable(norm: fx.Node) -> bool:
     )
 
 
-def _fold(module: fx.GraphModule, norm: fx.Node) -> None:
+def _fold(module: fx.GraphModule, norm: fx.Node) -> dict[str, Norm]:
+    """Fold one, in place; what it was, by the weight that it went into."""
     layer: Any = norm.args[0]
     weight_node, bias_node = argument(layer, "weight"), argument(layer, "bias")
     weight = graph.attribute(module, weight_node.target)
     scale, shift = _affine(module, norm)
+    gamma, beta = (_vector(module, norm, *entry).expand(len(weight)) for entry in (("weight", 1.0), ("bias", 0.0)))
     folded = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
     bias = shift if bias_node is None else graph.attribute(module, bias_node.target).double() * scale + shift
     graph.assign(module, str(weight_node.target), folded.to(weight.dtype))
@@ -62,18 +68,20 @@ def _fold(module: fx.GraphModule, norm: fx.Node) -> None:
     outputs = [norm] if norm.target is NORMS[0] else [one for one in norm.users if one.args[1] == 0]
     for one in outputs:
         one.replace_all_uses_with(layer)
+    return {str(weight_node.target): Norm(gamma.abs(), beta)}
 
 
 def _affine(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
     """The batch norm as y = scale · x + shift, float64 [C]."""
 
-    def read(name: str, default: float) -> Tensor:
-        node = argument(norm, name)
-        return (
-            torch.tensor(default, dtype=torch.float64)
-            if node is None
-            else graph.attribute(module, node.target).double()
-        )
+    variance = _vector(module, norm, "running_var", 1.0)
+    scale = _vector(module, norm, "weight", 1.0) / torch.sqrt(variance + float(argument(norm, "eps")))
+    return scale, _vector(module, norm, "bias", 0.0) - _vector(module, norm, "running_mean", 0.0) * scale
 
-    scale = read("weight", 1.0) / torch.sqrt(read("running_var", 1.0) + float(argument(norm, "eps")))
-    return scale, read("bias", 0.0) - read("running_mean", 0.0) * scale
+
+def _vector(module: fx.GraphModule, norm: fx.Node, name: str, default: float) -> Tensor:
+    """An argument of a batch norm, float64 [C]; [] where it has none."""
+    node = argument(norm, name)
+    if node is None:
+        return torch.tensor(default, dtype=torch.float64)
+    return graph.attribute(module, node.target).double()

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from prunec.channels.spaces import Channels
-from prunec.errors import PassError
-from prunec.facts import Curve, Curves, Statistics
+from prunec.evidence import Evidence
+from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
-from prunec.readers import reader, readers_of
 from prunec.registry import STRATEGIES
 from prunec.strategy import Selector
 
@@ -27,13 +26,6 @@ class Select(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Curves` fact."""
-        channels, moments = program.fact(Channels), program.fact(Statistics).moments
-        curves: dict[str, Curve] = {}
-        for space in context.track(channels.prunable, "select"):
-            readers = [reader(program.module, one, space, moments[one.node]) for one in readers_of(channels, space)]
-            if not readers:
-                raise PassError(
-                    f"no layer reads the space {space.name}: its channels are dead; freeze it or remove them"
-                )
-            curves[space.name] = self.method.curve(readers)
+        spaces = context.track(program.fact(Channels).prunable, "select")
+        curves = {space.name: self.method.curve(Evidence(program, context, space)) for space in spaces}
         return program.knowing(Curves(curves))

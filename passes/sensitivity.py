@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from prunec import graph, linalg, surgery
-from prunec.channels.spaces import Channels, Contraction, Space
+from prunec import graph, linalg, lowrank, surgery
+from prunec.channels.spaces import Channels, Contraction, Space, Split
 from prunec.facts import Curve, Curves, Statistics
 from prunec.pipeline import Pass
 from prunec.plan import Plan
@@ -32,7 +32,7 @@ from prunec.statistics.sweep import floats, outputs
 class Sensitivity(Pass):
     """Measure, one space at a time, the error of the outputs on `images` images with `level` of the space gone."""
 
-    images: int = 64
+    images: int = 32
     level: float = 0.5
     ridge: float = 1e-3
 
@@ -43,11 +43,17 @@ class Sensitivity(Pass):
         """Replace the `Curves` fact by one whose errors are those of the outputs."""
         channels, curves = program.fact(Channels), program.fact(Curves).by_space
         gone = {space.name: self._gone(program, space) for space in channels.prunable}
+        splits = {one.space: one.split for one in channels.factorings}
+        places = {one.node: one.space for one in channels.factorings}
+        layers = {places[one.node]: one for one in channels.contractions if one.node in places}
         forks: dict[str, list[tuple[Space, Mapping[str, Tensor]]]] = {}
         sliced: dict[str, fx.GraphModule] = {}
         for space in channels.prunable:
-            readers = readers_of(channels, space)
-            weights = self._weights(program, space, readers, gone[space.name])
+            readers = readers_of(channels, space) or [layers[space.name]]
+            if space.sites:
+                weights = self._weights(program, space, readers, gone[space.name])
+            else:
+                weights = _truncated(program, splits[space.name], readers[0], space.size - gone[space.name])
             if space.renormalised:
                 sliced[space.name] = _sliced(program.module, channels, curves[space.name], space, gone, weights)
             else:
@@ -92,9 +98,19 @@ class Sensitivity(Pass):
         return changed
 
 
+def _truncated(program: Program, split: Split, one: Contraction, rank: int) -> dict[str, Tensor]:
+    """Weight and bias of a layer with a lower rank."""
+    moments, original = program.fact(Statistics).moments[one.node], graph.attribute(program.module, one.weight)
+    weight = weight_of(program.module, one)[0]
+    low = lowrank.truncated(weight, moments.zz[0], split, rank)
+    bias = graph.attribute(program.module, str(one.bias))
+    shift = (weight - low) @ moments.mean_z[0]
+    return {one.weight: low.reshape(original.shape).to(original.dtype), str(one.bias): bias + shift.to(bias.dtype)}
+
+
 def _scaled(curve: Curve, gone: int, measured: float) -> Curve:
     local = float(curve.error[gone])
-    return Curve(curve.order, curve.error * (measured / local if local > 0 else 0.0))
+    return replace(curve, error=curve.error * (measured / local if local > 0 else 0.0))
 
 
 def _sliced(

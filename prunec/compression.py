@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from . import artefacts, graph, surgery
+from . import artefacts, graph
 from .calling import Inputs
 from .capture import capture, dynamic_shapes, quiet, samples_of
 from .channels.spaces import Channels
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
 PIPELINE = (
-    PREPARE + ",calibrate,select{{method={selector}}},sensitivity,allocate{{method={allocator}}},"
-    "compensate{{method={compensator}}},slice"
+    PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},sensitivity,"
+    "allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"
 )
 
 
@@ -52,7 +52,8 @@ def compress(
     opaque: Sequence[str] = (),
     selector: str = "obs",
     allocator: str = "knapsack",
-    compensator: str = "lstsq",
+    compensator: str = "sequential",
+    decomposer: str = "collaborative",
     pipeline: str | Sequence[str] | None = None,
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -60,6 +61,7 @@ def compress(
     round_to: int = 1,
     seed: int = 0,
     batch: int = 64,
+    cache: Path | None = None,
     track: Track = silent,
     instruments: Sequence[Instrument] = (),
 ) -> Result:
@@ -70,17 +72,19 @@ def compress(
     `macs:0.5` keeps half of the dense MACs. `example_inputs` (default: the first samples) are what the model is
     captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in
     order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into. `selector`,
-    `allocator` and `compensator` are names or specs such as `lstsq{ridge=1e-4}`; `pipeline` replaces all passes. Layers
-    that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that match none of `only`;
-    `limits` says by pattern what share of a layer's channels may be removed at most; what stays is a multiple of
-    `round_to`, or all. `batch` is the number of samples a step of the sweeps; a network that fixes its batch gets that,
-    and images that fill no batch are left out (`report["capture"]`). The model itself is not changed.
+    `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
+    `sequential{ridge=1e-4}`; `pipeline` replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep
+    all their channels, as do those that match none of `only`; `limits` says by pattern what share of a layer's channels
+    may be removed at most; what stays is a multiple of `round_to`, or all. `batch` is the number of samples a step of
+    the sweeps; a network that fixes its batch gets that, and images that fill no batch are left out
+    (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next run on the same network and
+    images. The model itself is not changed.
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError.
     """
     started = time.perf_counter()
     wanted = target if isinstance(target, Target) else Target.parse(target)
-    default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator)
+    default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator, decomposer=decomposer)
     passes = Pipeline.parse(default if pipeline is None else pipeline)
     passes.check()
     constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to)
@@ -91,7 +95,7 @@ def compress(
     given, images, batch = len(images), images.in_steps(dense.only_batch or 1), dense.only_batch or batch
     captured = time.perf_counter() - started
     clock, verify = Time(), Verify()
-    context = Context(wanted, constraints, images, seed, batch, track)
+    context = Context(wanted, constraints, images, seed, batch, cache, track)
     program = passes.run(dense, context, (clock, verify, *instruments))
     plan = program.fact(Plan)
     seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
@@ -143,8 +147,8 @@ class Result:
 
     def pruned_program(self) -> Program:
         """The program of `pruned_only`, which takes the tensors of the images."""
-        pruned = surgery.apply(self._prepared.module, Plan(self.plan.channels, self.plan.keep))
-        return self._prepared.rewritten(pruned)
+        bare = self._prepared.knowing(Plan(self.plan.channels, self.plan.keep))
+        return Pipeline.parse("slice,decompose").run(bare, Context())
 
     def onnx(self, opset: int = 18) -> ModelProto:
         """The compressed network as ONNX, cleaned, checked and stamped with its provenance."""

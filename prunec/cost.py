@@ -1,7 +1,10 @@
 """What a network costs: MACs = sum over layers of positions · taps · outputs · inputs / groups, and over attention.
 
 One MAC is one multiplication with its addition; biases, activations, pooling and folded batch norms count nothing (the
-convention of the papers). With keep counts n the sum is bilinear: each factor is fixed + sum_s n_s · rows of space s.
+convention of the papers). With keep counts n the sum is bilinear: each factor is fixed + sum_s n_s · rows of space s. A
+layer that may be factored costs the least of itself and of its two parts, which are bilinear too:
+
+    min( scale · outputs · inputs,  rank · (first · inputs + second · outputs) )
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ class Macs:
     a_rows: Array  # [products, spaces]: entries a coordinate
     b_rows: Array
     sizes: Counts  # [spaces]
+    rank: npt.NDArray[np.int64]  # [products]: the space of its rank; -1 where it is not factored
+    first: Array  # [products]: MACs for each pair of an entry of b and a rank
+    second: Array  # [products]: of an entry of a and a rank
 
     @staticmethod
     def of(channels: Channels) -> Macs:
@@ -41,7 +47,12 @@ class Macs:
         factors = [[_rows(space_of[side], sizes) for side in (one.a, one.b)] for one in channels.products]
         rows = np.array(factors, dtype=np.float64).reshape(len(factors), 2, len(sizes) + 1)
         scale = np.array([one.scale for one in channels.products])
-        return Macs(scale, rows[:, 0, -1], rows[:, 1, -1], rows[:, 0, :-1], rows[:, 1, :-1], sizes)
+        ranks = [_factoring(channels, one.node) for one in channels.products]
+        rank, first, second = np.array(ranks, dtype=np.float64).reshape(len(ranks), 3).T
+        return Macs(
+            scale, rows[:, 0, -1], rows[:, 1, -1], rows[:, 0, :-1], rows[:, 1, :-1], sizes,
+            rank.astype(np.int64), first, second,
+        )  # fmt: skip
 
     def total(self, counts: Counts | None = None) -> int:
         """MACs with `counts` coordinates kept; of the dense network without."""
@@ -49,20 +60,51 @@ class Macs:
 
     def by_product(self, counts: Counts) -> Array:
         """MACs of each product."""
-        product: Array = self.scale * (self.fixed_a + self.a_rows @ counts) * (self.fixed_b + self.b_rows @ counts)
-        return product
+        every = np.ones(len(self.scale), dtype=bool)
+        out, into = self.fixed_a + self.a_rows @ counts, self.fixed_b + self.b_rows @ counts
+        return self._cost(every, out[:, None], into[:, None], np.append(counts, 0)[self.rank, None])[:, 0]
 
     def along(self, counts: Counts, space: int) -> Array:
         """MACs of the network with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
         others = counts.copy()
         others[space] = 0
         steps = np.arange(self.sizes[space] + 1)
-        rows = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0)
+        rows = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0) | (self.rank == space)
         rest = self.by_product(others)[~rows].sum()
         out = (self.fixed_a + self.a_rows @ others)[rows, None] + self.a_rows[rows, space, None] * steps
         into = (self.fixed_b + self.b_rows @ others)[rows, None] + self.b_rows[rows, space, None] * steps
-        curve: Array = rest + (self.scale[rows, None] * out * into).sum(0)
+        rank = np.where(self.rank[rows, None] == space, steps, np.append(others, 0)[self.rank[rows], None])
+        curve: Array = rest + self._cost(rows, out, into, rank).sum(0)
         return curve
+
+    def whole(self, counts: Counts) -> Counts:
+        """The counts with all of each rank that saves nothing: there the layer stays one."""
+        settled = counts.copy()
+        for space in np.unique(self.rank[self.rank >= 0]):
+            curve = self.along(counts, space)
+            if curve[counts[space]] >= curve[-1]:
+                settled[space] = self.sizes[space]
+        return settled
+
+    def _cost(self, rows: npt.NDArray[np.bool_], out: Array, into: Array, rank: Array | Counts) -> Array:
+        """MACs of some products with so many entries of a and of b, and so high a rank."""
+        whole: Array = self.scale[rows, None] * out * into
+        factored = self.rank[rows] >= 0
+        if not factored.any():
+            return whole
+        size = np.append(self.sizes, 0)[self.rank[rows], None]
+        pair = rank * (self.first[rows, None] * into + self.second[rows, None] * out)
+        least: Array = np.where(factored[:, None] & (rank < size), np.minimum(pair, whole), whole)
+        return least
+
+
+def _factoring(channels: Channels, node: str) -> tuple[int, float, float]:
+    """The number of the rank space of a node, and the cost of its two parts."""
+    found = next((one for one in channels.factorings if one.node == node), None)
+    if found is None:
+        return -1, 0.0, 0.0
+    names = [space.name for space in channels.prunable]
+    return names.index(found.space), found.first, found.second
 
 
 def _rows(spaces: Tensor, sizes: Counts) -> Array:

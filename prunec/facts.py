@@ -11,6 +11,21 @@ from .statistics.moments import Moments
 
 
 @dataclass(frozen=True)
+class Norm:
+    """A batch norm that was folded into the layer before it: its outputs have mean `beta` and deviation `gamma`."""
+
+    gamma: Tensor  # float64 [O], absolute
+    beta: Tensor  # float64 [O]
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The batch norms that were folded, by the weight that they were folded into; perhaps none."""
+
+    by_weight: Mapping[str, Norm]
+
+
+@dataclass(frozen=True)
 class Statistics:
     """Dense moments of the input of each contraction, by node name."""
 
@@ -21,11 +36,13 @@ class Statistics:
 class Curve:
     """The order in which the coordinates of a space go, and the error after each.
 
-    `order` int64 [size], first to go first; `error` float64 [size + 1], error[k] with the first k gone.
+    `order` int64 [size], first to go first; `error` float64 [size + 1], error[k] with the first k gone; `score` float64
+    [size], by coordinate, where a criterion gave the order: what global rankings compare.
     """
 
     order: Tensor
     error: Tensor
+    score: Tensor | None = None
 
     def keep(self, count: int) -> tuple[int, ...]:
         """The `count` coordinates that stay, ascending."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .channels.spaces import Channels
+from .channels.spaces import Channels, Split
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,26 @@ class Plan:
         """Which coordinates stay, bool [coordinates + 1]."""
         return self.channels.mask(self.keep)
 
+    @property
+    def ranks(self) -> Mapping[str, tuple[Split, int]]:
+        """By node: how it is split, and its rank; layers that stay one are not named."""
+        sizes = {space.name: space.size for space in self.channels.prunable}
+        return {
+            one.node: (one.split, len(self.keep[one.space]))
+            for one in self.channels.factorings
+            if len(self.keep.get(one.space, range(sizes[one.space]))) < sizes[one.space]
+        }
+
     def to_json(self) -> dict[str, Any]:
-        """Every space, what was kept of it and, where it is frozen, why."""
+        """Every space of channels or ranks, what was kept of it and, where it is frozen, why.
+
+        A layer whose ranks are all kept is whole.
+        """
         return {"version": 1, "spaces": [self._row(space) for space in self.channels.spaces]}
 
     def _row(self, space: Any) -> dict[str, Any]:
         keep = self.keep.get(space.name, tuple(range(space.size))) if space.frozen is None else range(space.size)
         sites = [{"parameter": one.parameter, "dim": one.dim, "role": one.role} for one in space.sites]
-        row = {"name": space.name, "size": space.size, "kept": len(keep), "keep": list(keep), "sites": sites}
+        row = {"name": space.name, "kind": "channels" if sites else "ranks", "size": space.size, "kept": len(keep)}
+        row |= {"keep": list(keep), "sites": sites}
         return row if space.frozen is None else {**row, "frozen": space.frozen}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,6 +80,7 @@ class Context:
     calibration: Images | None = None  # unlabelled
     seed: int = 0
     batch: int = 64  # samples a step of a sweep
+    cache: Path | None = None  # a folder for statistics, to be used again
     track: Track = silent
     notes: dict[str, Any] = field(default_factory=dict)  # what passes wish to report, by pass name
 

@@ -4,7 +4,7 @@
     source = "nets.py:resnet56"              target = "macs:0.5"
     weights = "resnet56.safetensors"         selector = "obs"
     input_shape = [3, 32, 32]                allocator = "knapsack"
-    [data]                                   compensator = "lstsq{ridge=1e-4}"
+    [data]                                   compensator = "sequential{ridge=1e-4}"
     source = "train.npz"                     seed = 0
     preprocess = "mean=0.49,std=0.25"        opset = 18
     images = 1024                            batch = 64
@@ -50,7 +50,8 @@ class Options:
     target: str = ""
     selector: str = "obs"
     allocator: str = "knapsack"
-    compensator: str = "lstsq"
+    compensator: str = "sequential"
+    decomposer: str = "collaborative"
     pipeline: str | None = None
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Options:
     seed: int = 0
     batch: int = 64
     threads: int | None = None
+    cache: Path | None = None
 
     @staticmethod
     def merged(given: Mapping[str, object], recipe: Path | None = None) -> Options:
@@ -178,20 +180,22 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 
 
 READERS: Mapping[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("model", "data", "labelled", "target", "selector", "allocator", "compensator"), _text),
+    **dict.fromkeys(("model", "data", "labelled", "target"), _text),
+    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer"), _text),
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
     "limit": limits_of,
     "seed": _whole(0),
     "weights": _path,
+    "cache": _path,
     "input_shape": shape_of,
     "preprocess": _preprocess,
     "classes": classes_of,
     "pipeline": _pipeline,
 }
 _COMPRESS = (
-    "target", "selector", "allocator", "compensator", "pipeline", "freeze", "only", "limit", "round_to", "opset",
-    "seed", "batch", "threads",
+    "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",
+    "opset", "seed", "batch", "threads", "cache",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},

@@ -77,9 +77,11 @@ class Folder:
 
 PASSES = Folder("prunec.passes", "pass")
 STRATEGIES = {
+    "criteria": Folder("prunec.passes.criteria", "criterion"),
     "selectors": Folder("prunec.passes.selectors", "selector"),
     "allocators": Folder("prunec.passes.allocators", "allocator"),
     "compensators": Folder("prunec.passes.compensators", "compensator"),
+    "decomposers": Folder("prunec.passes.decomposers", "decomposer"),
 }
 
 

@@ -1,45 +1,70 @@
-"""What a selector, an allocator and a compensator are. One algorithm a file, in the folder of its kind."""
+"""What a criterion, a selector, an allocator, a compensator and a decomposer are. One algorithm a file."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
-from .channels.spaces import Channels
+from .allocation import Allocation
+from .channels.spaces import Split
 from .cost import Counts
-from .facts import Curve, Curves
-from .linalg import Reader
+from .evidence import Evidence
+from .facts import Curve
+from .plan import Plan
+from .program import Context, Program
 from .statistics.moments import Moments
-from .target import Target
+
+
+class Criterion(ABC):
+    """Scores the coordinates of a space: how much each matters by itself, before anything makes up for its loss."""
+
+    @abstractmethod
+    def scores(self, evidence: Evidence) -> Tensor:
+        """The importance of each coordinate, float64 [size]; the lowest go first.
+
+        Raises PassError where the network has not what it needs, a batch norm for instance.
+        """
 
 
 class Selector(ABC):
     """Chooses *which* coordinates of a space go, in a nested order."""
 
     @abstractmethod
-    def curve(self, readers: Sequence[Reader]) -> Curve:
-        """The removal order of one space and the error after each removal, given the layers that read it."""
+    def curve(self, evidence: Evidence) -> Curve:
+        """The removal order of one space and the error after each removal."""
 
 
 class Allocator(ABC):
     """Chooses *how many* coordinates of each space stay."""
 
     @abstractmethod
-    def counts(self, channels: Channels, curves: Curves, target: Target) -> Counts:
+    def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
 
 
-class Compensator(ABC):
+class Compensator:
     """Makes up for what is gone by changing the weights of the layers that read it."""
 
-    sweeps: bool = True  # whether it needs the compensation sweep
+    sweeps: ClassVar[bool] = True  # whether it needs the compensation sweep, or the dense statistics only
 
-    @abstractmethod
+    def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
+        """Without a sweep: the plan with the refits of all layers."""
+        return plan
+
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The refitted weight [g, o, d] and bias [g, o] of a narrow layer.
 
         `weight`, `bias` are the sliced originals, float64; `moments` are those of the pruned inputs z and of the
-        outputs y that the dense network gives at the same places.
+        outputs y that the dense network gives at the same places. Called where `sweeps`.
         """
+        raise NotImplementedError(f"{type(self).__name__} fits no layer by itself")
+
+
+class Decomposer(ABC):
+    """Says how a layer may become two."""
+
+    @abstractmethod
+    def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
+        """The ways that may be tried: which axes of the kernel the first of the two has; empty where it stays one."""

@@ -205,7 +205,7 @@ def test_list_names_every_strategy() -> None:
     assert "cannot be imported" not in said
 
 
-@pytest.mark.parametrize("command", [[], ["compress"], ["inspect"], ["evaluate"], ["bench"], ["list"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["compress"], ["inspect"], ["sensitivity"], ["evaluate"], ["bench"], ["demo"]])
 def test_help_teaches_by_example(command: list[str]) -> None:
     code, said = prunec(*command, "--help")
     assert code == 0

@@ -49,6 +49,26 @@ def test_curve_is_the_error_of_the_exact_refit(order: str, groups: int, extra: i
     assert bool((errors.diff() >= -1e-12).all())
 
 
+def test_the_error_along_a_given_order_is_that_of_the_exact_refit() -> None:
+    readers = [reader(0, groups=3, extra=2), reader(1, block=1, groups=3)]
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    errors = linalg.along(readers, order, RIDGE)
+    for gone in range(6):
+        wanted = sum(compensated_error(one, order[:gone]) for one in readers)
+        assert float(errors[gone]) == pytest.approx(wanted, rel=1e-4, abs=1e-7)
+
+
+def test_many_coordinates_are_removed_together_and_nearly_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = reader(3, size=40)
+    _, exact = linalg.backward([one], RIDGE)
+    monkeypatch.setattr(linalg, "STEPS", 8)
+    order, errors = linalg.backward([one], RIDGE)
+    assert sorted(order.tolist()) == list(range(40))
+    for gone in (5, 20, 35):
+        assert float(errors[gone]) == pytest.approx(compensated_error(one, order[:gone]), rel=1e-4, abs=1e-7)
+        assert float(errors[gone]) < 1.1 * float(exact[gone]) + 1e-9
+
+
 def test_backward_removes_the_cheapest_first() -> None:
     one = reader(2)
     order, _ = linalg.backward([one], RIDGE)

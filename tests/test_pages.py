@@ -12,7 +12,11 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from prunec.linalg import Reader
+from prunec.capture import capture
+from prunec.channels.spaces import Channels
+from prunec.compression import prepared
+from prunec.data import as_images
+from prunec.evidence import Evidence
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
 from prunec.recipe import Options
@@ -52,15 +56,15 @@ def test_the_pass_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(context.notes["census"].values()) == [2]
 
 
-def test_the_selector_of_contributing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = example("CONTRIBUTING.md", "l1", tmp_path, monkeypatch).L1
-    assert text_of(kind(power=2)) == "l1{power=2}"
-    weight = torch.tensor([[[3.0, 3.0, 0.0, 0.0, -1.0, 1.0]]], dtype=torch.float64)  # [g, o, d]: 3 channels, 2 taps
-    columns = torch.arange(6).reshape(3, 2)
-    curve = kind().curve([Reader(torch.eye(6, dtype=torch.float64)[None], weight, columns)])
-    assert curve.order.tolist() == [1, 2, 0]
-    assert curve.error.tolist() == [0.0, 0.0, 0.25, 1.0]
-    assert curve.keep(2) == (0, 2)
+def test_the_criterion_of_contributing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = example("CONTRIBUTING.md", "peak", tmp_path, monkeypatch).Peak
+    assert text_of(kind(power=2)) == "peak{power=2}"
+    context = Context(calibration=as_images(torch.randn(4, 3, 8, 8)))
+    program = prepared(capture(small().eval(), (torch.randn(2, 3, 8, 8),)))
+    space = program.fact(Channels).prunable[0]
+    (weight,) = (value for name, value in program.module.named_parameters() if name.endswith("0.weight"))
+    found = kind(power=2).scores(Evidence(program, context, space))
+    assert torch.allclose(found, weight.abs().amax((1, 2, 3)).double() ** 2)
 
 
 def test_the_lines_of_the_readme_compress_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +90,7 @@ def test_the_recipe_of_the_readme(tmp_path: Path) -> None:
     assert found
     (tmp_path / "net.toml").write_text(found[1], encoding="utf-8")
     options = Options.merged({}, tmp_path / "net.toml")
-    assert (options.model, options.images, options.compensator) == ("nets.py:make", 1024, "lstsq{ridge=1e-4}")
+    assert (options.model, options.images, options.compensator) == ("nets.py:make", 1024, "sequential{ridge=1e-4}")
 
 
 def small() -> nn.Module:

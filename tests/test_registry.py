@@ -16,10 +16,13 @@ from prunec.errors import BackendError, PassError, SpecError
 from prunec.pipeline import Pass
 from prunec.registry import PASSES, STRATEGIES, Folder
 from prunec.spec import name_of, text_of
-from prunec.strategy import Allocator, Compensator, Selector
+from prunec.strategy import Allocator, Compensator, Criterion, Decomposer, Selector
 
 PACKAGE = "prunec_registry_sample"
-BASES = {"selectors": Selector, "allocators": Allocator, "compensators": Compensator}
+BASES = {
+    "criteria": Criterion, "selectors": Selector, "allocators": Allocator, "compensators": Compensator,
+    "decomposers": Decomposer,
+}  # fmt: skip
 EVERY = [(PASSES, Pass, name) for name in PASSES.names()] + [
     (folder, BASES[key], name) for key, folder in STRATEGIES.items() for name in folder.names()
 ]

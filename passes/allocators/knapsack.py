@@ -11,16 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from prunec.budget import budget
-from prunec.channels.spaces import Channels, Space
+from prunec.allocation import Allocation, Array
 from prunec.cost import Counts, Macs
-from prunec.facts import Curves
+from prunec.spending import give_back
 from prunec.strategy import Allocator
-from prunec.target import Target
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -32,12 +27,9 @@ class Knapsack(Allocator):
 
     rounds: int = 8
 
-    def counts(self, channels: Channels, curves: Curves, target: Target) -> Counts:
+    def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space."""
-        model = Macs.of(channels)
-        allowed = budget(channels, model, target)
-        errors = [_allowed(space, curves.by_space[space.name].error.numpy()[::-1]) for space in channels.prunable]
-        best = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
+        model, allowed, errors, best = problem.model, problem.allowed, problem.errors, problem.fewest
         low, high = 1e-30, 1e6 / model.total()
         for _ in range(80):
             middle = float(np.sqrt(low * high))
@@ -46,7 +38,7 @@ class Knapsack(Allocator):
                 high, best = middle, counts
             else:
                 low = middle
-        return _give_back(model, errors, best, allowed)
+        return give_back(model, errors, best, allowed)
 
     def _descend(self, model: Macs, errors: list[Array], multiplier: float) -> Counts:
         counts = model.sizes.copy()
@@ -58,33 +50,3 @@ class Knapsack(Allocator):
             if (counts == before).all():
                 break
         return counts
-
-
-def _allowed(space: Space, error: Array) -> Array:
-    """The error by the count kept, with infinity at the counts that may not be."""
-    allowed: Array = np.where([space.may_keep(count) for count in range(len(error))], error, np.inf)
-    return allowed
-
-
-def _give_back(model: Macs, errors: list[Array], counts: Counts, allowed: int) -> Counts:
-    """Add coordinates, best error per MAC first, while they fit."""
-    counts = counts.copy()
-    while True:
-        total, best = model.total(counts), (0.0, -1, 0)
-        for space, error in enumerate(errors):
-            more = _next(error, int(counts[space]))
-            if more is None:
-                continue
-            added = float(model.along(counts, space)[more]) - total
-            gain = float(error[counts[space]] - error[more]) / max(added, 1.0)
-            if total + added <= allowed and gain > best[0]:
-                best = (gain, space, more)
-        if best[1] < 0:
-            return counts
-        counts[best[1]] = best[2]
-
-
-def _next(error: Array, count: int) -> int | None:
-    """The next larger count that may be kept."""
-    larger = np.isfinite(error[count + 1 :]).nonzero()[0]
-    return count + 1 + int(larger[0]) if len(larger) else None

@@ -1,33 +1,28 @@
-"""Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2).
+"""Least squares on the dense statistics (CaP: Xie et al. 2021, "Pruning with Compensation", equation of W').
 
-    min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = ridge · mean diag Cov[z]
-    W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,                  b' = E[y] - W' E[z]
+    W_K = W S_:K (S_KK + r I)^-1,      b_K = b + W m - W_K m_K
 
-z is what the *pruned* network really feeds the layer, y what the *dense* network really gave (before a residual add,
-less what the pruned shortcut already brings). The ridge shrinks towards the sliced original weight W_K, not to zero.
+Each layer is fitted by itself, as if all before it were still dense; `sequential` sees what really arrives.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from prunec import linalg
-from prunec.statistics.moments import Moments
+from prunec import dense_fit
+from prunec.plan import Plan
+from prunec.program import Context, Program
 from prunec.strategy import Compensator
 
 
 @dataclass(frozen=True)
 class Lstsq(Compensator):
-    """Refit weight and bias in closed form; `ridge` is relative to the mean variance of the inputs."""
+    """Refit weight and bias to the dense statistics; `ridge` is relative to the mean variance of the inputs."""
 
     ridge: float = 1e-3
 
-    def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The refitted weight and bias."""
-        gram = moments.zz
-        damped = linalg.add_ridge(gram, self.ridge)
-        level = damped - gram  # r I
-        fitted = linalg.solve(damped, moments.zy + level @ weight.mT).mT
-        return fitted, moments.mean_y - (fitted @ moments.mean_z[:, :, None])[:, :, 0]
+    sweeps = False
+
+    def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
+        """Every layer that reads a removed channel, at once."""
+        return dense_fit.fitted(program, plan, self.ridge)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunec.evidence import Evidence
 from prunec.facts import Curve
-from prunec.linalg import Reader, forward
+from prunec.linalg import forward
 from prunec.strategy import Selector
 
 
@@ -19,6 +19,6 @@ class Cap(Selector):
 
     ridge: float = 1e-3
 
-    def curve(self, readers: Sequence[Reader]) -> Curve:
+    def curve(self, evidence: Evidence) -> Curve:
         """The removal order, and the compensated error relative to the readers' output variance."""
-        return Curve(*forward(readers, self.ridge))
+        return Curve(*forward(evidence.readers, self.ridge))

@@ -1,12 +1,19 @@
-"""Backward elimination with exact refit: optimal brain surgeon on blocks (OSSCAR, Meng et al., ICML 2024)."""
+"""Backward elimination with exact refit: optimal brain surgeon on blocks (OSSCAR, Meng et al., ICML 2024).
+
+    cost_j = tr(W_j ([H^-1]_jj)^-1 W_j'),  H = S + r I;    W and H^-1 follow each removal exactly
+
+OSSCAR's local search swaps a kept and a removed channel where that lowers the error. An order is all sets at once, so
+it is improved at three levels only, and across each by its neighbours only: `prunec/exchange.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prunec.evidence import Evidence
+from prunec.exchange import exchanged
 from prunec.facts import Curve
-from prunec.linalg import Reader, backward
+from prunec.linalg import backward
 from prunec.strategy import Selector
 
 
@@ -14,11 +21,15 @@ from prunec.strategy import Selector
 class Obs(Selector):
     """Remove the coordinate whose loss costs least after refitting, again and again.
 
-    `ridge` is relative to the mean variance of the inputs.
+    `swap` pairs are tried at each of three levels afterwards. `ridge` is relative to the mean variance of the inputs.
     """
 
     ridge: float = 1e-3
+    swap: int = 0
 
-    def curve(self, readers: Sequence[Reader]) -> Curve:
+    def curve(self, evidence: Evidence) -> Curve:
         """The removal order, and the compensated error relative to the readers' output variance."""
-        return Curve(*backward(readers, self.ridge))
+        order, error = backward(evidence.readers, self.ridge)
+        if not self.swap:
+            return Curve(order, error)
+        return Curve(*exchanged(evidence.readers, order, self.ridge, self.swap))

@@ -6,6 +6,7 @@ way form a *space*. Coordinates are numbered through all prunable spaces; -1 sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -89,6 +90,34 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Split:
+    """How a layer with kernel `kernel` is cut in two: by axis, whether the first of the two has its taps."""
+
+    kernel: tuple[int, ...]
+    first: tuple[bool, ...]
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        """Kernel positions of the first and of the second layer."""
+        sizes = [k if mine else 1 for k, mine in zip(self.kernel, self.first, strict=True)]
+        return math.prod(sizes), math.prod(self.kernel) // math.prod(sizes)
+
+
+@dataclass(frozen=True)
+class Factoring:
+    """A layer that may become two with a rank space between them; it stays one while all of that space does.
+
+    With r coordinates it costs r · (`first` · inputs + `second` · outputs) MACs a sample.
+    """
+
+    node: str
+    space: str
+    split: Split
+    first: float
+    second: float
+
+
+@dataclass(frozen=True)
 class Axis:
     """The dimension of a value that holds channels, and the coordinate at each of its places."""
 
@@ -108,6 +137,7 @@ class Channels:
     parameters: Mapping[tuple[str, int], Tensor]  # coordinate of each row of a parameter's dimension
     reads: frozenset[str] = frozenset()  # nodes that mix the channels that they are given
     over: frozenset[str] = frozenset()  # nodes that normalise or reduce over their channels
+    factorings: tuple[Factoring, ...] = ()  # by now, for the spaces without sites
 
     @property
     def prunable(self) -> tuple[Space, ...]:

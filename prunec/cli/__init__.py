@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, catalogue, compress, demo, evaluate, inspect
+from . import bench, catalogue, compress, demo, evaluate, inspect, sensitivity
 from .console import explained
 
 HELP = """
@@ -33,7 +33,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for command in (compress.compress, inspect.inspect, evaluate.evaluate, bench.bench, catalogue.catalogue, demo.demo):
+COMMANDS = (
+    compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, bench.bench, catalogue.catalogue,
+    demo.demo,
+)  # fmt: skip
+for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))
 
 

@@ -7,13 +7,13 @@ from .model_options import Debug
 
 
 def catalogue(debug: Debug = False) -> None:
-    """List the passes, and the strategies that they take: selectors, allocators and compensators.
+    """List the passes, and the strategies that they take: selectors, allocators, compensators and decomposers.
 
     Any of them is named in a pipeline or an option by its text form, with options in braces:
 
     \b
         prunec list
-        prunec compress … --compensator "lstsq{ridge=1e-4}"
+        prunec compress … --compensator "sequential{ridge=1e-4}"
         prunec compress … --pipeline "fold-bn,analyse,…"
     """
     from ..registry import PASSES, STRATEGIES

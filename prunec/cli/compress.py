@@ -12,6 +12,7 @@ from .model_options import (
     IMAGES,
     MODEL,
     Batch,
+    Cache,
     Classes,
     Debug,
     Freeze,
@@ -58,7 +59,16 @@ def compress(
     ] = None,
     compensator: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="How the rest makes up.", show_default="lstsq", rich_help_panel=METHOD),
+        typer.Option(metavar="TEXT", help="How the rest makes up.", show_default="sequential", rich_help_panel=METHOD),
+    ] = None,
+    decomposer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="How a layer becomes two, or none.",
+            show_default="collaborative",
+            rich_help_panel=METHOD,
+        ),
     ] = None,
     freeze: Freeze = None,
     only: Only = None,
@@ -81,6 +91,7 @@ def compress(
         int | None, typer.Option(metavar="N", help="Of every choice.", show_default="0", rich_help_panel=METHOD)
     ] = None,
     batch: Batch = None,
+    cache: Cache = None,
     threads: Threads = None,
     opset: Annotated[
         int | None, typer.Option(metavar="N", help="Of ONNX.", show_default="18", rich_help_panel=OUTPUT)
@@ -130,9 +141,9 @@ def compress(
         "model": model, "data": data, "target": target, "weights": weights, "opaque": opaque or None,
         "input_shape": input_shape, "preprocess": preprocess, "images": images, "labelled": labelled,
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
-        "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
+        "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
         "limit": limit or None, "round_to": round_to, "seed": seed, "batch": batch,
-        "threads": threads, "opset": opset,
+        "cache": cache, "threads": threads, "opset": opset,
     }  # fmt: skip
     options = Options.merged(given, recipe)
     work.check(options, whole=stop_after is None)

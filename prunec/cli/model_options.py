@@ -62,6 +62,10 @@ Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", s
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Keep the statistics of the calibration here, and use them again."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")]
 
 

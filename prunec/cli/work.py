@@ -34,6 +34,7 @@ def check(options: Options, whole: bool = True) -> None:
     STRATEGIES["selectors"].make(options.selector)
     STRATEGIES["allocators"].make(options.allocator)
     STRATEGIES["compensators"].make(options.compensator)
+    STRATEGIES["decomposers"].make(options.decomposer)
     if options.pipeline is not None:
         pipeline = Pipeline.parse(options.pipeline)
         pipeline.check()
@@ -74,6 +75,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         selector=options.selector,
         allocator=options.allocator,
         compensator=options.compensator,
+        decomposer=options.decomposer,
         pipeline=options.pipeline,
         freeze=options.freeze,
         only=options.only,
@@ -81,6 +83,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         round_to=options.round_to,
         seed=options.seed,
         batch=options.batch,
+        cache=options.cache,
         track=track,
         instruments=watching,
     )

@@ -95,6 +95,19 @@ def spaces_table(facts: Facts) -> Table:
     return table
 
 
+def sensitivity_table(facts: Facts) -> Table:
+    """By space: the error of the outputs with a quarter, half and three quarters of it gone, most MACs first."""
+    table = _table(f"{facts['model']}: relative squared error of the outputs, one space at a time, refitted")
+    table.add_column("space", overflow="fold")
+    for heading in ("kind", "size", "MACs", "25% gone", "50% gone", "75% gone"):
+        table.add_column(heading, justify="right")
+    for space in sorted(facts["spaces"], key=lambda one: -max(one["saved"])):
+        errors = [space["error"][round(space["size"] * share)] for share in (0.25, 0.5, 0.75)]
+        held = f"{max(space['saved']):.1%}"
+        table.add_row(space["name"], space["kind"], str(space["size"]), held, *[f"{one:.2g}" for one in errors])
+    return table
+
+
 def _roles(sites: Sequence[Facts]) -> str:
     """`2 produce, 2 carry, 3 consume`."""
     roles = [site["role"] for site in sites]

@@ -1,12 +1,15 @@
 """First and second moments of the inputs z of a layer and of the targets y it should give.
 
-    mean_z = E[z]    zz = Cov[z, z]    mean_y = E[y]    zy = Cov[z, y]          (each group by itself)
+    mean_z = E[z]    zz = Cov[z, z]    mean_y = E[y]    zy = Cov[z, y]    variance_y = diag Cov[y, y]
+
+each group by itself.
 
 Products of a batch are float32, their sums float64.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -26,7 +29,19 @@ class Moments:
         if y is not None:
             y = y.transpose(0, 1)
             self._sum("y", y.sum(1))
+            self._sum("yy", y.square().sum(1))
             self._sum("zy", z.mT @ y)
+
+    def sums(self) -> dict[str, Tensor]:
+        """Everything that is known, to be saved."""
+        return {"count": torch.tensor(self.count), **self._sums}
+
+    def restore(self, name: str, value: Tensor) -> None:
+        """Put back one of `sums`."""
+        if name == "count":
+            self.count = int(value)
+        else:
+            self._sums[name] = value
 
     def _sum(self, name: str, value: Tensor) -> None:
         if name in self._sums:
@@ -43,6 +58,11 @@ class Moments:
     def mean_y(self) -> Tensor:
         """[g, o]."""
         return self._sums["y"] / self.count
+
+    @property
+    def variance_y(self) -> Tensor:
+        """[g, o]."""
+        return (self._sums["yy"] / self.count - self.mean_y.square()).clamp_min(0)
 
     @property
     def zz(self) -> Tensor:

@@ -39,7 +39,7 @@ class Stop:
 
 def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
     """The layers whose input differs from the dense network's, in order."""
-    mask = plan.mask
+    mask, ranks = plan.mask, plan.ranks
     by_node = {one.node: one for one in plan.channels.contractions}
     shared = [one.weight for one in plan.channels.contractions]
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
@@ -49,11 +49,11 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
     for place, node in enumerate(nodes):
         one = by_node.get(node.name)
         moved = any(source in drifted for source in node.all_input_nodes)
-        if moved or (one is not None and not bool(mask[one.outputs].all())):
+        if moved or node.name in ranks or (one is not None and not bool(mask[one.outputs].all())):
             drifted.add(node)
         if one is None or shared.count(one.weight) > 1 or one.bias is None:
             continue
-        if moved or not bool(mask[one.inputs].all()):
+        if moved or node.name in ranks or not bool(mask[one.inputs].all()):
             kept = mask[one.outputs].nonzero().flatten()
             layer = Layer.of(module, node, one, groups_after(one, mask))
             stops.append(Stop(one, place, _other(node, number), kept, layer))

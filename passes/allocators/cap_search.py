@@ -1,0 +1,114 @@
+"""Binary structural search with step constraint (CaP: Xie et al. 2021), its tolerance chosen so that a budget is met.
+
+    spaces in the order of the network, l = 1 … L:   n_l = fewest with  error(n_1 … n_l, the rest whole) <= t · l / L
+
+Each may spend an equal slice of the tolerance t, and what is not spent rolls on. The error is that of the outputs of
+the refitted network and reads no label, where the paper tests accuracy. t is bisected too, and as every try runs the
+network, neighbours share a step where there are more of them than tries: the spaces are cut into runs, and what is
+bisected is how far a run goes down its error curves, cheapest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from prunec.allocation import Allocation
+from prunec.channels.spaces import Channels, Space
+from prunec.cost import Counts
+from prunec.spending import afford, descent, give_back
+from prunec.strategy import Allocator
+
+
+@dataclass(frozen=True)
+class CapSearch(Allocator):
+    """Try about `calls` networks at most: `tolerances` searches of `rounds` bisections a run, on `images` images.
+
+    What a search finds is repaired to the budget, and the best by the same measure is returned.
+    """
+
+    calls: int = 100
+    tolerances: int = 5
+    rounds: int = 4
+    images: int = 64
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where not even one run can be searched."""
+        if self.calls < self.tolerances * (self.rounds + 1) + 1:
+            raise ValueError(f"calls of {self.calls} are too few: tolerances · (rounds + 1) + 1 are needed")
+
+    def counts(self, problem: Allocation) -> Counts:
+        """Coordinates kept of each prunable space."""
+        model, allowed, oracle = problem.model, problem.allowed, _Oracle(problem, self.images)
+        best = self._repaired(problem, model.sizes.copy())
+        if not len(best):
+            return best
+        low, high = 0.0, 2 * oracle.error(best)
+        tolerance = high
+        runs = self._runs(problem.channels)
+        for _ in range(self.tolerances):
+            found = self._search(problem, oracle, runs, tolerance)
+            if model.total(found) <= allowed:
+                high = tolerance
+            else:
+                low, high = tolerance, max(high, 4 * tolerance) if tolerance >= high else high
+            tolerance = (low + high) / 2
+            best = min(best, self._repaired(problem, found), key=oracle.error)
+        return best
+
+    def _repaired(self, problem: Allocation, counts: Counts) -> Counts:
+        model, errors, allowed = problem.model, problem.errors, problem.allowed
+        return model.whole(give_back(model, errors, afford(model, errors, counts, allowed), allowed))
+
+    def _runs(self, channels: Channels) -> list[list[int]]:
+        """The spaces in the order of the network, in as many runs as there are calls for."""
+        spaces = channels.prunable
+        order = sorted(range(len(spaces)), key=lambda place: (_first(channels, spaces[place]), place))
+        count = ((self.calls - 1) // self.tolerances - 1) // self.rounds
+        return [part.tolist() for part in np.array_split(np.array(order), min(count, len(order)))]
+
+    def _search(self, problem: Allocation, oracle: _Oracle, runs: Sequence[list[int]], tolerance: float) -> Counts:
+        """Each run goes as far as its slice of the tolerance lets it."""
+        model, counts = problem.model, problem.model.sizes.copy()
+        for step, run in enumerate(runs):
+            slice_ = tolerance * (step + 1) / len(runs)
+            errors = [
+                error if space in run else np.full_like(error, np.inf) for space, error in enumerate(problem.errors)
+            ]
+            ladder = [counts, *descent(model, errors, counts)]
+            low, high = 0, len(ladder) - 1
+            for _ in range(self.rounds):
+                middle = (low + high + 1) // 2
+                if low < high:
+                    fits = oracle.error(ladder[middle]) <= slice_
+                    low, high = (middle, high) if fits else (low, middle - 1)
+            counts = ladder[low]
+        return counts
+
+
+@dataclass
+class _Oracle:
+    """The error of the outputs, remembered."""
+
+    problem: Allocation
+    images: int
+    known: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+    def error(self, counts: Counts) -> float:
+        settled = self.problem.model.whole(counts)
+        if tuple(settled) not in self.known:
+            self.known[tuple(settled)] = self.problem.error(settled, self.images)
+        return self.known[tuple(settled)]
+
+
+def _first(channels: Channels, space: Space) -> int:
+    """The place of the first layer that makes, reads or is split by a space."""
+    split = {one.space: one.node for one in channels.factorings}
+    low, high = space.start, space.start + space.size
+    for place, one in enumerate(channels.contractions):
+        touched = any(bool(((side >= low) & (side < high)).any()) for side in (one.outputs, one.inputs))
+        if split.get(space.name) == one.node or (space.sites and touched):
+            return place
+    return len(channels.contractions)

@@ -1,0 +1,77 @@
+"""Global compression rate optimisation (CC: Li et al., CVPR 2021), with two faults mended.
+
+    fit  e_s(r) = p1 exp(p2 r)  by least squares on log e with weights sqrt(e),  r = the share of MACs_s that is gone
+    at the best rates  p1 p2 exp(p2 r) / MACs_s = m  in every space:   r_s = ln(m MACs_s / (p1 p2)) / p2
+
+MACs_s vanish if all of the space goes. The paper divides every e by its largest, which forgets how sensitive a space
+is, and equates margins a rate in the place of margins a MAC; neither is done here. One m is found by bisection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunec.allocation import Allocation, Array
+from prunec.cost import Counts
+from prunec.spending import afford, give_back
+from prunec.strategy import Allocator
+
+
+@dataclass(frozen=True)
+class Gcro(Allocator):
+    """Spend the error by an exponential fitted to each curve; at most the share `most` of a space's MACs goes.
+
+    The cap gives way where the budget cannot be met so.
+    """
+
+    most: float = 0.95
+
+    def counts(self, problem: Allocation) -> Counts:
+        """Coordinates kept of each prunable space."""
+        model, allowed, errors = problem.model, problem.allowed, problem.errors
+        spaces = [_Fit(error, model.along(model.sizes, space)) for space, error in enumerate(errors)]
+        low, high = -200.0, 200.0  # of ln m
+        counts = model.sizes.copy()
+        for _ in range(60):
+            middle = (low + high) / 2
+            found = np.array([one.count(middle, self.most) for one in spaces], dtype=np.int64)
+            if model.total(found) <= allowed:
+                high, counts = middle, found
+            else:
+                low, counts = middle, counts if model.total(counts) <= allowed else found
+        return give_back(model, errors, afford(model, errors, counts, allowed), allowed)
+
+
+class _Fit:
+    """The exponential of one space, and which counts leave which share of its MACs."""
+
+    def __init__(self, error: Array, along: Array) -> None:
+        self.macs = max(float(along[-1] - along[0]), 1.0)
+        rate = (along[-1] - along) / self.macs
+        self.allowed = np.isfinite(error).nonzero()[0][::-1]  # all first
+        self.rate = rate[self.allowed]
+        used = np.isfinite(error) & (rate > 0)
+        highest = float(error[used].max(initial=0.0))
+        self.log_p1, self.p2 = _exponential(rate[used], error[used], highest)
+
+    def count(self, log_multiplier: float, most: float) -> int:
+        """The largest count that leaves no more than the rate asks for."""
+        rate = (log_multiplier + np.log(self.macs) - self.log_p1 - np.log(self.p2)) / self.p2
+        wanted = min(float(rate), most, float(self.rate.max()))
+        fewer = (self.rate >= wanted - 1e-9).nonzero()[0]
+        return int(self.allowed[0] if wanted <= 0 else self.allowed[fewer[0]])
+
+
+def _exponential(rate: Array, error: Array, highest: float) -> tuple[float, float]:
+    """ln p1 and p2 > 0. A space without any error, or with one point, is taken to double its error ten times."""
+    steep = 10 * float(np.log(2))
+    if highest <= 0 or len(rate) < 2:
+        return float(np.log(max(highest, 1e-30))) - steep, steep
+    share = error / highest
+    weight, log = np.sqrt(share), np.log(share + 1e-10)
+    mean = weight @ rate / weight.sum(), weight @ log / weight.sum()
+    spread = max(float(weight @ (rate - mean[0]) ** 2), 1e-12)
+    slope = max(float(weight @ ((rate - mean[0]) * (log - mean[1]))) / spread, 1e-2)
+    return float(mean[1] - slope * mean[0] + np.log(highest)), slope

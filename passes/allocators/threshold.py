@@ -1,0 +1,67 @@
+"""One ranking of all coordinates of the network, cut where the budget is met.
+
+    price = score / MACs saved,    without scores:  price = (e(n') - e(n)) / MACs saved
+
+CPMC (Yan et al., IJCNN 2021) ranks all channels at once by value against cost; OICSR (Li et al., CVPR 2019) takes the
+lowest greedily and lets no layer lose more than a share. MACs saved are those of the network as it is by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunec.allocation import Allocation, Array
+from prunec.cost import Counts
+from prunec.facts import Curve
+from prunec.spending import afford, give_back
+from prunec.strategy import Allocator
+
+
+@dataclass(frozen=True)
+class Threshold(Allocator):
+    """Remove the coordinate that is cheapest for its MACs, wherever it is, until the budget is met.
+
+    By scores where all channels have them, and then layers stay whole; by the error curves otherwise. No space loses
+    more than the share `most`, unless the budget cannot be met so.
+    """
+
+    most: float = 0.9
+
+    def counts(self, problem: Allocation) -> Counts:
+        """Coordinates kept of each prunable space."""
+        model, allowed = problem.model, problem.allowed
+        for errors in (self._capped(problem, _prices(problem)), _prices(problem), problem.errors):
+            counts = afford(model, errors, model.sizes.copy(), allowed)
+            if model.total(counts) <= allowed:
+                break
+        return give_back(model, errors, counts, allowed)
+
+    def _capped(self, problem: Allocation, errors: list[Array]) -> list[Array]:
+        floors = np.minimum(problem.model.sizes, np.ceil(problem.model.sizes * (1 - self.most) - 1e-9))
+        return [
+            np.where(np.arange(len(error)) < floor, np.inf, error) for error, floor in zip(errors, floors, strict=True)
+        ]
+
+
+def _prices(problem: Allocation) -> list[Array]:
+    """By space and count kept: the scores that are gone, where every channel has one; the errors otherwise."""
+    curves = [problem.curves.by_space[space.name] for space in problem.channels.prunable]
+    sites = [bool(space.sites) for space in problem.channels.prunable]
+    scores = [float(curve.score.min()) for curve in curves if curve.score is not None]
+    if len(scores) != sum(sites) or not scores:
+        return problem.errors
+    least = min(0.0, *scores)
+    return [_gone(curve, error, least) for curve, error in zip(curves, problem.errors, strict=True)]
+
+
+def _gone(curve: Curve, error: Array, least: float) -> Array:
+    """The scores gone by count kept, counted from the least of the network; of a rank space all ranks stay."""
+    if curve.score is None:
+        whole = np.full_like(error, np.inf)
+        whole[-1] = 0.0
+        return whole
+    gone = (curve.score[curve.order].double() - least).cumsum(0).numpy()[::-1]
+    found: Array = np.where(np.isfinite(error), np.append(gone, 0.0), np.inf)
+    return found

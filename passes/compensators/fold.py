@@ -1,0 +1,50 @@
+"""Fold each channel that goes into the kept one most like it (Model Folding: Wang et al., ICLR 2025).
+
+    producers: f'_k = mean of f_j over j in cluster k,      consumers: W'_:k = sum of W_:j over j in cluster k
+
+Cluster k holds the kept coordinate k and those that go whose filters f_j, from all layers that make them, are nearest
+to f_k. Depthwise layers, norms and biases that carry a channel are averaged as well. Averages vary less than what they
+are of, so each output is then brought back to its dense mean and variance (REPAIR: Jordan et al. 2022), front to back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from prunec import mixing, repair
+from prunec.channels.spaces import CONSUMES
+from prunec.plan import Plan
+from prunec.program import Context, Program
+from prunec.strategy import Compensator
+
+
+@dataclass(frozen=True)
+class Fold(Compensator):
+    """Cluster and average; with `repair`, over `rows` sampled positions a layer, no output growing beyond `limit`."""
+
+    repair: bool = True
+    rows: int = 4096
+    limit: float = 10.0
+
+    sweeps = False
+
+    def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
+        """Every layer that makes, carries or reads a folded channel; repaired if asked for."""
+        module, mixes = program.module, []
+        for space, kept in mixing.changed(plan):
+            summed = _clusters(mixing.filters(module, plan.channels, space), kept)
+            averaged = summed / summed.sum(1, keepdim=True).clamp_min(1)
+            mixes.append((space, {CONSUMES: summed, **dict.fromkeys(mixing.MADE, averaged)}))
+        folded = replace(plan, refit=MappingProxyType(mixing.mixed(module, plan, mixes)))
+        return repair.repaired(program, folded, context, self.rows, self.limit) if self.repair else folded
+
+
+def _clusters(filters: Tensor, kept: Tensor) -> Tensor:
+    """1 where coordinate j is in the cluster of kept coordinate k, float64 [size (k), size (j)]."""
+    nearest = kept[torch.cdist(filters, filters[kept]).argmin(1)]
+    nearest[kept] = kept
+    return torch.nn.functional.one_hot(nearest, len(filters)).T.to(filters.dtype)

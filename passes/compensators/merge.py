@@ -1,0 +1,46 @@
+"""Each filter that goes as a ridge combination of those that stay, by the weights alone.
+
+    a_p = argmin |f_p - sum_k a_pk f_k|² + ridge · mean|f_k|² · |a_p|²,      W'_:k = W_:k + sum_p a_pk W_:p
+
+f_j are the weights and the biases of all layers that make coordinate j (LBYL: "Leave Before You Leave", 2022, with its
+batch norm term in the folded biases; Neuron Merging: Kim et al., NeurIPS 2020, has one k for each p). No data is used.
+Exact where the mix is exact and the layers are linear; an activation between makes it an approximation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from prunec import linalg, mixing
+from prunec.channels.spaces import CONSUMES
+from prunec.plan import Plan
+from prunec.program import Context, Program
+from prunec.strategy import Compensator
+
+
+@dataclass(frozen=True)
+class Merge(Compensator):
+    """Let the readers of a removed channel read its mix; `ridge` is relative to the mean square of a kept filter."""
+
+    ridge: float = 0.1
+
+    sweeps = False
+
+    def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
+        """Every layer that reads a removed channel, at once."""
+        module, mixes = program.module, []
+        for space, kept in mixing.changed(plan):
+            mixes.append((space, {CONSUMES: self._mix(mixing.filters(module, plan.channels, space), kept)}))
+        return replace(plan, refit=MappingProxyType(mixing.mixed(module, plan, mixes)))
+
+    def _mix(self, filters: Tensor, kept: Tensor) -> Tensor:
+        """What a reader's column k gets of each column j, float64 [size, size]."""
+        gram, every = filters @ filters.T, torch.eye(len(filters), dtype=filters.dtype)
+        found = torch.zeros_like(gram)
+        found[kept] = linalg.refit(gram[None], every[None], kept, self.ridge)[0].T
+        found[:, kept] = every[:, kept]
+        return found

@@ -1,0 +1,44 @@
+"""Indicators that anneal from soft to hard, learned end to end (after Guan et al., "DAIS", TNNLS 2022).
+
+I = sigmoid(alpha / T),  T annealed 1 -> 1/50;  each layer reads  I · x + (1 - I) · mean x  in the place of x
+
+minimise over alpha   D( dense, masked )   subject to   MACs(I) = target,   by Adam and dual ascent
+
+score_j = alpha_j at the end (`prunec.indicators`). The paper learns the weights too, with labels; here they are frozen,
+and D is the KL divergence to the outputs of the dense network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from prunec.evidence import Evidence
+from prunec.indicators import indicators
+from prunec.once import once
+from prunec.strategy import Criterion
+
+
+@dataclass(frozen=True)
+class Dais(Criterion):
+    """Annealed indicators: `steps` of Adam at `rate`, each on `batch` of `images` images.
+
+    The target is that of the run, or half of the MACs where it has none.
+    """
+
+    steps: int = 200
+    rate: float = 0.03
+    images: int = 128
+    batch: int = 16
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Float64 [size]; those above 0 are meant to stay."""
+        program, context = evidence.program, evidence.context
+        share = 0.5 if context.target is None else context.target.remaining
+
+        def search() -> dict[str, Tensor]:
+            options = {"steps": self.steps, "images": self.images, "batch": self.batch}
+            return indicators(program, context, share, rate=self.rate, **options)
+
+        return once(program, (self, share, context.images(), context.seed), search)[evidence.space.name]

@@ -1,0 +1,44 @@
+"""Channels in which features flow least first: experimental (after Wu et al., "Feature Flow Regularization", 2021).
+
+x_0 = 0 and x_1 … x_L what the readers of the space read, in graph order; d(x, y)² = (mean x - mean y)² + (sd x - sd y)²
+
+score_j = gradient · sum_l d(x_l+1, x_l)  +  curvature · sum_l d(x_l+1 + x_l-1, 2 x_l)
+
+The paper penalises E|x_l+1 - x_l| and E|x_l+1 - 2 x_l + x_l-1| in training and prunes by magnitude. Here moments alone
+are known: d is the least root mean square of a difference that they allow for normal values (Wasserstein's distance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.evidence import Evidence
+from prunec.linalg import Reader
+from prunec.strategy import Criterion
+
+
+@dataclass(frozen=True)
+class Ffr(Criterion):
+    """How much a channel changes from reader to reader: `gradient` weighs the steps, `curvature` their changes."""
+
+    gradient: float = 1.0
+    curvature: float = 1.0
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Float64 [size]."""
+        pairs = zip(evidence.readers, evidence.means, strict=True)
+        flow = torch.stack([torch.zeros(evidence.space.size, 2).double(), *(_moments(*pair) for pair in pairs)])
+        steps = flow.diff(dim=0)  # [L, size, 2]
+        bends = steps.diff(dim=0)
+        first, second = (each.square().sum(2).sqrt().sum(0) for each in (steps, bends))
+        return self.gradient * first + self.curvature * second
+
+
+def _moments(reader: Reader, mean: Tensor) -> Tensor:
+    """Mean and deviation of what a reader reads of each coordinate, float64 [size, 2]."""
+    second = reader.covariance.diagonal(dim1=-2, dim2=-1) + mean.square()
+    first, second = (each.mean(0)[reader.columns].mean(1) for each in (mean, second))
+    return torch.stack([first, (second - first.square()).clamp_min(0).sqrt()], 1)

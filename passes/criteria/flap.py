@@ -1,0 +1,36 @@
+"""Least fluctuation of the layer's output first (An et al., "FLAP", AAAI 2024: weighted input feature variance).
+
+f_j = Var[x_j] · |W_:,j|_2²  of each reader,        score_j = mean over readers of ( f_j - mean f ) / std f
+
+With the mean of what is gone moved into the bias, f_j is what a channel costs by itself. Standardised by layer, so
+that one threshold serves the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.evidence import Evidence
+from prunec.linalg import Reader
+from prunec.strategy import Criterion
+
+
+@dataclass(frozen=True)
+class Flap(Criterion):
+    """The variance of a channel times the squared weights that read it; `standardise` by layer."""
+
+    standardise: bool = True
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Float64 [size]."""
+        return torch.stack([self._of(reader) for reader in evidence.readers]).mean(0)
+
+    def _of(self, reader: Reader) -> Tensor:
+        variance = reader.covariance.diagonal(dim1=-2, dim2=-1)  # [g, d]
+        each = (variance * reader.weight.square().sum(1)).sum(0)[reader.columns].sum(1)
+        if not self.standardise:
+            return each
+        return (each - each.mean()) / each.std(correction=0).clamp_min(1e-30)

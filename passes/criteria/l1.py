@@ -1,0 +1,23 @@
+"""Smallest absolute weights first (Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017).
+
+score_j = sum over the layers that make the channel of |W_j,:|_1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from prunec.evidence import Evidence
+from prunec.strategy import Criterion
+
+
+@dataclass(frozen=True)
+class L1(Criterion):
+    """The L1 norm of the weights that make a channel."""
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Float64 [size]."""
+        score: Tensor = sum(weight.abs().sum((1, 2)) for weight in evidence.producers)  # type: ignore[assignment]
+        return score

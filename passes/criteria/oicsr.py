@@ -1,0 +1,28 @@
+"""Least energy of what makes a channel and of what reads it first (Li et al., "OICSR", CVPR 2019).
+
+E_j = sum over makers |W_j,:|² + sum over readers |W_:,j|²,        score_j = E_j / mean over the space of E
+
+Batch norms are folded before, or the scale of a maker would be arbitrary. The paper trains with the group's norm as a
+penalty; here the weights are as training without it left them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.evidence import Evidence
+from prunec.strategy import Criterion
+
+
+@dataclass(frozen=True)
+class Oicsr(Criterion):
+    """The squared weights into and out of a channel, relative to the mean of its layer."""
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Float64 [size]."""
+        weights = [*evidence.producers, *evidence.consumers]
+        energy = torch.stack([weight.square().sum((1, 2)) for weight in weights]).sum(0)
+        return energy / energy.mean().clamp_min(1e-30)

@@ -1,0 +1,48 @@
+"""The set whose contributions cancel goes first, one channel at a time (Luo et al., "ThiNet", ICCV 2017).
+
+Of the removed set T and each channel i outside it, add the one with the least
+
+    E | sum over c in T + i of W_:,c x_c |² = sum over i, j in T + i of Q_ij,    Q_ij = tr( W_i E[x x']_ij W_j' )
+
+score_i = the place at which i goes. The paper sums sampled contributions; their second moments say the same. Each
+reader counts relative to the variance of its output. `centred` takes the covariance, as if the bias made up for means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.evidence import Evidence
+from prunec.linalg import Reader
+from prunec.strategy import Criterion
+
+
+@dataclass(frozen=True)
+class Thinet(Criterion):
+    """The rank of a channel in greedy backward removal, without refitting."""
+
+    centred: bool = False
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Float64 [size]: 0 for the first to go."""
+        pairs = zip(evidence.readers, evidence.means, strict=True)
+        together = torch.stack([self._of(reader, mean) for reader, mean in pairs]).sum(0)
+        cost, score = together.diagonal().clone(), torch.zeros(len(together), dtype=torch.float64)
+        for rank in range(len(together)):
+            taken = int(cost.argmin())
+            score[taken] = rank
+            cost += 2 * together[taken]
+            cost[taken] = torch.inf
+        return score
+
+    def _of(self, reader: Reader, mean: Tensor) -> Tensor:
+        """Q of one reader, [size, size]."""
+        moment = reader.covariance if self.centred else reader.covariance + mean[:, :, None] * mean[:, None, :]
+        every = (reader.weight.mT @ reader.weight).mul_(moment).sum(0)  # [d, d]
+        size, columns = reader.columns.shape
+        owned = reader.columns.flatten()
+        blocks = every[owned[:, None], owned].reshape(size, columns, size, columns)
+        return blocks.sum((1, 3)) / max(reader.variance, 1e-30)

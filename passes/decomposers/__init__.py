@@ -1,0 +1,1 @@
+"""Decomposers: how a layer becomes two of lower rank. One a file."""

@@ -1,0 +1,21 @@
+"""A layer as a 1×1 layer with r outputs and the k×k one on them: fewer inputs, mixed from all (channel decomposition).
+
+W [O, I, kh, kw] as a matrix [O·kh·kw, I] of rank r: r channels between, MACs r (I + k k O) against k k I O, if no
+stride shrinks the image. The first half of Tucker-2 (Kim et al. 2016, mode of the inputs), whitened by the activations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunec.channels.spaces import Split
+from prunec.strategy import Decomposer
+
+
+@dataclass(frozen=True)
+class ChannelSvd(Decomposer):
+    """Keep the whole kernel in the second layer; a layer of one tap is split between its channels."""
+
+    def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
+        """All axes longer than one tap go to the second layer."""
+        return (Split(kernel, tuple(size == 1 for size in kernel)),)

@@ -1,0 +1,82 @@
+"""Measure again what each remaining batch norm sees, on the compressed network (FSM: Duan et al. 2022; REPAIR 2022).
+
+    m <- E[x],   v <- Var[x]       over the calibration images and all positions, one norm after the other
+
+A norm that could not be folded (pre-activation networks, DenseNets) still holds the statistics of the dense network.
+All batches advance together from norm to norm, so each sees what those before it give now, and no prefix runs twice.
+The mean is taken first and the variance about it, in float64; it is that of the population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from prunec import graph
+from prunec.channels.contraction import argument
+from prunec.pipeline import Pass
+from prunec.plan import Plan
+from prunec.program import Context, Program
+from prunec.statistics.sweep import Frontier
+
+aten = torch.ops.aten
+NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
+
+
+@dataclass(frozen=True)
+class ReestimateBn(Pass):
+    """Give the norms that remain the statistics of the narrow network, after `slice`; the plan stays known."""
+
+    requires = (Plan,)
+    provides = (Plan,)
+    rewrites = True
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The network with other running means and variances; the same where it has no norm."""
+        norms = [node.name for node in program.module.graph.nodes if _measurable(node)]
+        if not norms:
+            return program
+        module = graph.rebuild(program.module, {})
+        frontier = Frontier(module, list(context.images().batches(context.batch)))
+        place = {node.name: number for number, node in enumerate(frontier.nodes)}
+        done = 0
+        for name in context.track(norms, "reestimate-bn"):
+            _reestimate(frontier, done, place[name])
+            done = place[name]
+        return program.rewritten(module, program.fact(Plan))
+
+
+def _measurable(node: fx.Node) -> bool:
+    """Whether a node is a batch norm with stored statistics that no other node reads."""
+    if node.target not in NORMS or (node.target is NORMS[0] and argument(node, "training")):
+        return False
+    stored = [argument(node, name) for name in ("running_mean", "running_var")]
+    return all(
+        one is not None and one.op == "get_attr" and graph.reads(node.graph, str(one.target)) == 1 for one in stored
+    )
+
+
+def _reestimate(frontier: Frontier, start: int, stop: int) -> None:
+    """Advance all batches to a norm and write what it is given into its statistics."""
+    norm = frontier.nodes[stop]
+    for batch in range(len(frontier.values)):
+        frontier.run(batch, start, stop)
+    seen = [values[norm.all_input_nodes[0]] for values in frontier.values]
+    mean = _mean(seen)
+    variance = _mean(seen, mean)
+    for name, value in (("running_mean", mean), ("running_var", variance)):
+        parameter = str(argument(norm, name).target)
+        graph.assign(frontier.module, parameter, value.to(graph.attribute(frontier.module, parameter).dtype))
+
+
+def _mean(batches: Sequence[Tensor], about: Tensor | None = None) -> Tensor:
+    """The mean of each channel, or of its squares about `about`, float64 [C]."""
+    total, count = torch.zeros(batches[0].shape[1], dtype=torch.float64), 0
+    for batch in batches:
+        rows = batch.double().transpose(0, 1).flatten(1)  # [C, N · positions]
+        rows = rows if about is None else (rows - about[:, None]).square()
+        total, count = total + rows.sum(1), count + rows.shape[1]
+    return total / count

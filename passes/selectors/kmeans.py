@@ -1,0 +1,59 @@
+"""Filters that are alike become one (Model Folding: Wang et al., ICLR 2025), in a nested order.
+
+    d(A, B) = |A| |B| / (|A| + |B|) · |mean A - mean B|²        what joining two clusters adds to the sum of squares
+
+k-means for each count would nest no two of its answers. Ward's agglomerative clustering lowers the same sum of squares
+one cluster at a time: the closest pair is joined, and of its two representatives the one farther from the common mean
+goes. Filters are the rows of all layers that make the space, side by side. Folding adds the readers' columns up; here
+least squares do, and the error curve is exact along the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.errors import PassError
+from prunec.evidence import Evidence
+from prunec.facts import Curve
+from prunec.linalg import along
+from prunec.strategy import Selector
+
+
+@dataclass(frozen=True)
+class Kmeans(Selector):
+    """Join the two most similar clusters of filters, again and again. `ridge` is relative to the mean variance."""
+
+    ridge: float = 1e-3
+
+    def curve(self, evidence: Evidence) -> Curve:
+        """The removal order, and the compensated error along it."""
+        if not evidence.producers:
+            raise PassError(f"no layer makes the space {evidence.space.name}: choose a selector that needs no filters")
+        order = _merged(torch.cat([one.flatten(1) for one in evidence.producers], 1))
+        return Curve(order, along(evidence.readers, order, self.ridge))
+
+
+def _merged(filters: Tensor) -> Tensor:
+    """The order in which filters [size, weights] are joined into others; the last one stays to the end."""
+    size = len(filters)
+    mean, count = filters.clone(), torch.ones(size, dtype=filters.dtype)
+    order: list[int] = []
+    distance = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
+    distance.fill_diagonal_(torch.inf)
+    while len(order) < size - 1:
+        stays, goes = divmod(int(distance.argmin()), size)
+        both = count[stays] + count[goes]
+        centre = (count[stays] * mean[stays] + count[goes] * mean[goes]) / both
+        if (filters[goes] - centre).norm() < (filters[stays] - centre).norm():
+            stays, goes = goes, stays
+        order.append(goes)
+        mean[stays], count[stays], count[goes] = centre, both, 0
+        gap = count * both / (count + both) * (mean - centre).square().sum(1)
+        gap[(count == 0) | (torch.arange(size) == stays)] = torch.inf
+        distance[stays], distance[:, stays] = gap, gap
+        distance[goes], distance[:, goes] = torch.inf, torch.inf
+    left = (count > 0).nonzero().flatten()
+    return torch.tensor([*order, int(left[0])])

@@ -1,0 +1,32 @@
+"""The highest scores stay: any criterion as a selector, with the compensated error along its order.
+
+The criterion says in which order the channels go; the error curve is exact least squares along that order, so that an
+allocator can compare criteria in one currency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from prunec.evidence import Evidence
+from prunec.facts import Curve
+from prunec.linalg import along
+from prunec.registry import STRATEGIES
+from prunec.strategy import Criterion, Selector
+
+
+@dataclass(frozen=True)
+class Top(Selector):
+    """Remove the lowest score `by` a criterion first. `ridge` is relative to the mean variance of the inputs."""
+
+    by: Criterion = field(default_factory=lambda: STRATEGIES["criteria"].make("l1"))
+    ridge: float = 1e-3
+
+    strategies = MappingProxyType({"by": "criteria"})
+
+    def curve(self, evidence: Evidence) -> Curve:
+        """The removal order, the compensated error along it, and the scores."""
+        score = self.by.scores(evidence)
+        order = score.argsort(stable=True)
+        return Curve(order, along(evidence.readers, order, self.ridge), score)

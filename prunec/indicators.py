@@ -1,0 +1,152 @@
+"""Differentiable annealing indicators, with the weights frozen (DAIS: Guan et al., 2011.02166, TNNLS).
+
+    I = sigmoid(alpha / T),   T = 1 / (1 + 49 · step / steps),  a <- I a + (1 - I) mean a  where a layer reads channels
+    min over alpha  D(dense, masked)   subject to   MACs(sum I) = share · MACs
+
+The constraint holds at every step: a common shift of alpha, found by bisection, restores it, and its multiplier is the
+one with which no common shift would help, m = - sum_j dD/dalpha_j / sum_j dMACs/dalpha_j. (Dual ascent, tried first,
+missed the share by a tenth and more, for an indicator that is cold no longer moves.)
+
+No label is read: D is KL(dense || masked) where an output is [N, classes], and the relative squared error elsewhere.
+The mean stands for a refitted bias, so that what compensation gives for nothing is not paid for here. What a norm over
+the channels makes of the rest is not seen: it runs on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from . import graph
+from .channels.spaces import Axis, Channels, Space
+from .cost import Macs
+from .errors import PassError
+from .program import Context, Program
+from .statistics.sweep import floats, outputs
+
+COLDEST = 50.0  # 1 / T at the end
+
+
+def indicators(
+    program: Program,
+    context: Context,
+    target_share: float,
+    steps: int = 200,
+    rate: float = 0.05,
+    images: int = 256,
+    batch: int = 32,
+) -> dict[str, Tensor]:
+    """By space with sites: alpha of each coordinate, float64 [size]; those above 0 stay, the highest matter most.
+
+    `steps` of Adam at `rate`, each on `batch` of `images` calibration images. `target_share` of the MACs remain, up to
+    rounding. Raises PassError where the network has an operator that torch cannot differentiate.
+    """
+    channels = program.fact(Channels)
+    spaces = [space for space in channels.prunable if space.sites]
+    if not spaces:
+        return {}
+    batches = list(context.images().take(images, context.seed).batches(program.only_batch or batch))
+    with torch.no_grad():
+        dense = [floats(program.module(*one)) for one in batches]
+    cost = _Cost(channels, spaces)
+    alpha = torch.zeros(sum(space.size for space in spaces), requires_grad=True)
+    adam = torch.optim.Adam([alpha], rate)
+    for step in context.track(range(steps), "indicators"):
+        temperature = 1.0 / (1.0 + (COLDEST - 1.0) * step / max(steps - 1, 1))
+        place = step % len(batches)
+        with torch.enable_grad():
+            cost.centre(alpha, temperature, target_share)
+            gates = torch.sigmoid(alpha / temperature)
+            found = _masked(program.module, channels, batches[place], cost.all_gates(gates))
+            paid = _gradient(_distance(found, dense[place]), alpha)
+            saved = _gradient(cost.share(torch.sigmoid(alpha / temperature)), alpha)
+        alpha.grad = paid - float(paid.sum()) / max(float(saved.sum()), 1e-12) * saved
+        adam.step()
+    cost.centre(alpha, 1.0 / COLDEST, target_share)
+    parts = alpha.detach().double().split([space.size for space in spaces])
+    return {space.name: part for space, part in zip(spaces, parts, strict=True)}
+
+
+class _Cost:
+    """The share of the dense MACs as a function of the gates of some spaces; ranks and all else stay whole."""
+
+    def __init__(self, channels: Channels, spaces: Sequence[Space]) -> None:
+        model = Macs.of(channels)
+        self.gates = torch.ones(channels.count + 1)
+        self.own = torch.cat([space.coordinates for space in spaces])
+        self.coordinates = [space.coordinates for space in channels.prunable]
+        sides = (model.scale / model.total(), model.fixed_a, model.fixed_b, model.a_rows, model.b_rows)
+        self.scale, self.fixed_a, self.fixed_b, self.a_rows, self.b_rows = (
+            torch.from_numpy(side).float() for side in sides
+        )
+
+    def all_gates(self, gates: Tensor) -> Tensor:
+        """The gate of every coordinate, [coordinates + 1]; 1 where there is none."""
+        return self.gates.index_put((self.own,), gates)
+
+    def share(self, gates: Tensor) -> Tensor:
+        every = self.all_gates(gates)
+        counts = torch.stack([every[coordinates].sum() for coordinates in self.coordinates])
+        products = (self.fixed_a + self.a_rows @ counts) * (self.fixed_b + self.b_rows @ counts)
+        return (self.scale * products).sum()
+
+    @torch.no_grad()
+    def centre(self, alpha: Tensor, temperature: float, wanted: float) -> None:
+        """Shift alpha, in place, so that the gates leave the share that is wanted, or the nearest there is."""
+        low, high = float(alpha.min()) - 20 * temperature, float(alpha.max()) + 20 * temperature
+        for _ in range(40):
+            middle = (low + high) / 2
+            over = float(self.share(torch.sigmoid((alpha - middle) / temperature))) > wanted
+            low, high = (middle, high) if over else (low, middle)
+        alpha -= high
+
+
+def _gradient(value: Tensor, alpha: Tensor) -> Tensor:
+    try:
+        (found,) = torch.autograd.grad(value, alpha)
+    except RuntimeError as error:
+        raise PassError(
+            f"the network cannot be differentiated ({error}): choose a method without indicators"
+        ) from error
+    return found
+
+
+def _masked(module: fx.GraphModule, channels: Channels, batch: tuple[Tensor, ...], gates: Tensor) -> list[Tensor]:
+    """The outputs of the network whose mixing operators read every channel through its gate."""
+    values: graph.Values = dict(zip(graph.placeholders(module), batch, strict=True))
+    dying = graph.last_uses(module.graph.nodes)
+    for node in module.graph.nodes:
+        if node.op not in ("get_attr", "call_function"):
+            continue
+        read = node.name in channels.reads
+        inside = (
+            {each: _gated(values[each], each, channels, gates) for each in node.all_input_nodes} if read else values
+        )
+        values[node] = graph.run_node(module, node, inside)
+        for dead in dying.get(node, ()):
+            values.pop(dead, None)
+    return outputs(module, values)
+
+
+def _gated(value: Tensor, node: fx.Node, channels: Channels, gates: Tensor) -> Tensor:
+    """A value whose channels are mixed with their means; parameters stay."""
+    axis = channels.values.get(node.name)
+    if node.op == "get_attr" or not isinstance(axis, Axis) or not value.is_floating_point():
+        return value
+    gate = gates[axis.coordinates].reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
+    mean = value.mean([dim for dim in range(axis.rank) if dim != axis.dim], keepdim=True)
+    mixed: Tensor = mean + gate.to(value.dtype) * (value - mean)
+    return mixed
+
+
+def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    return torch.stack([_divergence(one, other) for one, other in zip(found, wanted, strict=True)]).sum()
+
+
+def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
+    if wanted.dim() == 2 and wanted.shape[1] > 1:
+        return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+    return (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum().clamp_min(1e-30)

@@ -1,0 +1,135 @@
+"""Two layers in the place of one, W [O, I, *kernel] = B A, whitened by what the layer reads.
+
+A split gives the taps of some axes to the first layer (t1) and the rest to the second (t2), so that W is a matrix
+M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean covariance:
+
+    C = M S M' = U diag(s²) U',      A_r = diag(1/s_r) U_r' M,      B_r = argmin E|W x - B A_r x|²
+
+A_r spans the best r features where t2 = 1 (PCA of the responses: Zhang et al. 2016; BALF 2025), and is the whitened SVD
+of Jaderberg et al. 2014 where it is not; B_r is exact least squares with the full covariance of x. All float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import linalg
+from .channels.spaces import Split
+
+RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, and the features unit variance
+
+
+@dataclass(frozen=True)
+class Factors:
+    """W = B A: `first` [r, I·t1], best row first, and `second` [O, r, t2]."""
+
+    first: Tensor
+    second: Tensor
+
+
+def factors(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Factors:
+    """The best two layers of `rank` for weight [O, I·taps] reading x with Cov[x] [I·taps, I·taps]."""
+    seen = _seen(covariance, split)
+    first = _features(weight, seen, split, rank)
+    gram, cross = _moments(first, weight, seen, split)
+    second = linalg.solve(linalg.add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
+    return Factors(first, second.T.reshape(len(weight), -1, split.taps[1]))
+
+
+def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Tensor:
+    """The weight [O, I·taps] of that rank which best gives what `weight` gives."""
+    found = factors(weight, covariance, split, rank)
+    return fold(torch.einsum("ort,rq->otq", found.second, found.first).flatten(0, 1), split)
+
+
+def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
+    """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+    seen = _seen(covariance, split)
+    first = _features(weight, seen, split, highest)
+    gram, cross = _moments(first, weight, seen, split)
+    damped = linalg.add_ridge(gram[None], RIDGE)
+    factor, info = torch.linalg.cholesky_ex(damped)
+    if bool(info.any()):
+        factor = torch.linalg.cholesky_ex(linalg.add_ridge(gram[None], 1e-6))[0]
+    explained = torch.linalg.solve_triangular(factor[0], cross, upper=False).square().sum(1)  # [r·t2], in order
+    variance = float(((weight @ covariance) * weight).sum())
+    gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / max(variance, 1e-30)
+    return torch.cat([torch.ones(1, dtype=gained.dtype), (1 - gained).clamp_min(0)])
+
+
+def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, Tensor]:
+    """A weight [O, I, *kernel] of that rank as those of two layers, by SVD: exact where it has no higher rank."""
+    outputs, inputs = weight.shape[:2]
+    u, s, v = torch.linalg.svd(unfold(weight.reshape(outputs, -1).double(), split), full_matrices=False)
+    root = s[:rank].sqrt()
+    sizes = [(k, 1) if mine else (1, k) for k, mine in zip(split.kernel, split.first, strict=True)]
+    first = (root[:, None] * v[:rank]).reshape(len(root), inputs, *[size[0] for size in sizes])
+    second = (u[:, :rank] * root).reshape(outputs, split.taps[1], len(root)).transpose(1, 2)
+    return first, second.reshape(outputs, len(root), *[size[1] for size in sizes])
+
+
+def unfold(weight: Tensor, split: Split) -> Tensor:
+    """A weight [O, I·taps] as the matrix [O·t2, I·t1]."""
+    wide: Tensor = weight.unflatten(1, (-1, *split.kernel)) if split.kernel else weight
+    return wide.permute(*_order(split)).reshape(len(weight) * split.taps[1], -1)
+
+
+def fold(matrix: Tensor, split: Split) -> Tensor:
+    """The inverse of `unfold`."""
+    first, second = _axes(split)
+    sizes = [split.kernel[axis] for axis in (*second, *first)]
+    outputs = len(matrix) // split.taps[1]
+    inputs = matrix.shape[1] // split.taps[0]
+    shape = [outputs, *sizes[: len(second)], inputs, *sizes[len(second) :]]
+    order = _order(split)
+    found: Tensor = matrix.reshape(shape).permute(*[order.index(axis) for axis in range(len(order))])
+    return found.reshape(outputs, -1)
+
+
+def _axes(split: Split) -> tuple[list[int], list[int]]:
+    """The kernel's axes of the first layer and of the second."""
+    axes = range(len(split.kernel))
+    return [axis for axis in axes if split.first[axis]], [axis for axis in axes if not split.first[axis]]
+
+
+def _order(split: Split) -> list[int]:
+    """[O, I, *kernel] to [O, *second, I, *first]."""
+    first, second = _axes(split)
+    return [0, *[axis + 2 for axis in second], 1, *[axis + 2 for axis in first]]
+
+
+def _seen(covariance: Tensor, split: Split) -> Tensor:
+    """Cov[x] [I·taps, I·taps] as [t2, I·t1, t2, I·t1]."""
+    first, second = _axes(split)
+    count = len(split.kernel)
+    order = [*[axis + 1 for axis in second], 0, *[axis + 1 for axis in first]]
+    sides = [*order, *[axis + count + 1 for axis in order]]
+    wide = covariance.unflatten(1, (-1, *split.kernel)).unflatten(0, (-1, *split.kernel))
+    side = (split.taps[1], len(covariance) // math.prod(split.kernel) * split.taps[0])
+    seen: Tensor = wide.permute(*sides).reshape(*side, *side)
+    return seen
+
+
+def _features(weight: Tensor, seen: Tensor, split: Split, rank: int) -> Tensor:
+    """A [rank, I·t1], best first, each of unit variance."""
+    matrix = unfold(weight, split)
+    mean = torch.einsum("tqtp->qp", seen) / split.taps[1]
+    values, vectors = torch.linalg.eigh(matrix @ mean @ matrix.T)
+    kept = vectors.flip(1)[:, :rank]
+    level = values.flip(0)[:rank].clamp_min(float(values[-1].clamp_min(1e-30)) * 1e-12).sqrt()
+    features: Tensor = (kept.T @ matrix) / level[:, None]
+    return features
+
+
+def _moments(first: Tensor, weight: Tensor, seen: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    """Of the features as the second layer sees them: Cov [r·t2, r·t2], and with W x [r·t2, O]."""
+    taps, width = seen.shape[:2]
+    half = (first @ seen.permute(1, 0, 2, 3).reshape(width, -1)).reshape(len(first), taps, taps, width)
+    gram = (half.reshape(-1, width) @ first.T).reshape(len(first), taps, taps, len(first)).transpose(2, 3)
+    flat = unfold(weight, split).reshape(len(weight), taps * width)  # [O, t2·I·t1]
+    cross = half.reshape(len(first) * taps, taps * width) @ flat.T
+    return gram.reshape(len(first) * taps, -1), cross
