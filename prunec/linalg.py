@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STEPS = 64  # of n coordinates n // STEPS are removed in one update
+STEPS = 32  # of n coordinates n // STEPS are removed in one update
 CANDIDATES = 4  # times as many are looked at
 SHRINK = 0.75  # of the columns alive: less, and the state is copied smaller
 

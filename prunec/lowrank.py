@@ -118,6 +118,14 @@ def _features(weight: Tensor, seen: Tensor, split: Split, rank: int) -> Tensor:
     """A [rank, I·t1], best first, each of unit variance."""
     matrix = unfold(weight, split)
     mean = torch.einsum("tqtp->qp", seen) / split.taps[1]
+    if (
+        len(matrix) > matrix.shape[1]
+    ):  # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
+        lower = torch.linalg.cholesky_ex(linalg.add_ridge(mean[None], 1e-9))[0][0]
+        wide = matrix @ lower
+        right = torch.linalg.eigh(wide.T @ wide)[1].flip(1)[:, :rank]
+        found: Tensor = torch.linalg.solve_triangular(lower.T, right, upper=True).T
+        return found
     values, vectors = torch.linalg.eigh(matrix @ mean @ matrix.T)
     kept = vectors.flip(1)[:, :rank]
     level = values.flip(0)[:rank].clamp_min(float(values[-1].clamp_min(1e-30)) * 1e-12).sqrt()

@@ -31,7 +31,7 @@ class Knapsack(Allocator):
         """Coordinates kept of each prunable space."""
         model, allowed, errors, best = problem.model, problem.allowed, problem.errors, problem.fewest
         low, high = 1e-30, 1e6 / model.total()
-        for _ in range(80):
+        for _ in range(40):
             middle = float(np.sqrt(low * high))
             counts = self._descend(model, errors, middle)
             if model.total(counts) <= allowed:
