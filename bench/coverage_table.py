@@ -92,21 +92,31 @@ def page(folder: pathlib.Path) -> str:
 
 
 def _comparison(rows: list[Row], theirs: dict[str, Row]) -> list[str]:
-    """Time is all from the built network to the narrow one, where both pass: the peer's `analyse` traces too."""
+    """Where both pass: the channel analysis alone, and all from the built network to the narrow one.
+
+    Ours has to capture first; the peer's analysis traces the network itself.
+    """
     other = [theirs[row["name"]] for row in rows]
     both = [(mine, peer) for mine, peer in zip(rows, other, strict=True) if passed(mine) and passed(peer)]
     ours = [sum(mine["seconds"][stage] for stage in ("capture", "prepare", "slice")) for mine, _ in both]
     spent = [sum(peer["seconds"][stage] for stage in ("analyse", "slice")) for _, peer in both]
+    alone = [[side["seconds"]["analyse"] for side in sides] for sides in zip(*both, strict=True)] or [[0.0], [0.0]]
     return [
         "| | prunec | Torch-Pruning 1.6.1 |",
         "|---|---|---|",
         f"| pruned, run, exported, equal in ONNX Runtime | {sum(map(passed, rows))} of {len(rows)} "
         f"| {sum(map(passed, other))} of {len(other)} |",
+        "| channel analysis (prunec's after capture, Torch-Pruning's with its tracing): median, slowest, sum"
+        f" | {_spread(alone[0])} | {_spread(alone[1])} |",
         f"| capture, analysis and slicing, median seconds on the {len(both)} where both pass "
         f"| {statistics.median(ours or [0]):.2f} "
         f"| {statistics.median(spent or [0]):.2f} |",
         f"| slowest of these | {max(ours, default=0):.1f} | {max(spent, default=0):.1f} |",
     ]
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.2f}, {max(seconds):.1f}, {sum(seconds):.0f} s"
 
 
 def _line(row: Row, peer: Row) -> str:
