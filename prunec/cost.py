@@ -66,16 +66,25 @@ class Macs:
 
     def along(self, counts: Counts, space: int) -> Array:
         """MACs of the network with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
+        rest = self.by_product(counts)[~self._touched(space)].sum()
+        curve: Array = rest + self.touched_along(counts, space)
+        return curve
+
+    def touched_along(self, counts: Counts, space: int) -> Array:
+        """The same of the products alone that the space has a part in."""
         others = counts.copy()
         others[space] = 0
         steps = np.arange(self.sizes[space] + 1)
-        rows = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0) | (self.rank == space)
-        rest = self.by_product(others)[~rows].sum()
+        rows = self._touched(space)
         out = (self.fixed_a + self.a_rows @ others)[rows, None] + self.a_rows[rows, space, None] * steps
         into = (self.fixed_b + self.b_rows @ others)[rows, None] + self.b_rows[rows, space, None] * steps
         rank = np.where(self.rank[rows, None] == space, steps, np.append(others, 0)[self.rank[rows], None])
-        curve: Array = rest + self._cost(rows, out, into, rank).sum(0)
+        curve: Array = self._cost(rows, out, into, rank).sum(0)
         return curve
+
+    def _touched(self, space: int) -> npt.NDArray[np.bool_]:
+        rows: npt.NDArray[np.bool_] = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0) | (self.rank == space)
+        return rows
 
     def whole(self, counts: Counts) -> Counts:
         """The counts with all of each rank that saves nothing: there the layer stays one."""

@@ -17,6 +17,8 @@ from prunec.cost import Counts, Macs
 from prunec.spending import give_back
 from prunec.strategy import Allocator
 
+TOLERANCE = 1e-6  # of the multiplier
+
 
 @dataclass(frozen=True)
 class Knapsack(Allocator):
@@ -31,7 +33,7 @@ class Knapsack(Allocator):
         """Coordinates kept of each prunable space."""
         model, allowed, errors, best = problem.model, problem.allowed, problem.errors, problem.fewest
         low, high = 1e-30, 1e6 / model.total()
-        for _ in range(40):
+        while high / low > 1 + TOLERANCE:
             middle = float(np.sqrt(low * high))
             counts = self._descend(model, errors, middle)
             if model.total(counts) <= allowed:
@@ -45,7 +47,7 @@ class Knapsack(Allocator):
         for _ in range(self.rounds):
             before = counts.copy()
             for space, error in enumerate(errors):
-                price = error + multiplier * model.along(counts, space)
+                price = error + multiplier * model.touched_along(counts, space)
                 counts[space] = int(price.argmin())
             if (counts == before).all():
                 break
