@@ -44,7 +44,7 @@ TRIED = {
     "selector": ("obs", "cap", "lasso", "pivoted-qr", "kmeans", *(f"top{{by={name}}}" for name in (
         "l1", "l2", "bn-scale", "random", "geometric-median", "taylor", "fisher", "cpmc", "oicsr", "fsm",
         "ffr", "thinet", "flap", "dais"))),
-    "decomposer": ("collaborative", "spatial-svd", "whitened-svd", "channel-svd", "none"),
+    "decomposer": ("collaborative", "spatial-svd", "whitened-svd", "channel-svd", "tucker2", "tt", "none"),
     "allocator": ("knapsack", "uniform", "threshold", "gcro", "cap-search", "evolve", "dais"),
     "compensator": ("sequential", "lstsq", "gram", "merge", "fold", "variance", "bias", "none"),
 }  # fmt: skip
