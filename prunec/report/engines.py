@@ -10,6 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ..deploy.engines.build import Verdict
     from ..deploy.engines.store import Engine
+    from ..deploy.engines.verification import Verification
 
 FAMILIES = {
     "75": "Turing", "80": "Ampere, A100", "86": "Ampere, RTX 30", "87": "Ampere, Orin", "89": "Ada, RTX 40",
@@ -40,3 +41,10 @@ def engine_lines(engine: Engine) -> str:
         f"{engine.package} for {targets}, batch {batch}, {len(engine.plan) / 1e6:.2f} MB\n"
         f"layers with matrix products: {typing}"
     )
+
+
+def verification_lines(found: Verification) -> str:
+    """A line for each thing that was shown, that was not, and for each batch that ran."""
+    lines = [f"proved      {one}" for one in found.proved]
+    lines += [f"engine      {one}" for one in found.agreements]
+    return "\n".join([*lines, *(f"not proved  {one}" for one in found.unproved)])
