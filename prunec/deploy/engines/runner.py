@@ -6,7 +6,7 @@ Memory, stream and events are torch's. Names and calls are those that tensorrt 1
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -85,6 +85,15 @@ class Runner:
         del held  # the engine read from it until here
         return {name: value.cpu() for name, value in outputs.items()}
 
+    def bound(self, feed: Mapping[str, Tensor]) -> tuple[Callable[[], None], dict[str, Tensor]]:
+        """A call that starts a run on these inputs and does not wait for it, and the tensors on the GPU it writes."""
+        held, outputs = self._bind(feed)
+
+        def start(held: list[Tensor] = held) -> None:  # it reads from them at every run
+            self._enqueue()
+
+        return start, outputs
+
     def times_ms(self, feed: Mapping[str, Tensor], seconds: float = 1.0, least: int = 20) -> tuple[float, ...]:
         """The GPU's time of each run, by CUDA events, for `seconds` and `least` runs after a warm-up."""
         held = self._bind(feed)
@@ -121,6 +130,8 @@ class Runner:
             raise DataError(f"the engine takes {', '.join(self.inputs)}, and was given {', '.join(feed) or 'nothing'}")
         held = [self._bind_input(name, feed[name]) for name in self.inputs]
         outputs = {name: self._bind_output(name) for name in self.outputs}
+        if self._stream is not None:  # the copies above run on torch's stream
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
         return held, outputs
 
     def _bind_input(self, name: str, given: Tensor) -> Tensor:
