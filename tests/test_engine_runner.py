@@ -24,6 +24,8 @@ from prunec.deploy.engines.build import build
 from prunec.deploy.engines.runner import Runner, installed, open_engine
 from prunec.deploy.engines.settings import Settings
 from prunec.deploy.parity import Agreement
+from prunec.deploy.runtime import run as run_session
+from prunec.deploy.runtime import session
 from prunec.errors import BackendError, DataError, NumericsError
 
 runner = CliRunner()
@@ -127,6 +129,50 @@ def test_what_a_runner_refuses() -> None:
         it({"x": torch.full((1, 3), torch.nan)})
     with pytest.raises(BackendError, match="cannot read the engine: Serialization assertion failed"):
         Runner(StandIn(), b"other", device="cpu")
+
+
+class OnnxRuntime:
+    """A runner that computes with ONNX Runtime, a little off."""
+
+    inputs, device_name, load_seconds, off = ("input",), "a stand-in", 0.5, 0.0
+
+    def __init__(self, path: Path) -> None:
+        self._session = session(path)
+
+    def __call__(self, feed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        (found,) = run_session(self._session, (feed["input"],))
+        return {"output": torch.from_numpy(found).half() + self.off}
+
+    def times_ms(self, feed: dict[str, torch.Tensor], seconds: float) -> tuple[float, ...]:
+        return (1.0, 2.0, 3.0)
+
+
+@needs_rtx
+def test_what_the_commands_make_of_an_engine_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = models.one_conv(tmp_path)
+    store.save(build(path, Settings.parse("tensorrt-rtx", sms="86", profile="1/2/4")), Path("c.engine"))
+    monkeypatch.setattr("prunec.deploy.engines.gpu.compute_capability", lambda: "86")
+    for module in ("verification", "execution"):
+        monkeypatch.setattr(f"prunec.deploy.engines.{module}.open_engine", lambda engine: OnnxRuntime(path))
+    found = runner.invoke(app, ["verify", "c.engine", str(path), "--batches", "1,4", "--tolerance", "0.05"])
+    assert found.exit_code == 0, found.output
+    assert [line.split(":")[0] for line in found.stdout.splitlines()[2:]] == [
+        "engine      batch 1",
+        "engine      batch 4",
+    ]
+    monkeypatch.setattr(OnnxRuntime, "off", 1.0)
+    found = runner.invoke(app, ["verify", "c.engine", str(path)])
+    assert found.exit_code == 6
+    assert "the engine differs from ONNX Runtime at batch 1: max 1.0e+00" in found.stderr
+    found = runner.invoke(app, ["run", "c.engine", "-o", "outputs.npz", "--json", "times.json"])
+    assert "2.000 ms a batch of 2 (nine in ten under 2.800 ms), 3 runs on a stand-in" in found.stdout
+    assert np.load("outputs.npz")["output"].shape == (2, 8, 8, 8)
+    assert json.loads(Path("times.json").read_text())["samples_ms"] == [1.0, 2.0, 3.0]
+    np.savez("images.npz", inputs=np.zeros((1, 3, 8, 8), np.float32))
+    found = runner.invoke(app, ["run", "c.engine", "--data", "images.npz"])
+    assert found.exit_code == 8
+    assert "takes 1 inputs of 2 samples each: give as many" in found.stderr
 
 
 def agreements(max_abs: float, top1: float = 1.0) -> verification.Verification:

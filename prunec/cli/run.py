@@ -30,6 +30,8 @@ def run(
 ) -> None:
     """Run an engine on the GPU here and time it with CUDA events, transfers left out.
 
+    The GPU has to be one that the engine was built for, and the package of the version that built it.
+
     \b
         prunec run out/model.engine --batch 8
         prunec run out/model.engine --data test.npz --batch 8 -o outputs.npz --json times.json

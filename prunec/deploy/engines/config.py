@@ -30,7 +30,7 @@ def check(trt: Any, package: Package, settings: Settings, present: str | None) -
             f"{named} builds on the GPU that the engine is for, and there is no NVIDIA driver or GPU here; on a"
             " machine without one build with --backend tensorrt-rtx"
         )
-    if settings.targets and settings.targets != (present,):
+    if settings.targets and settings.targets != (present,) and not settings.hardware:
         raise BackendError(
             f"{named} builds for the GPU here, an SM{present}, and not for SM{', SM'.join(settings.targets)}: leave"
             " --sm out, build there, or add --hardware-compatible ampere-plus"
@@ -52,7 +52,7 @@ def configure(trt: Any, builder: Any, network: Any, settings: Settings) -> Any:
     if settings.level is not None:
         config.builder_optimization_level = settings.level
     if settings.hardware is not None:
-        config.hardware_compatibility_level = member(trt, "HardwareCompatibilityLevel", HARDWARE[settings.hardware])
+        _set_hardware(trt, config, HARDWARE[settings.hardware])
     for name in (*settings.flags, *_weak_flags(settings)):
         config.set_flag(member(trt, "BuilderFlag", name))
     for name in settings.cleared_flags:
@@ -96,6 +96,14 @@ def member(trt: Any, enum: str, name: str) -> Any:
     if name in members:
         return members[name]
     raise BackendError(f"{trt.__name__} {trt.__version__} has no {enum}.{name}, only {', '.join(sorted(members))}")
+
+
+def _set_hardware(trt: Any, config: Any, name: str) -> None:
+    """Raise BackendError where TensorRT does not take the level, of which it says nothing itself."""
+    level = member(trt, "HardwareCompatibilityLevel", name)
+    config.hardware_compatibility_level = level
+    if config.hardware_compatibility_level != level:
+        raise BackendError(f"{trt.__name__} {trt.__version__} does not take hardware compatibility {name} here")
 
 
 def _weak_flags(settings: Settings) -> tuple[str, ...]:

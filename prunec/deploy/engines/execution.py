@@ -40,7 +40,7 @@ def run(
     feed = dict(zip(runner.inputs, given, strict=True))
     outputs = runner(feed)
     (times,) = (runner.times_ms(feed, seconds) for _ in track(range(1), "timing"))
-    facts = {"batch": size, "gpu": torch.cuda.get_device_name(), "load_seconds": runner.load_seconds}
+    facts = {"batch": size, "gpu": runner.device_name, "load_seconds": runner.load_seconds}
     return outputs, times, {**facts, "engine": engine.package, "torch": torch.__version__}
 
 

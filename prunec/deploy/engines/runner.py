@@ -77,6 +77,11 @@ class Runner:
         self.inputs = tuple(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
         self.outputs = tuple(name for name in names if modes[name] == trt.TensorIOMode.OUTPUT)
 
+    @property
+    def device_name(self) -> str:
+        """What it runs on."""
+        return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "the CPU"
+
     def __call__(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name, on the CPU. Raises DataError for inputs that the engine does not take, BackendError."""
         held, outputs = self._bind(feed)
