@@ -76,3 +76,64 @@ def test_export_stamps_and_names(place: Path, room: Path) -> None:
 )
 def test_export_refuses(room: Path, code: int, said: str, more: list[str]) -> None:
     refused(room, code, said, "export", *DEMO, "-o", "net.onnx", *more)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind"), [("--fp16", onnx.TensorProto.FLOAT16), ("--bf16", onnx.TensorProto.BFLOAT16)]
+)
+def test_cast(place: Path, room: Path, flag: str, kind: int) -> None:
+    how = ("--data", place / "train.npz", "--evaluate", place / "test.npz", "--keep", "fc")
+    code, said = prunec("cast", place / "demo.onnx", flag, *how, "-o", "half.onnx")
+    assert code == 0, said
+    for word in (
+        f"21 layers in {flag[2:]}, 1 nodes kept in fp32",
+        "kept fc: asked for",
+        "top-1 accuracy 9",
+        "batch 32",
+    ):
+        assert word in said
+    assert kind in {tensor.data_type for tensor in onnx.load(room / "half.onnx").graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def broken(place: Path) -> Path:
+    """A folder with what is not an ONNX model, or not one to be cast."""
+    whole = (place / "demo.onnx").read_bytes()
+    (place / "torn.onnx").write_bytes(whole[: len(whole) // 2])
+    custom = onnx.load(place / "demo.onnx")
+    custom.graph.node[1].domain = "mine"
+    custom.opset_import.append(onnx.helper.make_opsetid("mine", 1))
+    (place / "custom.onnx").write_bytes(custom.SerializeToString())
+    np.savez(place / "gray.npz", inputs=np.zeros((4, 1, 8, 8), np.float32))
+    np.savez(place / "endless.npz", inputs=np.full((4, 1, 28, 28), 3e38, np.float32))
+    return place
+
+
+@pytest.mark.parametrize("command", [("cast", "--fp16")])
+@pytest.mark.parametrize(
+    ("code", "said", "model", "more"),
+    [
+        (7, "is not a whole ONNX model", "torn.onnx", []),
+        (7, "has the operator mine.Relu", "custom.onnx", []),
+        (7, "there is no model file", "none.onnx", []),
+        (8, "there are no images at none", "demo.onnx", ["--data", "none"]),
+        (
+            8,
+            "the model takes input float[batch, 1, 28, 28], given float32[4, 1, 8, 8]",
+            "demo.onnx",
+            ["--data", "gray.npz"],
+        ),
+        (6, "is not finite in FP32", "demo.onnx", ["--data", "endless.npz"]),
+        (2, "--images 0 are none", "demo.onnx", ["--images", "0"]),
+        (2, "no node is called 'layer9.*'", "demo.onnx", ["--keep", "layer9.*"]),
+        (8, "make it first", "demo.onnx", ["-o", "none/half.onnx"]),
+        (2, "give one of", "demo.onnx", ["--bf16", "--fp8"]),
+    ],
+)
+def test_bad_input(
+    broken: Path, room: Path, command: tuple[str, str], code: int, said: str, model: str, more: list[str]
+) -> None:
+    other = {"cast": "--fp8", "quantize": "--bf16"}[command[0]]
+    more = [str(broken / one) if one.endswith(".npz") else one for one in more if one != other]
+    args = (*command, broken / model, "--data", broken / "train.npz", "-o", "half.onnx", *more)
+    refused(room, code, said, *args)

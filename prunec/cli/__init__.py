@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, catalogue, compress, demo, evaluate, export, inspect, sensitivity
+from . import bench, cast, catalogue, compress, demo, evaluate, export, inspect, sensitivity
 from .console import explained
 
 HELP = """
@@ -34,8 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 COMMANDS = (
-    compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, export.export, bench.bench,
-    catalogue.catalogue, demo.demo,
+    compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, export.export, cast.cast,
+    bench.bench, catalogue.catalogue, demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))

@@ -51,14 +51,18 @@ def require() -> Any:
         ) from error
 
 
-def session(model: Model, *, threads: int = 1, provider: str = "cpu") -> InferenceSession:
+def session(model: Model, *, threads: int = 1, provider: str = "cpu", integers: bool = True) -> InferenceSession:
     """`model`, as bytes, a file or a ModelProto, ready to run with `threads` intra-op threads and all optimisations.
+
+    Without `integers` what lies between DequantizeLinear and QuantizeLinear is computed in floating point, as written.
 
     Raises BackendError where ONNX Runtime is missing, lacks `provider`, falls back from it, or cannot read the model;
     SpecError for a thread count below 1 or a provider that is not in `PROVIDERS`.
     """
     runtime = require()
     asked, options = _provider(runtime, provider), _options(runtime, threads)
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     source, name = _source(model)
     try:
         with denormals_as_zero():
