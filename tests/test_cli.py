@@ -215,7 +215,19 @@ def test_list_names_every_strategy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["compress"], ["inspect"], ["sensitivity"], ["evaluate"], ["export"], ["cast"], ["bench"], ["demo"]]
+    "command",
+    [
+        [],
+        ["compress"],
+        ["inspect"],
+        ["sensitivity"],
+        ["evaluate"],
+        ["export"],
+        ["cast"],
+        ["quantize"],
+        ["bench"],
+        ["demo"],
+    ],
 )
 def test_help_teaches_by_example(command: list[str]) -> None:
     code, said = prunec(*command, "--help")

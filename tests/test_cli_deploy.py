@@ -109,7 +109,7 @@ def broken(place: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("command", [("cast", "--fp16")])
+@pytest.mark.parametrize("command", [("cast", "--fp16"), ("quantize", "--int8")])
 @pytest.mark.parametrize(
     ("code", "said", "model", "more"),
     [
@@ -123,7 +123,7 @@ def broken(place: Path) -> Path:
             "demo.onnx",
             ["--data", "gray.npz"],
         ),
-        (6, "is not finite in FP32", "demo.onnx", ["--data", "endless.npz"]),
+        (6, "not finite in FP32 already", "demo.onnx", ["--data", "endless.npz"]),
         (2, "--images 0 are none", "demo.onnx", ["--images", "0"]),
         (2, "no node is called 'layer9.*'", "demo.onnx", ["--keep", "layer9.*"]),
         (8, "make it first", "demo.onnx", ["-o", "none/half.onnx"]),
@@ -137,3 +137,18 @@ def test_bad_input(
     more = [str(broken / one) if one.endswith(".npz") else one for one in more if one != other]
     args = (*command, broken / model, "--data", broken / "train.npz", "-o", "half.onnx", *more)
     refused(room, code, said, *args)
+
+
+def test_quantize(place: Path, room: Path) -> None:
+    how = ("--data", place / "train.npz", "--evaluate", place / "test.npz", "--method", "average")
+    code, said = prunec("quantize", place / "demo.onnx", "--int8", *how, "-o", "low.onnx")
+    assert code == 0, said
+    words = "20 layers in int8, 2 left alone; calibrated on 96 images", "left fc: 10 channels", "top-1 accuracy 9"
+    for word in words:
+        assert word in said
+    code, said = prunec("cast", "low.onnx", "--fp16", "--data", place / "train.npz", "-o", "low16.onnx")
+    assert code == 0, said
+    found = provenance.read(onnx_file.load(room / "low16.onnx"))
+    assert (found["quantisation"], found["precision"]) == ("int8", "fp16")
+    refused(room, 8, "exists: choose another name, or replace it with --force", "quantize", place / "demo.onnx",
+            "--int8", "--data", place / "train.npz", "-o", "low.onnx")  # fmt: skip

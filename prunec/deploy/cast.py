@@ -15,14 +15,11 @@ from fnmatch import fnmatchcase
 import onnx
 
 from ..data import Images
-from ..errors import BackendError, NumericsError, SpecError
+from ..errors import BackendError, SpecError
 from ..progress import Track, silent
-from . import bfloat16, float16, onnx_file, parity, provenance, qdq, reference
-from .element_types import FLOAT, element_types, inferred, named, number_of, require, require_flat
+from . import bfloat16, float16, parity, provenance, qdq, reference
+from .element_types import named, number_of, require, require_single
 from .ranges import Ranges, measure
-
-LEAST_COSINE = 0.99  # with the FP32 model's outputs: half a point of accuracy is lost long before
-COMPARED = 32  # images
 
 
 @dataclass(frozen=True)
@@ -53,11 +50,11 @@ def cast(
     """
     number_of(precision)
     source = named(model)
-    _require_single(source)
+    require_single(source)
     source = bfloat16.at_opset(source) if precision == "bf16" else source
     ranges = measure(source, images, track)
     fixed = float16.without_half(source) if precision == "fp16" else bfloat16.without(source)
-    kept = {**ranges.leaving(source, precision), **fixed, **_asked(source, keep)}
+    kept = {**ranges.leaving(source, precision), **fixed, **asked_for(source, keep)}
     converted = (float16 if precision == "fp16" else bfloat16).convert(source, kept)
     layers = require(converted, precision, kept)
     _require_legal(converted)
@@ -69,39 +66,16 @@ def cast(
         "parent": provenance.digest(model),
     }
     stamped = provenance.stamp(converted, facts)
-    return Cast(stamped, precision, kept, layers, ranges, compared(model, stamped, images, precision))
+    return Cast(stamped, precision, kept, layers, ranges, reference.compare(model, stamped, images, precision))
 
 
-def compared(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what: str) -> parity.Parity:
-    """How near `lower` comes to `model` on the first images. Raises NumericsError where that is not near."""
-    only = onnx_file.only_batch(model)
-    few = tuple(value[: max(COMPARED, only or 1)] for value in images.inputs)
-    batches = None if only is None else (only,)
-    found = parity.compare(reference.session(model), reference.session(lower), few, batches)
-    worst = min(found.agreements, key=lambda one: one.cosine)
-    if worst.cosine < LEAST_COSINE:
-        raise NumericsError(
-            f"in {what} the network computes something else, {worst}: keep more of it in FP32 (--keep PATTERN)"
-        )
-    return found
-
-
-def _asked(model: onnx.ModelProto, patterns: Sequence[str]) -> dict[str, str]:
-    """The nodes that the user wants in FP32."""
+def asked_for(model: onnx.ModelProto, patterns: Sequence[str]) -> dict[str, str]:
+    """The nodes, by name, that the user wants left alone. Raises SpecError for a pattern that fits none."""
     names = [node.name for node in model.graph.node]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise SpecError(f"no node is called '{pattern}'; the first are {', '.join(names[:5])}")
     return {name: "asked for" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
-
-
-def _require_single(model: onnx.ModelProto) -> None:
-    """Raise where the model is not of FP32 throughout."""
-    require_flat(model)
-    kinds = set(element_types(inferred(model)).values())
-    halves = [name for name in ("FLOAT16", "BFLOAT16") if onnx.TensorProto.DataType.Value(name) in kinds]
-    if halves or FLOAT not in kinds:
-        raise BackendError(f"the model is of {(halves or ['no float'])[0]} already; cast the FP32 model it came from")
 
 
 def _require_legal(model: onnx.ModelProto) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import onnx
-from onnx import TensorProto
+from onnx import AttributeProto, TensorProto
 
 from ..errors import BackendError, SpecError
 
 FLOAT = TensorProto.FLOAT
 PRECISIONS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # where the multiplications are
 
 
@@ -47,13 +48,20 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
     return copied
 
 
-def require_flat(model: onnx.ModelProto) -> None:
-    """Raise BackendError for a model with branches or loops, whose bodies read values of the graph around them."""
-    inner = [node for node in model.graph.node if any(entry.type in (5, 10) for entry in node.attribute)]
+def require_single(model: onnx.ModelProto) -> None:
+    """Raise BackendError where the model is not of FP32 throughout, or has branches or loops.
+
+    Their bodies read values of the graph around them, which would no longer be of the type that they expect.
+    """
+    inner = [node for node in model.graph.node if any(entry.type in BODIES for entry in node.attribute)]
     if inner:
         raise BackendError(
             f"node '{inner[0].name}' is a {inner[0].op_type}, which prunec does not cast; export without"
         )
+    kinds = set(element_types(inferred(model)).values())
+    halves = [TensorProto.DataType.Name(kind) for kind in PRECISIONS.values() if kind in kinds]
+    if halves or FLOAT not in kinds:
+        raise BackendError(f"the model is of {(halves or ['no float'])[0]} already; take the FP32 model it came from")
 
 
 def require(model: onnx.ModelProto, precision: str, kept: dict[str, str]) -> int:

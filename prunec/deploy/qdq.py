@@ -17,9 +17,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from .element_types import LAYERS
+
 LEAST_CHANNELS = 16  # of what a quantised layer reads and makes, in each group
 DEPTHWISE_MULTIPLE, DEPTHWISE_KERNEL = 8, 3
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # with a weight at input 1
 LOW = {
     TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT8E4M3FN,
     TensorProto.FLOAT8E5M2,
@@ -64,6 +65,13 @@ def too_narrow(node: NodeProto, weight: tuple[int, ...]) -> str | None:
 def is_quantised(model: onnx.ModelProto) -> bool:
     """Whether any value is quantised or dequantised."""
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+def quantised_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The layers that read both operands from a DequantizeLinear, by name."""
+    graph = _Graph(model)
+    layers = (node for node in model.graph.node if node.op_type in LAYERS)
+    return tuple(node.name for node in layers if all(graph.dequantiser(name) is not None for name in node.input[:2]))
 
 
 class _Graph:

@@ -18,12 +18,16 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
-from . import onnx_file, runtime
+from ..data import Images
+from ..errors import NumericsError
+from . import onnx_file, parity, qdq, runtime
 from .element_types import FLOAT, element_types, inferred
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+LEAST_COSINE = 0.99  # of the outputs with those in FP32: half a point of accuracy is lost long before
+COMPARED = 32  # images
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 EXACT = {  # what is already rounded they hand on as it is
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape", "Slice",
@@ -34,7 +38,23 @@ EXACT = {  # what is already rounded they hand on as it is
 def session(model: onnx.ModelProto | Path, *, threads: int = 1) -> InferenceSession:
     """`model` ready to run as it is written. Raises BackendError as `onnx_file.load` and `runtime.session` do."""
     loaded = onnx_file.load(model) if isinstance(model, Path) else model
-    return runtime.session(widened(loaded), threads=threads, integers=False)
+    return runtime.session(widened(loaded), threads=threads, integers=not qdq.is_quantised(loaded))
+
+
+def compare(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what: str) -> parity.Parity:
+    """How near `lower` comes to `model` on the first images, at batch 1, 2 and `COMPARED`, or the only one.
+
+    Raises NumericsError where that is not near; `what` names what was done.
+    """
+    only = onnx_file.only_batch(model)
+    few = tuple(value[: max(COMPARED, only or 1)] for value in images.inputs)
+    found = parity.compare(session(model), session(lower), few, None if only is None else (only,))
+    worst = min(found.agreements, key=lambda one: one.cosine)
+    if worst.cosine < LEAST_COSINE:
+        raise NumericsError(
+            f"in {what} the network computes something else, {worst}: leave more alone (--keep PATTERN)"
+        )
+    return found
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -54,7 +54,8 @@ def require() -> Any:
 def session(model: Model, *, threads: int = 1, provider: str = "cpu", integers: bool = True) -> InferenceSession:
     """`model`, as bytes, a file or a ModelProto, ready to run with `threads` intra-op threads and all optimisations.
 
-    Without `integers` what lies between DequantizeLinear and QuantizeLinear is computed in floating point, as written.
+    Without `integers` what lies between DequantizeLinear and QuantizeLinear is computed in floating point, as written,
+    and only what is exact is optimised: before FP8 the runtime (1.31.1) removes a Relu, and is wrong to do so.
 
     Raises BackendError where ONNX Runtime is missing, lacks `provider`, falls back from it, or cannot read the model;
     SpecError for a thread count below 1 or a provider that is not in `PROVIDERS`.
@@ -63,6 +64,7 @@ def session(model: Model, *, threads: int = 1, provider: str = "cpu", integers: 
     asked, options = _provider(runtime, provider), _options(runtime, threads)
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     source, name = _source(model)
     try:
         with denormals_as_zero():
