@@ -146,6 +146,9 @@ def test_quantize(place: Path, room: Path) -> None:
     words = "20 layers in int8, 2 left alone; calibrated on 96 images", "left fc: 10 channels", "top-1 accuracy 9"
     for word in words:
         assert word in said
+    measured = said.partition("% before, ")[2].partition("%")[0]
+    code, said = prunec("evaluate", "low.onnx", "--data", place / "test.npz", "--as-written")
+    assert f"{measured}% of 500 images" in said
     code, said = prunec("cast", "low.onnx", "--fp16", "--data", place / "train.npz", "-o", "low16.onnx")
     assert code == 0, said
     found = provenance.read(onnx_file.load(room / "low16.onnx"))

@@ -46,7 +46,9 @@ def convert(model: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
         stored[name].CopyFrom(numpy_helper.from_array(zeros, name))
     for node in pairs:
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
-            weight = originals[node.input[0].removesuffix("_quantized")]
+            weight = originals.get(node.input[0].removesuffix("_quantized"))
+            if weight is None:
+                raise BackendError(f"the weight behind '{node.name}' cannot be found in FP32; leave it alone (--keep)")
             scale = numpy_helper.to_array(stored[node.input[1]])
             axis = next((int(entry.i) for entry in node.attribute if entry.name == "axis"), 1)
             stored[node.input[0]].CopyFrom(numpy_helper.from_array(_rounded(weight, scale, axis), node.input[0]))

@@ -10,6 +10,7 @@ noise inflated activations twentyfold in others' hands (ultralytics PR 26223).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from .element_types import FLOAT, element_types, inferred
 from .runtime import Array, run, session
 
 MARGIN = 4.0
-BATCH = 8  # images a run: every value of the network is held at once
+HELD = 256 << 20  # bytes a run: every value of the network is held at once
 MEANS = ("ReduceMean", "GlobalAveragePool")
 BLIND = ("Cast", "Shape", "Constant", "QuantizeLinear", "DequantizeLinear")
 
@@ -83,7 +84,7 @@ def measure(model: onnx.ModelProto, images: Images, track: Track = silent) -> Ra
     sums: dict[str, float] = {}
     step = onnx_file.only_batch(full)
     images = images if step is None else images.in_steps(step)
-    for inputs in track(list(images.batches(step or BATCH)), "measuring ranges"):
+    for inputs in track(list(images.batches(step or _batch(full))), "measuring ranges"):
         outputs = dict(zip(names, run(opened, inputs), strict=True))
         sizes = {name: array.size for name, array in outputs.items()}
         sizes |= {entry.name: given.numel() for entry, given in zip(opened.get_inputs(), inputs, strict=True)}
@@ -94,6 +95,13 @@ def measure(model: onnx.ModelProto, images: Images, track: Track = silent) -> Ra
         for entry, given in zip(opened.get_inputs(), inputs, strict=True):
             largest[entry.name] = max(largest.get(entry.name, 0.0), _reach(entry.name, given.numpy()))
     return Ranges(largest, sums, len(images))
+
+
+def _batch(model: onnx.ModelProto) -> int:
+    """How many images may run at once."""
+    shapes = (entry.type.tensor_type.shape.dim for entry in model.graph.value_info)
+    floats: int = sum(math.prod(max(size.dim_value, 1) for size in shape) for shape in shapes)
+    return max(1, min(32, HELD // (4 * max(floats, 1))))
 
 
 def _open(model: onnx.ModelProto, values: list[str]) -> onnx.ModelProto:
