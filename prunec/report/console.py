@@ -131,8 +131,19 @@ def comparison_lines(facts: Facts) -> Text:
         f"time of A / time of B   {it['ratio']:.3f}   95% interval {it['low']:.3f}..{it['high']:.3f}\n",
         f"A against itself        {control['ratio']:.3f}   95% interval {control['low']:.3f}..{control['high']:.3f},"
         f" so less than {facts['noise_floor']:.1%} is noise\n",
+        *_elsewhere(facts.get("environment", {})),
         (facts["verdict"], "bold"),
     )
+
+
+def _elsewhere(environment: Facts) -> list[str]:
+    """A line where a part of a model runs on another provider than the one that is timed."""
+    lines = []
+    for side, placed in environment.get("nodes_by_provider", {}).items():
+        if len(placed) > 1:
+            parts = ", ".join(f"{count} on {name.removesuffix('ExecutionProvider')}" for name, count in placed.items())
+            lines.append(f"nodes of {side.upper()}: {parts}\n")
+    return lines
 
 
 def amount(number: float | None) -> str:
