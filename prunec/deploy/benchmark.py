@@ -128,7 +128,7 @@ def compare(
     if batch < 1 or min_pairs < 2 or not 0 <= seconds < math.inf:
         raise SpecError(f"cannot time batch {batch} for {seconds} s and {min_pairs} pairs; the least are 1, 0 s and 2")
     sessions = [session(model, threads=threads, provider=provider) for model in (a, a, b)]
-    samples = _noise(sessions[0], batch, seed) if inputs is None else tuple(given[:batch] for given in inputs)
+    samples = noise(sessions[0], batch, seed) if inputs is None else tuple(given[:batch] for given in inputs)
     if any(len(given) != batch for given in samples):
         raise SpecError(f"batch {batch} needs that many images in each input; give more, or ask for a smaller batch")
     first, second, other = (_bound(opened, samples) for opened in sessions)
@@ -196,7 +196,7 @@ def _until(seconds: float, blocks: int) -> Iterator[int]:
         done += 1
 
 
-def _noise(session: InferenceSession, batch: int, seed: int) -> tuple[Array, ...]:
+def noise(session: InferenceSession, batch: int, seed: int) -> tuple[Array, ...]:
     """Normal noise of the shapes that the model declares, with `batch` first."""
     generator = np.random.default_rng(seed)
     arrays = []

@@ -46,12 +46,20 @@ def require() -> Any:
         ) from error
 
 
-def session(model: Model, *, threads: int = 1, provider: str = "cpu", integers: bool = True) -> InferenceSession:
+def session(
+    model: Model,
+    *,
+    threads: int = 1,
+    provider: str = "cpu",
+    integers: bool = True,
+    profile: Path | None = None,
+) -> InferenceSession:
     """`model`, as bytes, a file or a ModelProto, ready to run with `threads` intra-op threads and all optimisations.
 
     It runs on `provider`, a name of `providers.PROVIDERS`, or not at all. Without `integers` what lies between
     DequantizeLinear and QuantizeLinear is computed in floating point, as written, and only what is exact is optimised:
-    before FP8 the runtime (1.31.1) removes a Relu, and is wrong to do so.
+    before FP8 the runtime (1.31.1) removes a Relu, and is wrong to do so. With `profile` the time of every kernel goes
+    into a file of that prefix, whose path `end_profiling` gives.
 
     Raises BackendError where ONNX Runtime is missing, lacks the provider, falls back from it, or cannot read the model;
     SpecError for a thread count below 1 or a provider that is not known.
@@ -61,6 +69,8 @@ def session(model: Model, *, threads: int = 1, provider: str = "cpu", integers: 
     if not integers:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     asked = providers.ask(runtime, provider, options)
     source, name = _source(model)
     try:
