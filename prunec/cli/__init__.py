@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, cast, catalogue, compress, demo, evaluate, export, inspect, lint, quantize, sensitivity
+from . import bench, cast, catalogue, compress, demo, diff, evaluate, export, inspect, lint, quantize, sensitivity
 from .console import explained
 
 HELP = """
@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, export.export, cast.cast,
-    quantize.quantize, bench.bench, lint.lint, catalogue.catalogue, demo.demo,
+    quantize.quantize, bench.bench, lint.lint, diff.diff, catalogue.catalogue, demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))

@@ -47,6 +47,8 @@ class Layer:
     dtype: str = ""
     nodes: tuple[str, ...] = ()
     """The ONNX nodes in it, where an engine has fused several."""
+    kernel_name: str = ""
+    """What an engine calls the code that runs it."""
 
     @property
     def kernel(self) -> tuple[int, ...]:

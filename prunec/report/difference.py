@@ -1,0 +1,96 @@
+"""What `prunec diff` found, for a terminal; made of the plain dictionary that `--json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from .console import amount, plain_table
+
+Facts = Mapping[str, Any]
+STYLES = {"same": "dim", "changed": "", "split": "green", "merged": "green", "added": "yellow", "removed": "yellow"}
+
+
+def difference_table(facts: Facts, everything: bool) -> Table:
+    """The layers that differ and have weights, or all layers, and the totals."""
+    timed = "added_by_the_runtime" in facts
+    table = plain_table(f"{facts['before']} → {facts['after']}")
+    for name in ("layer", "", "weights or output"):
+        table.add_column(name, overflow="fold", style="cyan" if name == "layer" else "")
+    for name in ("MACs", "parameters", "activations", *(("kernels", "ms") if timed else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = [row for row in facts["layers"] if everything or _is_news(row)]
+    for row in shown:
+        table.add_row(row["name"], row["status"], _shapes(row), *_numbers(row, timed), style=STYLES[row["status"]])
+    rest = len(facts["layers"]) - len(shown)
+    if rest:
+        table.caption, table.caption_justify = (
+            f"{rest} layers are the same, or only pass other shapes on: --all",
+            "left",
+        )
+    if timed:
+        added = facts["added_by_the_runtime"]
+        row = {side: {**dict.fromkeys(("macs", "parameters", "activation_bytes")), **added[side]} for side in added}
+        table.add_row("(added by the runtime)", "", "", *_numbers(row, timed), style="dim")
+    table.add_row("total", "", "", *_numbers(facts["totals"], timed), style="bold")
+    return table
+
+
+def difference_lines(facts: Facts) -> str:
+    """The most activation memory alive at once, below the table."""
+    before, after = (facts["totals"][side]["peak_activation_bytes"] for side in ("before", "after"))
+    if not before or not after:
+        return ""
+    change = f"{after / before - 1:+.0%}"
+    return f"activations alive at once, without the runtime's reuse: {amount(before)}B → {amount(after)}B ({change})"
+
+
+def _is_news(row: Facts) -> bool:
+    """Whether a row is more than an activation between layers that have changed."""
+    weighted = any(weight for side in ("before", "after") if row[side] for weight in row[side]["weights"])
+    return row["status"] not in ("same", "changed") or (row["status"] == "changed" and weighted)
+
+
+def _numbers(row: Facts, timed: bool) -> list[str]:
+    """The cells of one row."""
+    keys = ("macs", "parameters", "activation_bytes", *(("kernels", "ms") if timed else ()))
+    before, after = (row[side] or {} for side in ("before", "after"))
+    return [_pair(before.get(key), after.get(key), key) for key in keys]
+
+
+def _pair(before: float | None, after: float | None, key: str) -> str:
+    """Before → after, once where they agree, nothing where both are 0."""
+    if not before and not after:
+        return ""
+    texts = [_text(value, key) for value in (before, after)]
+    return texts[1] if texts[0] == texts[1] else f"{texts[0] or '–'} → {texts[1] or '–'}"
+
+
+def _text(value: float | None, key: str) -> str:
+    if value is None:
+        return ""
+    if key == "ms":
+        return f"{value:.3g}"
+    return amount(value) + ("B" if key == "activation_bytes" else "")
+
+
+def _shapes(row: Facts) -> str:
+    """`16x16x3x3 → 12x16x3x1 + 16x12x1x3`, of the weights, or else of the output."""
+    texts = [_side(row[side]) for side in ("before", "after")]
+    if None in (row["before"], row["after"]):
+        return texts[0] or texts[1]
+    return texts[1] if texts[0] == texts[1] else f"{texts[0]} → {texts[1]}"
+
+
+def _side(side: Facts | None) -> str:
+    if side is None:
+        return ""
+    weights = [_x(weight) for weight in side["weights"] if weight]
+    return " + ".join(weights) if weights else " + ".join(_x(output) for output in side["outputs"][-1:])
+
+
+def _x(sizes: Sequence[int | str]) -> str:
+    """`16x28x28`, without a dynamic batch."""
+    return "x".join(map(str, sizes[1:] if sizes and isinstance(sizes[0], str) else sizes))
