@@ -15,7 +15,7 @@ from .model_options import IMAGES, Debug, PreprocessText, preprocess_of, read_im
 if TYPE_CHECKING:
     import onnx
 
-    from ..deploy.runtime import Array
+    from ..data import Images
     from ..progress import Track
 
 FOUND = 9  # the exit code where something was found; 1 to 8 are those of errors
@@ -75,7 +75,7 @@ def lint(
     aim = target_of(target)
     network = load(model)
     with progress() as track:
-        given = None if images is None else _arrays(network, images, preprocess, limit, track)
+        given = None if images is None else _images(network, images, preprocess, limit, track)
         verdict = check(network, aim, given, track)
     facts = {"model": str(model), **verdict.to_json()}
     if as_json:
@@ -88,9 +88,9 @@ def lint(
         raise typer.Exit(FOUND)
 
 
-def _arrays(model: onnx.ModelProto, images: str, preprocess: str | None, limit: int, track: Track) -> tuple[Array, ...]:
-    """The images as the inputs of the model."""
+def _images(model: onnx.ModelProto, images: str, preprocess: str | None, limit: int, track: Track) -> Images:
+    """The images, as the model takes them."""
     from ..deploy.onnx_file import input_shape
 
     how = preprocess_of(preprocess, images, input_shape(model))
-    return tuple(tensor.numpy() for tensor in read_images(images, how, limit, 0, None, track).inputs)
+    return read_images(images, how, limit, 0, None, track)

@@ -5,8 +5,8 @@ of 16. Off a smaller multiple, the granule, a layer that reads the channels leav
 
     TensorRT        suggested alignment of its developer guide: TF32 4, FP16 8, INT8 32; the rest is padded. Vectors of
                     128 bits hold 4, 8 and 16 of them (NVIDIA/cutlass issue 75)
-    TensorRT-RTX    plans of 1.7.1: each FP16 tensor of odd channels is copied by a kernel of its own (`ReplConc`), INT8
-                    is padded to 4
+    TensorRT-RTX    plans of 1.7.1: each FP16 tensor of odd channels is padded by a kernel of its own, INT8 to multiples
+                    of 4 inside another
     ONNX Runtime    on x86 blocks (NCHWc) of 16 with AVX-512, of 8 with AVX2; a convolution that reads a number of
                     channels off a multiple of 4, and no less than a block, is left out of them (`FusedConv` in the
                     optimised graph), and so is a depthwise one off a multiple of 4, a grouped one off a whole block.
@@ -91,7 +91,7 @@ _ORT = {
     "whole_groups": True,
     "small_inputs": True,
 }
-_COPY = "a copy kernel (ReplConc) pads it"
+_COPY = "one more kernel, a copy that pads it"
 TARGETS: dict[str, DeployTarget] = {
     target.name: target
     for target in (

@@ -7,9 +7,9 @@ from typing import Any
 
 import onnx
 
+from ..data import Images
 from ..deploy import qdq
 from ..deploy.layers import network_of
-from ..deploy.runtime import Array
 from ..deploy.targets import DeployTarget
 from ..progress import Track, silent
 from . import alignment, dynamic_shapes, half_range
@@ -42,13 +42,11 @@ class Verdict:
         }
 
 
-def check(
-    model: onnx.ModelProto, target: DeployTarget, inputs: tuple[Array, ...] | None = None, track: Track = silent
-) -> Verdict:
-    """Judge `model` for `target`; with `inputs`, N samples each, the range of its activations too.
+def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = None, track: Track = silent) -> Verdict:
+    """Judge `model` for `target`; with `images`, the range of its activations too.
 
     The same findings in the same order every time. Raises BackendError where the shapes contradict each other or the
-    model does not run, DataError where the inputs do not fit it.
+    model does not run, DataError where the images do not fit it.
     """
     network = network_of(model)
     found = [*alignment.findings(network, target), *dynamic_shapes.findings(model)]
@@ -60,9 +58,9 @@ def check(
     skipped = []
     if target.precision == "fp16":
         found += half_range.weights(model)
-        found += [] if inputs is None else half_range.activations(model, inputs, track)
-        skipped += ["the FP16 range of activations: give --images"] if inputs is None else []
-    elif inputs is not None:
+        found += [] if images is None else half_range.activations(model, images, track)
+        skipped += ["the FP16 range of activations: give --images"] if images is None else []
+    elif images is not None:
         skipped += [f"the FP16 range of activations: {target.name} computes in {target.precision}"]
     found.sort(key=lambda one: (-LEVELS.index(one.level), -one.facts.get("network_share", 0)))
     return Verdict(target, tuple(found), alignment.cost(network, target), tuple(skipped))
