@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ import pytest
 import shared_nets
 from conftest import needs_shared
 from onnx_nets import demo_pair
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from typer.testing import CliRunner
 
 from prunec.cli import app
-from prunec.compression import compress
+from prunec.compression import Result, compress
 from prunec.data import as_images
 from prunec.deploy.layers import Layer, Network, network_of
 from prunec.deploy.runtime import run, session
+from prunec.deploy.targets import TARGETS
 from prunec.diff import engines, profiles
 from prunec.diff.aligning import align
-from prunec.diff.compare import Difference
+from prunec.diff.compare import Difference, read
 from prunec.diff.compare import compare as difference
+from prunec.lint.alignment import findings
 
 
 def net(*layers: str, weight: tuple[int, ...] = (8, 8, 3, 3)) -> Network:
@@ -124,13 +128,19 @@ def test_the_demo_before_and_after() -> None:
     assert {row.status for row in same.rows} == {"same"}
 
 
-@needs_shared
-def test_resnet56_before_and_after() -> None:
+@cache
+def resnet56() -> Result:
+    """At half its MACs, with whatever numbers of channels that takes."""
     images, _ = shared_nets.cifar("train_8192", 16)
-    result = compress(
+    return compress(
         shared_nets.load("cifar_resnet56"), as_images(images), target="macs:0.5", selector="top{by=l1}",
         allocator="uniform", compensator="none",
     )  # fmt: skip
+
+
+@needs_shared
+def test_resnet56_before_and_after() -> None:
+    result = resnet56()
     before, after = result.dense_onnx(18), result.onnx(18)
     facts = sound(difference(network_of(before), network_of(after)), before, after)
     assert facts["totals"]["before"]["macs"] == result.report["macs"]["dense"]
@@ -238,6 +248,55 @@ def test_an_engine_of_names_alone_and_one_of_tensorrt_11(tmp_path: Path) -> None
     assert (layer.dtype, layer.activation_bytes) == ("half", 2 * 8 * 28 * 28)
 
 
+def plan(model: onnx.ModelProto, path: Path) -> Path:
+    """An engine of TensorRT-RTX, compiled for SM86 on the processor."""
+    rtx: Any = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    logger = rtx.Logger(rtx.Logger.ERROR)
+    builder = rtx.Builder(logger)
+    network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = rtx.OnnxParser(network, logger)
+    assert parser.parse(convert_float_to_float16(model).SerializeToString())
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(rtx.ComputeCapability.SM86, 0)
+    shape = list(network.get_input(0).shape)[1:]
+    profile.set_shape("input", [1, *shape], [4, *shape], [8, *shape])
+    config.add_optimization_profile(profile)
+    path.write_bytes(bytes(builder.build_serialized_network(network, config)))
+    return path
+
+
+def test_two_engines_of_tensorrt_rtx_tell_their_kernels_without_a_gpu(tmp_path: Path) -> None:
+    before, after = demo_pair()
+    paths = plan(before, tmp_path / "before.engine"), plan(after, tmp_path / "after.engine")
+    code, said = prunec("diff", *paths, "--json")
+    facts = json.loads(said)
+    assert (code, facts["totals"]["before"]["kernels"] < facts["totals"]["after"]["kernels"]) == (0, True)
+    for row in difference(network_of(before), network_of(after)).to_json()["layers"]:
+        if row["before"]["ops"] != ["Conv"]:
+            continue
+        (same,) = [one for one in facts["layers"] if one["name"] == row["name"]]
+        assert same["after"]["engine_kernels"].count("corrltn") == len(row["after"]["layers"])
+        assert row["name"] == "conv1" or [same[side]["macs"] for side in ("before", "after")] == [
+            row[side]["macs"] for side in ("before", "after")
+        ]  # a single colour is padded to two
+    assert facts["totals"]["after"]["peak_activation_bytes"] > 0
+    (tmp_path / "other.engine").write_bytes(b"ftrt" + bytes(1000))
+    code, said = prunec("diff", paths[0], tmp_path / "other.engine")
+    assert (code, "only engines of TensorRT-RTX do" in said, len(said.splitlines())) == (7, True, 1), said
+
+
+@needs_shared
+def test_lint_knows_every_copy_that_tensorrt_rtx_adds(tmp_path: Path) -> None:
+    """What `prunec lint` says of a real network before it is compiled, against the kernels that are compiled."""
+    model = resnet56().onnx(18)
+    said = [one.node for one in findings(network_of(model), TARGETS["rtx-fp16"]) if one.facts["off_fast_kernel"]]
+    engine = read(plan(model, tmp_path / "resnet56.engine"))
+    copied = [layer.nodes[0] for layer in engine.layers if layer.kernel_name == "__myl_ReplConc"]
+    assert said
+    assert len(copied) == len(said)
+
+
 # The command
 
 
@@ -276,7 +335,7 @@ TIMES = ("--times-before", "torn.json", "--times-after", "torn.json")
             "is not a profile",
             ["good.onnx", "good.onnx", *TIMES],
         ),
-        (2, "are of two kinds", ["good.onnx", "torn.json"]),
+        (2, "compare two of one kind", ["good.onnx", "torn.json"]),
         (2, "one profile alone", ["good.onnx", "good.onnx", "--times-before", "times.json"]),
         (2, "--profile runs ONNX files", ["times.json", "times.json", "--profile"]),
         (7, 'pip install "prunec[gpu]"', ["good.onnx", "good.onnx", "--profile", "--provider", "cuda"]),

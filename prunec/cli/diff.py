@@ -19,7 +19,8 @@ RUNS = 50
 
 def diff(
     before: Annotated[
-        Path, typer.Argument(metavar="BEFORE", help="An ONNX file, or the JSON of an engine.", show_default=False)
+        Path,
+        typer.Argument(metavar="BEFORE", help="An ONNX file, an engine, or its JSON.", show_default=False),
     ],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="The other, of the same kind.", show_default=False)],
     profile: Annotated[
@@ -49,9 +50,11 @@ def diff(
         prunec diff dense.onnx out/model.onnx
         prunec diff dense.onnx out/model.onnx --profile --batch 8
         prunec diff dense.onnx out/model.onnx --json | jq '.layers[] | select(.status == "split") | .name'
+        prunec diff dense.engine pruned.engine
         prunec diff dense.layers.json pruned.layers.json --times-before dense.json --times-after pruned.json
 
-    The JSON of an engine is what trtexec --exportLayerInfo, TensorRT's engine inspector or prunec build writes.
+    An engine of TensorRT-RTX tells its kernels and its memory without a GPU; one of TensorRT does not: give the JSON
+    that trtexec --exportLayerInfo or TensorRT's engine inspector writes.
     """
     from ..diff.compare import compare, read
     from ..diff.profiles import kernels
@@ -73,15 +76,17 @@ def diff(
 
 def _check(before: Path, after: Path, profile: bool, times_before: Path | None, times_after: Path | None) -> None:
     """Raise SpecError for arguments that do not go together."""
+    from ..diff.compare import kind_of
     from ..errors import SpecError
 
-    if (before.suffix == ".json") != (after.suffix == ".json"):
-        raise SpecError(f"{before} and {after} are of two kinds: compare two ONNX files, or the JSON of two engines")
+    kinds = kind_of(before), kind_of(after)
+    if kinds[0] != kinds[1]:
+        raise SpecError(f"{before} is {kinds[0]} and {after} {kinds[1]}: compare two of one kind")
     if (times_before is None) != (times_after is None):
         raise SpecError("one profile alone compares nothing: give --times-before and --times-after")
     if profile and times_before is not None:
         raise SpecError("--profile measures what --times-before and --times-after bring: give one or the other")
-    if profile and before.suffix == ".json":
+    if profile and kinds[0] != "ONNX":
         raise SpecError("--profile runs ONNX files; for an engine give the profiles, from trtexec --exportProfile")
 
 

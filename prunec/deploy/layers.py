@@ -66,6 +66,8 @@ class Network:
     """The layers that make the outputs."""
     peak_bytes: int = 0
     """The most activation memory that is alive at once, inputs not counted, every output in memory of its own."""
+    is_engine: bool = False
+    """Whether each layer is a kernel that runs."""
 
     @property
     def macs(self) -> int:

@@ -1,7 +1,7 @@
 """What each engine likes of channel counts: one table, for `prunec lint` and for rounding while pruning.
 
 Engines compute channels in blocks, and pad the last one: 49 channels cost what 56 cost in blocks of 8, and 64 in blocks
-of 16. Off a smaller multiple, the granule, a layer that reads the channels leaves the fast kernel altogether. Sources:
+of 16. Off a smaller multiple, the granule, a convolution that reads the channels leaves the fast kernel. Sources:
 
     TensorRT        suggested alignment of its developer guide: TF32 4, FP16 8, INT8 32; the rest is padded. Vectors of
                     128 bits hold 4, 8 and 16 of them (NVIDIA/cutlass issue 75)
@@ -35,7 +35,7 @@ class DeployTarget:
     block: int
     """Channels are computed in multiples of this: the last block is padded."""
     granule: int = 1
-    """Off a multiple of this, a layer that reads the channels leaves the fast kernel."""
+    """Off a multiple of this, a convolution that reads the channels leaves the fast kernel."""
     cliff: str = ""
     """What happens then."""
     cliff_cost: float = 1.0
@@ -63,7 +63,7 @@ class DeployTarget:
         return channels % self.likes == 0 or (read and self.small_inputs and channels < self.block)
 
     def falls(self, reads: int, makes: int, groups: int = 1) -> bool:
-        """Whether a layer that reads and makes so many channels, in all groups, leaves the fast kernel."""
+        """Whether a convolution that reads and makes so many channels, in all groups, leaves the fast kernel."""
         if groups > 1 and reads == groups == makes:
             return makes % self.granule != 0
         if groups > 1 and self.whole_groups:
@@ -71,15 +71,21 @@ class DeployTarget:
         exempt = self.small_inputs and reads < self.block
         return not exempt and (reads // groups) % self.granule != 0
 
-    def cost(self, reads: int, makes: int, groups: int = 1) -> float:
-        """Estimated time of a layer over that of one without padding or cliff: padded MACs / MACs, times the cliff."""
+    def padding(self, reads: int, makes: int, groups: int = 1) -> float:
+        """Padded MACs / MACs of a layer that reads and makes so many channels, in all groups."""
         if groups > 1 and reads == groups == makes:
-            factor = self.cliff_cost_depthwise if self.falls(reads, makes, groups) else 1.0
-            return factor * self.padded(makes) / makes
+            return self.padded(makes) / makes
         reads, makes = reads // groups, makes // groups
-        factor = self.cliff_cost if self.falls(reads * groups, makes * groups, groups) else 1.0
         small = self.small_inputs and reads < self.block
-        return factor * (1.0 if small else self.padded(reads) / reads) * self.padded(makes) / makes
+        return (1.0 if small else self.padded(reads) / reads) * self.padded(makes) / makes
+
+    def cost(self, reads: int, makes: int, groups: int = 1) -> float:
+        """Estimated time of a convolution over that of one without padding or cliff."""
+        if not self.falls(reads, makes, groups):
+            return self.padding(reads, makes, groups)
+        depthwise = groups > 1 and reads == groups == makes
+        factor = self.cliff_cost_depthwise if depthwise else self.cliff_cost
+        return factor * self.padding(reads, makes, groups)
 
 
 _ORT = {

@@ -9,11 +9,12 @@ from typing import Any
 
 from ..deploy import onnx_file
 from ..deploy.layers import Layer, Network, Shape, network_of
-from . import engines
+from . import engines, plans
 from .aligning import Group, align
 from .profiles import Kernel
 
 Entries = Sequence[Mapping[str, Any]]
+ENGINES = (".engine", ".plan", ".trt")
 COUNTED = ("parameters", "macs", "activation_bytes")
 
 
@@ -65,6 +66,7 @@ class Difference:
         found: dict[str, Any] = {"layers": len(network.layers)}
         found |= {what: sum(getattr(layer, what) for layer in network.layers) for what in COUNTED}
         found["peak_activation_bytes"] = network.peak_bytes or None
+        found |= {"kernels": len(network.layers)} if network.is_engine else {}
         if self.added_kernels is not None:
             ran = [kernel for row in self.rows for kernel in ((row.before, row.after)[side] or ())]
             found |= {key: value for key, value in _ran([*ran, *self.added_kernels[side]]).items() if key != "names"}
@@ -72,10 +74,18 @@ class Difference:
 
 
 def read(path: Path) -> Network:
-    """The layers of an ONNX file, or of the JSON that describes an engine. Raises BackendError where it is neither."""
+    """The layers of an ONNX file, of an engine of TensorRT-RTX, or of the JSON that describes one of TensorRT.
+
+    Raises BackendError where it is none of them.
+    """
     if path.suffix == ".json":
         return engines.read(path)
-    return network_of(onnx_file.load(path))
+    return plans.read(path) if path.suffix in ENGINES else network_of(onnx_file.load(path))
+
+
+def kind_of(path: Path) -> str:
+    """What `read` takes the file for, by its suffix."""
+    return "engine JSON" if path.suffix == ".json" else "engine" if path.suffix in ENGINES else "ONNX"
 
 
 def compare(
@@ -112,7 +122,7 @@ def _side(layers: Sequence[Layer], kernels: Sequence[Kernel] | None) -> dict[str
         **{what: sum(getattr(layer, what) for layer in layers) for what in COUNTED},
     }
     if any(layer.kernel_name for layer in layers):
-        found["engine_kernels"] = [layer.kernel_name for layer in layers]
+        found |= {"kernels": len(layers), "engine_kernels": [layer.kernel_name for layer in layers]}
     return found if kernels is None else found | _ran(kernels)
 
 

@@ -47,7 +47,9 @@ def read(path: Path) -> Network:
     layers = tuple(_layer(one, place) for place, one in enumerate(listed))
     makers = {name: layer.name for one, layer in zip(listed, layers, strict=True) for name in _names(one, "Outputs")}
     reads = [tuple(dict.fromkeys(makers.get(name, name) for name in _names(one, "Inputs"))) for one in listed]
-    return Network(tuple(replace(layer, reads=names) for layer, names in zip(layers, reads, strict=True)))
+    return Network(
+        tuple(replace(layer, reads=names) for layer, names in zip(layers, reads, strict=True)), is_engine=True
+    )
 
 
 def _layers(found: Any) -> list[Any] | None:
@@ -60,7 +62,9 @@ def _layers(found: Any) -> list[Any] | None:
 def _layer(entry: Any, place: int) -> Layer:
     """One layer; a bare name where the engine was built with less verbosity."""
     if isinstance(entry, str):
-        return Layer(entry, "Reformat" if COPIES.fullmatch(entry) else "Layer", (), nodes=_nodes(entry, ""))
+        return Layer(
+            entry, "Reformat" if COPIES.fullmatch(entry) else "Layer", (), nodes=_nodes(entry, ""), kernel_name="Layer"
+        )
     name = str(entry.get("Name", f"layer {place}"))
     outputs = entry.get("Outputs") or [{}]
     shape = tuple(int(size) for size in outputs[0].get("Dimensions", ()))
@@ -81,7 +85,7 @@ def _layer(entry: Any, place: int) -> Layer:
         activation_bytes=sum(_bytes(one) for one in outputs),
         dtype=_dtype(outputs[0]),
         nodes=_nodes(name, str(entry.get("Metadata") or "")),
-        kernel_name=str(entry.get("TacticName", "")),
+        kernel_name=str(entry.get("TacticName") or entry.get("LayerType", "Layer")),
     )
 
 

@@ -60,7 +60,7 @@ def findings(network: Network, target: DeployTarget) -> Iterator[Finding]:
         channels = channels_of(layer)
         if channels is None:
             continue
-        falls = layer.name not in fixed.first and target.falls(*channels, layer.groups)
+        falls = layer.op == "Conv" and layer.name not in fixed.first and target.falls(*channels, layer.groups)
         odd = {side: n for side, n in fixed.free(layer, channels).items() if not target.suits(n, side == "reads")}
         if not odd:
             continue
@@ -130,7 +130,7 @@ def _factor(layer: Layer, target: DeployTarget, fixed: _Interface) -> float:
     reads, makes = channels
     reads = target.above(reads) if layer.name in fixed.first and layer.groups == 1 else reads
     makes = target.above(makes) if layer.name in fixed.last and layer.groups == 1 else makes
-    return target.cost(reads, makes, layer.groups)
+    return (target.cost if layer.op == "Conv" else target.padding)(reads, makes, layer.groups)
 
 
 def _text(layer: Layer, odd: Mapping[str, int], target: DeployTarget, falls: bool) -> str:

@@ -10,41 +10,46 @@ from rich.table import Table
 from .console import amount, plain_table
 
 Facts = Mapping[str, Any]
+COLUMNS = {
+    "macs": "MACs",
+    "parameters": "parameters",
+    "activation_bytes": "activations",
+    "kernels": "kernels",
+    "ms": "ms",
+}
 STYLES = {"same": "dim", "changed": "", "split": "green", "merged": "green", "added": "yellow", "removed": "yellow"}
 
 
 def difference_table(facts: Facts, everything: bool) -> Table:
     """The layers that differ and have weights, or all layers, and the totals."""
-    timed = "added_by_the_runtime" in facts
+    keys = [key for key in COLUMNS if key in facts["totals"]["before"]]
     table = plain_table(f"{facts['before']} → {facts['after']}")
     for name in ("layer", "", "weights or output"):
         table.add_column(name, overflow="fold", style="cyan" if name == "layer" else "")
-    for name in ("MACs", "parameters", "activations", *(("kernels", "ms") if timed else ())):
-        table.add_column(name, justify="right", no_wrap=True)
+    for key in keys:
+        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
     shown = [row for row in facts["layers"] if everything or _is_news(row)]
     for row in shown:
-        table.add_row(row["name"], row["status"], _shapes(row), *_numbers(row, timed), style=STYLES[row["status"]])
+        table.add_row(row["name"], row["status"], _shapes(row), *_numbers(row, keys), style=STYLES[row["status"]])
     rest = len(facts["layers"]) - len(shown)
     if rest:
         table.caption, table.caption_justify = (
             f"{rest} layers are the same, or only pass other shapes on: --all",
             "left",
         )
-    if timed:
-        added = facts["added_by_the_runtime"]
-        row = {side: {**dict.fromkeys(("macs", "parameters", "activation_bytes")), **added[side]} for side in added}
-        table.add_row("(added by the runtime)", "", "", *_numbers(row, timed), style="dim")
-    table.add_row("total", "", "", *_numbers(facts["totals"], timed), style="bold")
+    if added := facts.get("added_by_the_runtime"):
+        table.add_row("(added by the runtime)", "", "", *_numbers(added, keys), style="dim")
+    table.add_row("total", "", "", *_numbers(facts["totals"], keys), style="bold")
     return table
 
 
 def difference_lines(facts: Facts) -> str:
-    """The most activation memory alive at once, below the table."""
+    """The most activation memory at once, below the table: of the graph as it is, or what the engine sets aside."""
     before, after = (facts["totals"][side]["peak_activation_bytes"] for side in ("before", "after"))
     if not before or not after:
         return ""
     change = f"{after / before - 1:+.0%}"
-    return f"activations alive at once, without the runtime's reuse: {amount(before)}B → {amount(after)}B ({change})"
+    return f"activation memory at its peak: {amount(before)}B → {amount(after)}B ({change})"
 
 
 def _is_news(row: Facts) -> bool:
@@ -53,9 +58,8 @@ def _is_news(row: Facts) -> bool:
     return row["status"] not in ("same", "changed") or (row["status"] == "changed" and weighted)
 
 
-def _numbers(row: Facts, timed: bool) -> list[str]:
+def _numbers(row: Facts, keys: Sequence[str]) -> list[str]:
     """The cells of one row."""
-    keys = ("macs", "parameters", "activation_bytes", *(("kernels", "ms") if timed else ()))
     before, after = (row[side] or {} for side in ("before", "after"))
     return [_pair(before.get(key), after.get(key), key) for key in keys]
 
