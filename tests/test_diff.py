@@ -149,6 +149,22 @@ def test_resnet56_before_and_after() -> None:
     assert len(changed) >= 54
 
 
+def test_a_weight_that_is_dequantised_is_the_weight_of_its_layer() -> None:
+    text = """g (float[n, 4] x) => (float[n, 2] y) {{ {0} y = MatMul(x, w) }}"""
+    plain, quantised = (
+        onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {text.format(made)}')
+        for made in ("", "w = DequantizeLinear(q, s)")
+    )
+    for model, name, kind in ((plain, "w", np.float32), (quantised, "q", np.int8)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 2), kind), name))
+        model.graph.node[-1].name = "product"
+    quantised.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s"))
+    (row,) = difference(network_of(plain), network_of(quantised)).to_json()["layers"]
+    assert row["status"] == "changed"
+    assert [row[side]["dtypes"] for side in ("before", "after")] == [["float"], ["int8"]]
+    assert [row[side]["parameters"] for side in ("before", "after")] == [8, 8]
+
+
 def test_peak_memory_by_hand() -> None:
     text = "g (float[n, 4] x) => (float[n, 2] y) { a = Relu(x)  b = Neg(a)  c = Add(a, b)  y = MatMul(c, w) }"
     model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {text}')

@@ -18,6 +18,7 @@ import torch
 from conftest import needs_shared
 from onnx import numpy_helper
 from onnx_nets import demo_pair
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from typer.testing import CliRunner
 
@@ -275,6 +276,10 @@ def test_a_branch_on_a_shape_is_named_so() -> None:
     )
     (found,) = dynamic_shapes.findings(model)
     assert "If branches on a shape" in found.text
+    fixed = graph("g (float[n, 4] x) => (float[n, 4] y) {"
+        " y = If (c) <then_branch = t () => (float[n, 4] p) { p = Relu(x) },"
+        " else_branch = e () => (float[n, 4] q) { q = Neg(x) }> }", c=np.bool_(True))  # fmt: skip
+    assert [layer.name for layer in network_of(fixed).layers] == ["y"]
 
 
 # Q and DQ
@@ -290,6 +295,34 @@ def test_integers_that_tensorrt_refuses_are_errors_there_alone() -> None:
     assert (found.level, found.node) == ("error", "b")
     assert "INT32" in found.text
     assert [one for one in check(model, TARGETS["ort-avx2"]).findings if one.rule == "qdq"] == []
+
+
+class Noise(CalibrationDataReader):  # type: ignore[misc]
+    """Two batches for ONNX Runtime's quantiser."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.left = [{"input": rng.standard_normal((4, 1, 28, 28)).astype(np.float32)} for _ in "ab"]
+
+    def get_next(self) -> dict[str, Any] | None:
+        return self.left.pop() if self.left else None
+
+
+def test_what_onnx_runtime_quantises_by_default_is_not_for_tensorrt(tmp_path: Path) -> None:
+    """The demo network, quantised for real: the default options, and those that TensorRT's parser takes."""
+    onnx.save(demo_pair()[1], tmp_path / "plain.onnx")
+    safe = {
+        "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True,
+    }  # fmt: skip
+    kinds = {"activation_type": QuantType.QInt8, "weight_type": QuantType.QInt8, "op_types_to_quantize": ["Conv"]}
+    errors = {}
+    for name, options in (("default", {}), ("safe", {**kinds, "per_channel": True, "extra_options": safe})):
+        quantize_static(tmp_path / "plain.onnx", tmp_path / f"{name}.onnx", Noise(), **options)
+        found = check(onnx.load(tmp_path / f"{name}.onnx"), TARGETS["trt-int8"]).findings
+        errors[name] = {one.text for one in found if one.level == "error"}
+    assert any("INT32" in text for text in errors["default"])
+    assert any("zero point is not 0" in text for text in errors["default"])
+    assert errors["safe"] == set()
 
 
 # The command

@@ -45,6 +45,7 @@ class Layer:
     activation_bytes: int = 0
     """Of its outputs."""
     dtype: str = ""
+    """What its parameters are stored in, or else its output."""
     nodes: tuple[str, ...] = ()
     """The ONNX nodes in it, where an engine has fused several."""
     kernel_name: str = ""
@@ -114,7 +115,7 @@ class Graph:
         found = {name: name for name in self.initialisers}
         for node in self.graph.node:
             given = [name for name in node.input if name]
-            if all(name in found for name in given) and not node.op_type.startswith("Random"):
+            if all(name in found for name in given) and not _hides_inputs(node):
                 found |= {name: found[given[0]] if given else name for name in node.output}
         return found
 
@@ -137,6 +138,12 @@ class Graph:
         kind = self.types.get(name, 0)
         bits = BITS.get(kind) or (8 * helper.tensor_dtype_to_np_dtype(kind).itemsize if kind else 0)
         return self.size(name) * bits // 8
+
+
+def _hides_inputs(node: NodeProto) -> bool:
+    """Whether a node depends on more than its inputs say: on chance, or on what its branches read."""
+    branches = any(one.type == onnx.AttributeProto.GRAPH for one in node.attribute)
+    return branches or node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
 
 
 def _numbered(stem: str) -> Iterator[str]:
@@ -173,8 +180,15 @@ def _layer(graph: Graph, node: NodeProto) -> Layer:
         parameters=sum(graph.size(name) for name in floating),
         macs=_MACS[node.op_type](graph, node) if node.op_type in _MACS else 0,
         activation_bytes=0 if node.op_type in VIEWS else sum(graph.bytes(name) for name in node.output if name),
-        dtype=onnx.TensorProto.DataType.Name(graph.types.get(node.output[0], 0)).lower(),
+        dtype=_stored(graph, node, constants),
     )
+
+
+def _stored(graph: Graph, node: NodeProto, constants: list[str]) -> str:
+    """The type that the largest parameter is stored in, quantised or not; without one, that of the output."""
+    largest = max(constants, key=graph.size, default="") if node.op_type in _MACS else ""
+    kind = graph.types.get(graph.constants.get(largest, node.output[0]), 0)
+    return str(onnx.TensorProto.DataType.Name(kind)).lower()
 
 
 def _is_weight(graph: Graph, name: str) -> bool:

@@ -17,6 +17,7 @@ COLUMNS = {
     "kernels": "kernels",
     "ms": "ms",
 }
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 STYLES = {"same": "dim", "changed": "", "split": "green", "merged": "green", "added": "yellow", "removed": "yellow"}
 
 
@@ -53,9 +54,12 @@ def difference_lines(facts: Facts) -> str:
 
 
 def _is_news(row: Facts) -> bool:
-    """Whether a row is more than an activation between layers that have changed."""
-    weighted = any(weight for side in ("before", "after") if row[side] for weight in row[side]["weights"])
-    return row["status"] not in ("same", "changed") or (row["status"] == "changed" and weighted)
+    """Whether a row is more than an activation between layers that have changed, or one of a hundred Q and DQ."""
+    sides = [row[side] for side in ("before", "after") if row[side]]
+    weighted = any(weight for side in sides for weight in side["weights"])
+    if row["status"] in ("added", "removed"):
+        return not all(op in QUANTISERS for side in sides for op in side["ops"])
+    return row["status"] in ("split", "merged") or (row["status"] == "changed" and weighted)
 
 
 def _numbers(row: Facts, keys: Sequence[str]) -> list[str]:
@@ -81,18 +85,18 @@ def _text(value: float | None, key: str) -> str:
 
 
 def _shapes(row: Facts) -> str:
-    """`16x16x3x3 → 12x16x3x1 + 16x12x1x3`, of the weights, or else of the output."""
-    texts = [_side(row[side]) for side in ("before", "after")]
-    if None in (row["before"], row["after"]):
-        return texts[0] or texts[1]
+    """`16x16x3x3 → 12x16x3x1 + 16x12x1x3`, of the weights, or else of the output; their types where these differ."""
+    before, after = row["before"], row["after"]
+    if before is None or after is None:
+        return _side(before or after, typed=False)
+    typed = set(before["dtypes"]) != set(after["dtypes"])
+    texts = [_side(side, typed) for side in (before, after)]
     return texts[1] if texts[0] == texts[1] else f"{texts[0]} → {texts[1]}"
 
 
-def _side(side: Facts | None) -> str:
-    if side is None:
-        return ""
-    weights = [_x(weight) for weight in side["weights"] if weight]
-    return " + ".join(weights) if weights else " + ".join(_x(output) for output in side["outputs"][-1:])
+def _side(side: Facts, typed: bool) -> str:
+    weights = [_x(weight) for weight in side["weights"] if weight] or [_x(output) for output in side["outputs"][-1:]]
+    return " + ".join(weights) + (f" {side['dtypes'][-1]}" if typed else "")
 
 
 def _x(sizes: Sequence[int | str]) -> str:
