@@ -1,8 +1,8 @@
 """The layers of a TensorRT engine, from the JSON that its inspector writes; each names the ONNX nodes in it.
 
-`trtexec --exportLayerInfo`, `IEngineInspector.get_engine_information` and the sidecar of `prunec build` all hold a list
-`Layers`. Built with detailed verbosity a layer has `Metadata`, `[ONNX Layer: conv1]\\x1f[ONNX Layer: relu_0]`; else its
-name must do, `conv1 + relu_0`. Shapes, and so MACs, are those of the profile that was inspected, with their batch.
+`trtexec --exportLayerInfo` and `IEngineInspector.get_engine_information` write a list `Layers`, at the top or one
+level down. Built with detailed verbosity a layer has `Metadata`, `[ONNX Layer: conv1]\\x1f[ONNX Layer: relu_0]`; else
+its name must do, `conv1 + relu_0`. Shapes, and so MACs, are those of the profile that was inspected, with their batch.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def read(path: Path) -> Network:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackendError(
-            f"{path} is neither ONNX nor the JSON of an engine ({error}): inspect the engine where it was built, with"
-            " trtexec --exportLayerInfo or prunec build"
+            f"{path} is neither ONNX nor the JSON of an engine ({error}): inspect the engine where it runs, with"
+            " trtexec --exportLayerInfo"
         ) from error
     listed = _layers(found)
     if listed is None:
         raise BackendError(
-            f"{path} has no list of Layers: build with detailed profiling verbosity, and export the layer information"
+            f"{path} has no list of Layers: give what trtexec --exportLayerInfo writes, or an engine of TensorRT-RTX"
+            " itself"
         )
     layers = tuple(_layer(one, place) for place, one in enumerate(listed))
     makers = {name: layer.name for one, layer in zip(listed, layers, strict=True) for name in _names(one, "Outputs")}
@@ -53,7 +54,7 @@ def read(path: Path) -> Network:
 
 
 def _layers(found: Any) -> list[Any] | None:
-    """The list `Layers`, at the top or one level below, as in a sidecar."""
+    """The list `Layers`, at the top or one level below."""
     candidates = [found, *(found.values() if isinstance(found, dict) else ())]
     lists = [one["Layers"] for one in candidates if isinstance(one, dict) and isinstance(one.get("Layers"), list)]
     return lists[0] if lists else None
