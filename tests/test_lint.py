@@ -216,7 +216,7 @@ def test_activations_that_fp16_cannot_hold() -> None:
     verdict = check(model, TARGETS["trt-fp16"], images)
     assert ("error", "b") in said(verdict.findings)
     assert verdict.skipped == ()
-    assert "give --images" in check(model, TARGETS["trt-fp16"]).skipped[0]
+    assert "give --data" in check(model, TARGETS["trt-fp16"]).skipped[0]
 
 
 @needs_shared
@@ -358,7 +358,7 @@ def test_a_clean_file_says_so(tmp_path: Path) -> None:
 def test_images_are_measured(tmp_path: Path) -> None:
     onnx.save(graph("g (float[n, 4] x) => (float[n, 4] y) { y = Mul(x, s) }", s=np.float32(1e5)), tmp_path / "m.onnx")
     np.savez(tmp_path / "images.npz", inputs=np.ones((8, 4), np.float32))
-    code, output = prunec("lint", tmp_path / "m.onnx", "--target", "trt-fp16", "--images", tmp_path / "images.npz")
+    code, output = prunec("lint", tmp_path / "m.onnx", "--target", "trt-fp16", "--data", tmp_path / "images.npz")
     assert (code, "infinite in FP16" in output) == (9, True), output
 
 

@@ -41,11 +41,11 @@ def lint(
             " rtx-int8, ort-avx512, ort-avx2, arm or generic.",
         ),
     ] = "native",
-    images: Annotated[
+    data: Annotated[
         str | None, typer.Option(metavar="IMAGES", help=f"Measure the FP16 range of activations on these: {IMAGES}.")
     ] = None,
     preprocess: PreprocessText = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="Images, at most.")] = 64,
+    images: Annotated[int, typer.Option(metavar="N", help="Images, at most.")] = 64,
     fail_on: Annotated[
         FailOn, typer.Option(help="The mildest finding that ends in exit code 9; never always ends in 0.")
     ] = FailOn.error,
@@ -60,7 +60,7 @@ def lint(
 
     \b
         prunec lint out/model.onnx
-        prunec lint out/model.onnx --target trt-fp16 --images photos/
+        prunec lint out/model.onnx --target trt-fp16 --data photos/
         prunec lint out/model.onnx --target rtx-fp16 --fail-on warning && echo fits
         prunec lint out/model.onnx --target ort-avx512 --json | jq '.findings[] | select(.level == "warning")'
 
@@ -75,7 +75,7 @@ def lint(
     aim = target_of(target)
     network = load(model)
     with progress() as track:
-        given = None if images is None else _images(network, images, preprocess, limit, track)
+        given = None if data is None else _images(network, data, preprocess, images, track)
         verdict = check(network, aim, given, track)
     facts = {"model": str(model), **verdict.to_json()}
     if as_json:
@@ -88,9 +88,9 @@ def lint(
         raise typer.Exit(FOUND)
 
 
-def _images(model: onnx.ModelProto, images: str, preprocess: str | None, limit: int, track: Track) -> Images:
+def _images(model: onnx.ModelProto, data: str, preprocess: str | None, images: int, track: Track) -> Images:
     """The images, as the model takes them."""
     from ..deploy.onnx_file import input_shape
 
-    how = preprocess_of(preprocess, images, input_shape(model))
-    return read_images(images, how, limit, 0, None, track)
+    how = preprocess_of(preprocess, data, input_shape(model))
+    return read_images(data, how, images, 0, None, track)

@@ -59,7 +59,7 @@ def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = 
     if target.precision == "fp16":
         found += half_range.weights(model)
         found += [] if images is None else half_range.activations(model, images, track)
-        skipped += ["the FP16 range of activations: give --images"] if images is None else []
+        skipped += ["the FP16 range of activations: give --data"] if images is None else []
     elif images is not None:
         skipped += [f"the FP16 range of activations: {target.name} computes in {target.precision}"]
     found.sort(key=lambda one: (-LEVELS.index(one.level), -one.facts.get("network_share", 0)))
