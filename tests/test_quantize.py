@@ -25,7 +25,7 @@ from prunec.deploy import provenance, qdq, reference
 from prunec.deploy.cast import cast
 from prunec.deploy.export import export_onnx
 from prunec.deploy.quantize import Quantised, quantize
-from prunec.deploy.runtime import run
+from prunec.deploy.runtime import run, session
 from prunec.errors import BackendError, DataError, NumericsError, SpecError
 from prunec.evaluate import accuracy
 
@@ -118,6 +118,11 @@ def test_the_runtime_is_wrong_where_the_reference_is_right() -> None:
         None, {"input": images[0].numpy()}
     )
     np.testing.assert_allclose(right, evaluated[0], atol=0.05)
+
+
+def test_fp8_that_the_runtime_cannot_run_says_what_can() -> None:
+    with pytest.raises(BackendError, match="prunec evaluate --as-written does not"):
+        session(demo_quantised("fp8").model)
 
 
 @KINDS

@@ -37,7 +37,10 @@ def evaluate(
     batch: Batch = None,
     written: Annotated[
         bool,
-        typer.Option("--as-written", help="Of an .onnx file: round where it says so, not as the CPU's kernels do."),
+        typer.Option(
+            "--as-written",
+            help="Of an .onnx file: round where it says so, not as the CPU's kernels do. FP8 runs only so.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
     debug: Debug = False,

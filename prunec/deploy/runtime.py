@@ -38,6 +38,7 @@ PROVIDERS = {
 }
 FLAGS = {"avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "asimddp", "sve", "neon", "fma"}
 PACKAGES = ("prunec", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "numpy")
+FLOAT8_HINT = "; it fuses FP8 layers into kernels that it does not have: prunec evaluate --as-written does not"
 ERRORS_ONLY = 3  # of ONNX Runtime's log severities
 
 
@@ -70,7 +71,8 @@ def session(model: Model, *, threads: int = 1, provider: str = "cpu", integers: 
         with denormals_as_zero():
             opened = runtime.InferenceSession(source, options, providers=[asked])
     except Exception as error:
-        raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}") from error
+        hint = FLOAT8_HINT if "float8" in str(error) else ""
+        raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}{hint}") from error
     if opened.get_providers()[0] != asked:
         raise BackendError(f"ONNX Runtime could not start provider '{provider}' and fell back to the CPU; see its log")
     return opened
