@@ -1,7 +1,7 @@
 """Which part of the pipeline is worth what: selectors x decomposers x allocators x compensators, closed form only.
 
     python bench/ablation.py --data ../shared/data --network cifar_resnet56 --seeds 0,1,2
-    python bench/ablation.py --data ../shared/data --network cifar_resnet20 --full      # every combination
+    python bench/ablation.py --data ../shared/data --network cifar_resnet20 --full      # every combination of a few
 
 Without --full one factor at a time departs from the default. One calibration a seed and selector serves all that
 follow; the test images are read for the accuracy alone.
@@ -44,7 +44,7 @@ TRIED = {
     "selector": ("obs", "cap", "lasso", "pivoted-qr", "kmeans", *(f"top{{by={name}}}" for name in (
         "l1", "l2", "bn-scale", "random", "geometric-median", "taylor", "fisher", "cpmc", "oicsr", "fsm",
         "ffr", "thinet", "flap", "dais"))),
-    "decomposer": ("collaborative", "spatial-svd", "whitened-svd", "channel-svd", "none"),
+    "decomposer": ("collaborative", "spatial-svd", "whitened-svd", "channel-svd", "tucker2", "tt", "none"),
     "allocator": ("knapsack", "uniform", "threshold", "gcro", "cap-search", "evolve", "dais"),
     "compensator": ("sequential", "lstsq", "gram", "merge", "fold", "variance", "bias", "none"),
 }  # fmt: skip
@@ -109,7 +109,7 @@ def rows_of(row: Row, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     network = load_network(args.data, row.network)
     dense = accuracy(network, test)
     for seed in map(int, args.seeds.split(",")):
-        images = load_images(args.data / row.train, preprocess, row.images, seed).unlabelled()
+        images = load_images(args.data / row.train, preprocess, args.images or row.images, seed).unlabelled()
         stages = Stages(capture(network, tuple(value[:2] for value in images.inputs)), images, seed)
         for chosen, target in itertools.product(combinations(args.full), args.targets.split(",")):
             started = time.perf_counter()
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--network", default="cifar_resnet56")
     parser.add_argument("--targets", default="0.7,0.5,0.3", help="shares of the MACs that remain")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--images", type=int, help="calibration images, instead of the network's own number")
     parser.add_argument("--full", action="store_true", help="every combination of a smaller list")
     parser.add_argument("--test-images", type=int, help="a seeded part of the test images (default: all)")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results")
@@ -167,7 +168,7 @@ def main() -> None:
     command = f"python bench/ablation.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA")
     rows: list[dict[str, Any]] = []
     document = {"command": command.replace(str(args.out), "DIR"), "machine": environment(), "torch": torch.__version__,
-                "network": args.network, "images": row.images, "rows": rows}  # fmt: skip
+                "network": args.network, "images": args.images or row.images, "rows": rows}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     for found in rows_of(row, args):
         rows.append(found)

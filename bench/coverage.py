@@ -246,6 +246,7 @@ def main() -> int:
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning in the place of prunec")
     parser.add_argument("--resume", action="store_true", help="skip what the results hold already")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time")
+    parser.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="wall time a network has")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results")
     args = parser.parse_args()
     library = architectures.shim_torchvision()
@@ -271,7 +272,7 @@ def main() -> int:
     document = {"command": command, "machine": environment(), "versions": packages,
                 "seed": 0, "threads": 1, "jobs": args.jobs, "rows": rows}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    for row in swept(side, [one for one in chosen if one.name not in done], args, PATIENCE):
+    for row in swept(side, [one for one in chosen if one.name not in done], args, args.patience):
         rows.append(row)
         rows.sort(key=lambda each: order.get(each["name"], len(order)))
         coverage_table.write(path, json.dumps(document, indent=1) + "\n")

@@ -27,6 +27,11 @@ def passed(row: Row) -> bool:
     return str(row["result"]).startswith("pass")
 
 
+def stopped(row: Row) -> bool:
+    """Whether it crashed or hung."""
+    return str(row["result"]).startswith(("crash", "hang"))
+
+
 def agrees(row: Row) -> bool:
     """Whether ONNX Runtime is as near to torch as asked, or as torch's float32 is to its float64, twice."""
     return bool(row.get("onnx", 0.0) <= max(PARITY, 2 * row.get("rounding", 0.0)))
@@ -48,7 +53,7 @@ def summary(rows: list[Row]) -> list[str]:
     patterns = [row for row in rows if row["kind"] == "pattern"]
     known = [row for row in rows if captured(row)]
     wide = [row["prunable_share"] >= CNN_SHARE for row in rows if row["kind"] == "cnn" and "prunable_share" in row]
-    stopped = sum(str(row["result"]).startswith(("crash", "hang")) for row in rows)
+    ended = sum(map(stopped, rows))
     failed = sum(not passed(row) for row in known)
     seen = [row["moves"] > PARITY for row in known if "moves" in row]
     times = {row["name"]: row["seconds"]["analyse"] for row in rows if "analyse" in row.get("seconds", {})}
@@ -59,7 +64,7 @@ def summary(rows: list[Row]) -> list[str]:
     return [
         f"{len(networks)} architectures and {len(patterns)} graph patterns; captured"
         f" {len(known)} of {len(rows)}{missing}",
-        f"crashes and hangs: {stopped}; other failures: {failed - stopped}",
+        f"crashes and hangs: {ended}; other failures: {failed - ended}",
         f"identity within 1e-9 in float64: {sum(r.get('deviation', 1) <= 1e-9 for r in known)} of {len(known)}",
         f"ONNX Runtime equals torch: {sum('onnx' in r and agrees(r) for r in known)} of {len(known)}",
         f"outputs that move with the input by more than that tolerance: {sum(seen)} of {len(seen)}",
@@ -98,7 +103,7 @@ def _comparison(rows: list[Row], theirs: dict[str, Row]) -> list[str]:
     """
     other = [theirs[row["name"]] for row in rows]
     both = [(mine, peer) for mine, peer in zip(rows, other, strict=True) if passed(mine) and passed(peer)]
-    ours = [sum(mine["seconds"][stage] for stage in ("capture", "prepare", "slice")) for mine, _ in both]
+    ours = [sum(mine["seconds"][stage] for stage in ("capture", "prepare", "analyse", "slice")) for mine, _ in both]
     spent = [sum(peer["seconds"][stage] for stage in ("analyse", "slice")) for _, peer in both]
     alone = [[side["seconds"]["analyse"] for side in sides] for sides in zip(*both, strict=True)] or [[0.0], [0.0]]
     return [
@@ -112,6 +117,7 @@ def _comparison(rows: list[Row], theirs: dict[str, Row]) -> list[str]:
         f"| {statistics.median(ours or [0]):.2f} "
         f"| {statistics.median(spent or [0]):.2f} |",
         f"| slowest of these | {max(ours, default=0):.1f} | {max(spent, default=0):.1f} |",
+        f"| crashed or hung | {sum(map(stopped, rows))} | {sum(map(stopped, other))} |",
     ]
 
 

@@ -19,6 +19,7 @@ from prunec.readers import Blocks, readers_of
 from prunec.statistics import store
 from prunec.statistics.moments import Moments, positions_per_sample
 from prunec.statistics.patches import Layer, Positions
+from prunec.statistics.sweep import channels_last
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Calibrate(Pass):
         for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
             with torch.no_grad():
                 visitor.samples = len(batch[0])
-                visitor.run(*batch)
+                visitor.run(*channels_last(batch))
         return visitor.moments
 
 

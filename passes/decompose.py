@@ -1,7 +1,7 @@
-"""Write each layer whose rank the plan has lowered as two layers.
+"""Write each layer whose rank the plan has lowered as two layers, or more.
 
 conv(x, W) = conv(conv(x, A), B),  W = B A:  each axis of the kernel, with its stride, padding and dilation, goes to one
-of the two. The weight has that rank already where `compensate` has fitted it; otherwise the SVD cuts it.
+of them. The weight has that rank already where `compensate` has fitted it; otherwise the SVD cuts it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Decompose(Pass):
     rewrites = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network with two layers where that is cheaper."""
+        """The network with several layers where that is cheaper than one."""
         plan = program.fact(Plan)
         if not plan.ranks:
             return program
@@ -48,25 +48,27 @@ def _split(module: fx.GraphModule, node: fx.Node, split: Split, rank: int) -> No
     name = str(weight_node.target).removesuffix(".weight")
     weight = graph.attribute(module, str(weight_node.target))
     source: Any = node.args[0]
-    for place, tensor in enumerate(lowrank.split_exactly(weight, split, rank)):
+    parts = lowrank.split_exactly(weight, split, rank)
+    for place, (tensor, axes) in enumerate(zip(parts, split.layers, strict=True)):
         graph.assign(module, f"{name}.{place}.weight", tensor.to(weight.dtype).contiguous())
         with module.graph.inserting_before(node):
             read = module.graph.get_attr(f"{name}.{place}.weight")
-            arguments = [source, read, bias if place else None, *_shared_out(node, split, first=not place)]
+            last = place + 1 == len(parts)
+            arguments = [source, read, bias if last else None, *_shared_out(node, axes)]
             source = module.graph.call_function(node.target, tuple(arguments))  # type: ignore[arg-type]
     node.replace_all_uses_with(source)
 
 
-def _shared_out(node: fx.Node, split: Split, first: bool) -> list[Any]:
-    """The arguments after the bias, for one of the two layers."""
+def _shared_out(node: fx.Node, axes: tuple[bool, ...]) -> list[Any]:
+    """The arguments after the bias, for the layer that has these axes of the kernel."""
     names = [item.name for item in node.target._schema.arguments][3:]  # type: ignore[union-attr]
     values = {name: argument(node, name) for name in names}
-    values |= {name: _of_axes(values[name], SHARED_OUT[name], split, first) for name in names if name in SHARED_OUT}
+    values |= {name: _of_axes(values[name], SHARED_OUT[name], axes) for name in names if name in SHARED_OUT}
     return list(values.values())
 
 
-def _of_axes(value: Any, other: int, split: Split, first: bool) -> list[int]:
+def _of_axes(value: Any, other: int, axes: tuple[bool, ...]) -> list[int]:
     """A number for each axis: the node's where the axis is this layer's, else `other`."""
     given = [value] if isinstance(value, int) else list(value)
-    spread = given * len(split.kernel) if len(given) == 1 else given
-    return [one if mine == first else other for one, mine in zip(spread, split.first, strict=True)]
+    spread = given * len(axes) if len(given) == 1 else given
+    return [one if mine else other for one, mine in zip(spread, axes, strict=True)]

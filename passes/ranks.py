@@ -1,8 +1,8 @@
-"""Give each layer that may become two a space of ranks, so that ranks and channels compete for one budget.
+"""Give each layer that may become several a space of ranks, so that ranks and channels compete for one budget.
 
-A layer with some coordinates of its rank space left costs what its two parts cost; with all of them it stays one layer.
+A layer with some coordinates of its rank space left costs what its parts cost; with all of them it stays one layer.
 Of several ways the one whose error is lowest at half of the layer's MACs is taken. The error curve is that of the best
-two parts (CC: Li et al., CVPR 2021, "Collaborative Compression", with its currency, error for MACs, and with least
+parts (CC: Li et al., CVPR 2021, "Collaborative Compression", with its currency, error for MACs, and with least
 squares in the place of its gradient metric).
 """
 
@@ -51,15 +51,12 @@ class Ranks(Pass):
                 continue
             product = next(each for each in channels.products if each.node == one.node)
             ways = [_factoring(one, split, product, nodes[one.node], values) for split in self.method.splits(kernel)]
-            sized = [(found, space) for found in ways if (space := _space(one, found, start, context)) is not None]
+            sized = [(found, space) for found in ways if (space := _space(one, found, product, start, context))]
             if not sized:
                 continue
             weight, covariance = weight_of(program.module, one)[0], moments[one.node].zz[0]
-            left = [lowrank.errors(weight, covariance, found.split, space.size) for found, space in sized]
-            at_half = [float(each[_half(one, found)]) for each, (found, _) in zip(left, sized, strict=True)]
-            best = at_half.index(min(at_half))
-            found, space = sized[best]
-            curves[space.name] = _curve(left[best])
+            found, space = _best(one, sized, product, weight, covariance)
+            curves[space.name] = _curve(lowrank.errors(weight, covariance, found.split, space.size - 1))
             spaces.append(space)
             factorings.append(found)
             start += space.size
@@ -81,41 +78,44 @@ def _plain(node: fx.Node, kernel: tuple[int, ...]) -> bool:
 
 
 def _factoring(one: Contraction, split: Split, product: Product, node: fx.Node, values: graph.Values) -> Factoring:
-    """The two parts and what each costs a pair of channels."""
+    """The parts and what each costs a pair of channels."""
     wide, narrow = values[node.all_input_nodes[0]].shape[2:], values[node].shape[2:]
-    grown = math.prod(
-        before / after for before, after, mine in zip(wide, narrow, split.first, strict=False) if not mine
-    )
-    positions = product.scale / one.taps
-    first, second = split.taps
-    return Factoring(one.node, f"{layer_of(one.weight)}:rank", split, positions * first * grown, positions * second)
+    positions, costs = product.scale / one.taps, []
+    grown = [before / after for before, after in zip(wide, narrow, strict=False)]
+    for layer in split.layers:
+        grown = [1.0 if mine else more for more, mine in zip(grown, layer, strict=False)]
+        taps = math.prod(size for size, mine in zip(split.kernel, layer, strict=True) if mine)
+        costs.append(positions * taps * math.prod(grown))
+    name = f"{layer_of(one.weight)}:rank"
+    return Factoring(one.node, name, split, costs[0], costs[-1], sum(costs[1:-1]))
 
 
-def _even(one: Contraction, found: Factoring) -> float:
-    """The rank at which two parts cost as much as the one layer."""
-    inputs, outputs = len(one.inputs), len(one.outputs)
-    whole = (found.second / found.split.taps[1]) * one.taps * inputs * outputs
-    return whole / (found.first * inputs + found.second * outputs)
+def _best(
+    one: Contraction, ways: list[tuple[Factoring, Space]], product: Product, weight: Tensor, covariance: Tensor
+) -> tuple[Factoring, Space]:
+    """The way with the least error at half of the layer's MACs; of equals the first."""
+    if len(ways) == 1:
+        return ways[0]
+    errors = []
+    for found, space in ways:
+        half = found.rank_of(product.macs / 2, len(one.inputs), len(one.outputs))
+        rank = min(int(half), space.size - 1)
+        errors.append(lowrank.error(weight, covariance, found.split, rank))
+    return ways[errors.index(min(errors))]
 
 
-def _half(one: Contraction, found: Factoring) -> int:
-    """The rank at which two parts cost half of what the layer does."""
-    return int(_even(one, found) / 2)
-
-
-def _space(one: Contraction, found: Factoring, start: int, context: Context) -> Space | None:
-    """Ranks up to the one where two parts cost as much as the one layer."""
+def _space(one: Contraction, found: Factoring, product: Product, start: int, context: Context) -> Space | None:
+    """Ranks up to the one where the parts cost as much as the one layer."""
     layer = layer_of(one.weight)
     inputs, outputs = len(one.inputs), len(one.outputs)
-    even = math.ceil(_even(one, found))
-    full = min(inputs * found.split.taps[0], outputs * found.split.taps[1])
+    full = found.split.highest(inputs, outputs)
+    even = min(math.ceil(found.rank_of(product.macs, inputs, outputs) - 1e-9), full + 1)
     least = context.constraints.least([layer], full)
-    if context.constraints.reason([layer]) or even < 2 or least >= even or even > full:
+    if context.constraints.reason([layer]) or even < 2 or least >= even:
         return None
     return Space(found.space, even, (), None, start, least=least, step=context.constraints.step(1))
 
 
 def _curve(errors: Tensor) -> Curve:
     """The highest rank goes first; with none gone the layer is whole and exact."""
-    size = len(errors) - 1
-    return Curve(torch.arange(size).flip(0), torch.cat([errors.new_zeros(1), errors.flip(0)[1:]]))
+    return Curve(torch.arange(len(errors)).flip(0), torch.cat([errors.new_zeros(1), errors.flip(0)]))

@@ -25,14 +25,14 @@ from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
-from prunec.statistics.sweep import floats, outputs
+from prunec.statistics.sweep import channels_last, floats, outputs
 
 
 @dataclass(frozen=True)
 class Sensitivity(Pass):
     """Measure, one space at a time, the error of the outputs on `images` images with `level` of the space gone."""
 
-    images: int = 32
+    images: int = 16
     level: float = 0.5
     ridge: float = 1e-3
 
@@ -135,7 +135,7 @@ def _errors(
     sliced: Mapping[str, fx.GraphModule],
 ) -> dict[str, float]:
     """The relative squared error of the outputs for each fork and for each sliced network, on one batch."""
-    values: graph.Values = dict(zip(graph.placeholders(module), batch, strict=True))
+    values: graph.Values = dict(zip(graph.placeholders(module), channels_last(batch), strict=True))
     nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_function")]
     dying = graph.last_uses(module.graph.nodes)
     ends: dict[str, list[Tensor]] = {}

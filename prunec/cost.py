@@ -2,9 +2,9 @@
 
 One MAC is one multiplication with its addition; biases, activations, pooling and folded batch norms count nothing (the
 convention of the papers). With keep counts n the sum is bilinear: each factor is fixed + sum_s n_s · rows of space s. A
-layer that may be factored costs the least of itself and of its two parts, which are bilinear too:
+layer that may be factored costs the least of itself and of its parts:
 
-    min( scale · outputs · inputs,  rank · (first · inputs + second · outputs) )
+    min( scale · outputs · inputs,  rank · (first · inputs + middle · rank + second · outputs) )
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Macs:
     sizes: Counts  # [spaces]
     rank: npt.NDArray[np.int64]  # [products]: the space of its rank; -1 where it is not factored
     first: Array  # [products]: MACs for each pair of an entry of b and a rank
+    middle: Array  # [products]: of a rank and a rank
     second: Array  # [products]: of an entry of a and a rank
 
     @staticmethod
@@ -48,10 +49,10 @@ class Macs:
         rows = np.array(factors, dtype=np.float64).reshape(len(factors), 2, len(sizes) + 1)
         scale = np.array([one.scale for one in channels.products])
         ranks = [_factoring(channels, one.node) for one in channels.products]
-        rank, first, second = np.array(ranks, dtype=np.float64).reshape(len(ranks), 3).T
+        rank, first, middle, second = np.array(ranks, dtype=np.float64).reshape(len(ranks), 4).T
         return Macs(
             scale, rows[:, 0, -1], rows[:, 1, -1], rows[:, 0, :-1], rows[:, 1, :-1], sizes,
-            rank.astype(np.int64), first, second,
+            rank.astype(np.int64), first, middle, second,
         )  # fmt: skip
 
     def total(self, counts: Counts | None = None) -> int:
@@ -102,18 +103,18 @@ class Macs:
         if not factored.any():
             return whole
         size = np.append(self.sizes, 0)[self.rank[rows], None]
-        pair = rank * (self.first[rows, None] * into + self.second[rows, None] * out)
-        least: Array = np.where(factored[:, None] & (rank < size), np.minimum(pair, whole), whole)
+        sides = self.first[rows, None] * into + self.middle[rows, None] * rank + self.second[rows, None] * out
+        least: Array = np.where(factored[:, None] & (rank < size), np.minimum(rank * sides, whole), whole)
         return least
 
 
-def _factoring(channels: Channels, node: str) -> tuple[int, float, float]:
-    """The number of the rank space of a node, and the cost of its two parts."""
+def _factoring(channels: Channels, node: str) -> tuple[int, float, float, float]:
+    """The number of the rank space of a node, and the cost of its parts."""
     found = next((one for one in channels.factorings if one.node == node), None)
     if found is None:
-        return -1, 0.0, 0.0
+        return -1, 0.0, 0.0, 0.0
     names = [space.name for space in channels.prunable]
-    return names.index(found.space), found.first, found.second
+    return names.index(found.space), found.first, found.middle, found.second
 
 
 def _rows(spaces: Tensor, sizes: Counts) -> Array:

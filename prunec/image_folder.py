@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .errors import DataError
@@ -59,6 +58,8 @@ def decoded(files: list[Path], preprocess: Preprocess, track: Track) -> tuple[Te
 
 
 def _decode(file: Path, preprocess: Preprocess) -> Tensor | str:
+    from PIL import Image
+
     try:
         with Image.open(file) as picture:
             picture.load()

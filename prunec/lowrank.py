@@ -1,4 +1,4 @@
-"""Two layers in the place of one, W [O, I, *kernel] = B A, whitened by what the layer reads.
+"""Two layers, or more, in the place of one, W [O, I, *kernel] = B A, whitened by what the layer reads.
 
 A split gives the taps of some axes to the first layer (t1) and the rest to the second (t2), so that W is a matrix
 M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean covariance:
@@ -6,7 +6,8 @@ M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. Wit
     C = M S M' = U diag(s²) U',      A_r = diag(1/s_r) U_r' M,      B_r = argmin E|W x - B A_r x|²
 
 A_r spans the best r features where t2 = 1 (PCA of the responses: Zhang et al. 2016; BALF 2025), and is the whitened SVD
-of Jaderberg et al. 2014 where it is not; B_r is exact least squares with the full covariance of x. All float64.
+of Jaderberg et al. 2014 where it is not; B_r is exact least squares with the full covariance of x. Where B is cut as
+well, it is as a layer that reads A x, with the covariance of that (successive, as the tensor train's SVD). All float64.
 """
 
 from __future__ import annotations
@@ -14,40 +15,57 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import linalg
 from .channels.spaces import Split
 
+SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
 RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, and the features unit variance
 
 
 @dataclass(frozen=True)
 class Factors:
-    """W = B A: `first` [r, I·t1], best row first, and `second` [O, r, t2]."""
+    """W = B A: `first` [r, I·t1], best row first, `second` [O, r, t2], and what the second reads, Cov [r·t2, r·t2]."""
 
     first: Tensor
     second: Tensor
+    covariance: Tensor
 
 
 def factors(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Factors:
-    """The best two layers of `rank` for weight [O, I·taps] reading x with Cov[x] [I·taps, I·taps]."""
+    """The best first two layers of `rank` for weight [O, I·taps] reading x with Cov[x] [I·taps, I·taps]."""
     seen = _seen(covariance, split)
     first = _features(weight, seen, split, rank)
     gram, cross = _moments(first, weight, seen, split)
     second = linalg.solve(linalg.add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
-    return Factors(first, second.T.reshape(len(weight), -1, split.taps[1]))
+    return Factors(first, second.T.reshape(len(weight), -1, split.taps[1]), gram)
 
 
 def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Tensor:
     """The weight [O, I·taps] of that rank which best gives what `weight` gives."""
     found = factors(weight, covariance, split, rank)
-    return fold(torch.einsum("ort,rq->otq", found.second, found.first).flatten(0, 1), split)
+    second = found.second
+    if split.then is not None:
+        second = truncated(second.flatten(1), found.covariance, split.then, rank).reshape(second.shape)
+    return fold(torch.einsum("ort,rq->otq", second, found.first).flatten(0, 1), split)
+
+
+def error(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> float:
+    """The squared error of W x with this rank, relative to its variance."""
+    if rank == 0:
+        return 1.0
+    less = weight - truncated(weight, covariance, split, rank)
+    variance = float(((weight @ covariance) * weight).sum())
+    return float(((less @ covariance) * less).sum().clamp_min(0)) / max(variance, 1e-30)
 
 
 def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
     """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+    if split.then is not None:
+        return _sampled(weight, covariance, split, highest)
     seen = _seen(covariance, split)
     first = _features(weight, seen, split, highest)
     gram, cross = _moments(first, weight, seen, split)
@@ -61,15 +79,23 @@ def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Te
     return torch.cat([torch.ones(1, dtype=gained.dtype), (1 - gained).clamp_min(0)])
 
 
-def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, Tensor]:
-    """A weight [O, I, *kernel] of that rank as those of two layers, by SVD: exact where it has no higher rank."""
+def _sampled(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
+    ranks = np.unique(np.linspace(0, highest, min(highest, SAMPLED) + 1).round())
+    found = [error(weight, covariance, split, int(rank)) for rank in ranks]
+    falling = np.minimum.accumulate(found)
+    return torch.from_numpy(np.interp(np.arange(highest + 1), ranks, falling))
+
+
+def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]:
+    """A weight [O, I, *kernel] of that rank as those of the layers, by SVD: exact where it has no higher rank."""
     outputs, inputs = weight.shape[:2]
     u, s, v = torch.linalg.svd(unfold(weight.reshape(outputs, -1).double(), split), full_matrices=False)
     root = s[:rank].sqrt()
     sizes = [(k, 1) if mine else (1, k) for k, mine in zip(split.kernel, split.first, strict=True)]
     first = (root[:, None] * v[:rank]).reshape(len(root), inputs, *[size[0] for size in sizes])
     second = (u[:, :rank] * root).reshape(outputs, split.taps[1], len(root)).transpose(1, 2)
-    return first, second.reshape(outputs, len(root), *[size[1] for size in sizes])
+    second = second.reshape(outputs, len(root), *[size[1] for size in sizes])
+    return (first, second) if split.then is None else (first, *split_exactly(second, split.then, rank))
 
 
 def unfold(weight: Tensor, split: Split) -> Tensor:

@@ -13,15 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .errors import DataError, SpecError
+
+if TYPE_CHECKING:  # where no picture is decoded, Pillow need not be there
+    from PIL import Image
 
 Order = Literal["rgb", "bgr", "gray"]
 
@@ -122,6 +124,8 @@ class Preprocess:
         Given as [N, H, W, C] (also where in doubt), [N, H, W] or [N, C, H, W] with 1 or 3 channels. Three channels
         are red, green, blue. Gives what ``image`` gives on each picture, and raises DataError likewise.
         """
+        from PIL import Image
+
         pixels = _channels_last(pixels)
         if (self.resize, self.crop, self.size) == (None, None, None) and pixels.shape[3] == self.channels:
             return self._values(pixels)
@@ -129,6 +133,8 @@ class Preprocess:
         return torch.stack([self.image(Image.fromarray(np.ascontiguousarray(each))) for each in flat])
 
     def _placed(self, picture: Image.Image) -> Image.Image:
+        from PIL import Image
+
         if self.size:
             return picture.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
         if self.resize:

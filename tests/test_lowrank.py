@@ -31,6 +31,10 @@ SPLITS = [
 ]
 
 
+TUCKER2 = Split((3, 3), (False, False), Split((3, 3), (True, True)))
+TRAIN = Split((3, 3), (False, False), Split((3, 3), (True, False), Split((1, 3), (True, True))))
+
+
 def problem(split: Split, outputs: int = 5, inputs: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """A weight [O, I·taps] and a covariance."""
     generator = torch.Generator().manual_seed(0)
@@ -59,6 +63,37 @@ def test_the_curve_is_the_error_of_the_weight_that_is_built(split: Split) -> Non
         assert float(found[rank]) == pytest.approx(float(((less @ covariance) * less).sum()) / variance, abs=1e-6)
     assert bool((found.diff() <= 1e-9).all())
     assert float(found[-1]) < 1e-6
+
+
+@pytest.mark.parametrize("split", [TUCKER2, TRAIN])
+def test_a_chain_of_layers_is_as_good_as_its_curve_says(split: Split) -> None:
+    weight, covariance = problem(split)
+    found = lowrank.errors(weight, covariance, split, 4)
+    variance = float(((weight @ covariance) * weight).sum())
+    for rank in range(1, 5):
+        low = lowrank.truncated(weight, covariance, split, rank)
+        less = weight - low
+        assert float(found[rank]) == pytest.approx(float(((less @ covariance) * less).sum()) / variance, abs=1e-9)
+        matrix = low.reshape(5, 4, 9)
+        assert torch.linalg.matrix_rank(matrix.flatten(1), atol=1e-8) <= rank
+        assert torch.linalg.matrix_rank(matrix.transpose(0, 1).flatten(1), atol=1e-8) <= rank
+    assert bool((found.diff() < 0).all())
+
+
+def test_tucker_without_a_cut_is_the_weight_itself() -> None:
+    weight, covariance = problem(TUCKER2, outputs=4)
+    assert torch.allclose(lowrank.truncated(weight, covariance, TUCKER2, 4), weight, atol=1e-3)
+
+
+@pytest.mark.parametrize("split", [TUCKER2, TRAIN])
+def test_a_chain_of_convolutions_gives_what_the_truncated_one_gives(split: Split) -> None:
+    weight, covariance = problem(split)
+    low = lowrank.truncated(weight, covariance, split, 3).reshape(5, 4, 3, 3)
+    x = torch.randn(2, 4, 9, 8, dtype=torch.float64)
+    found = x
+    for part, (tall, wide) in zip(lowrank.split_exactly(low, split, 3), split.layers, strict=True):
+        found = F.conv2d(found, part, stride=(1 + tall, 1), padding=(int(tall), int(wide)))
+    assert torch.allclose(found, F.conv2d(x, low, stride=(2, 1), padding=1), atol=1e-8)
 
 
 def test_principal_components_are_the_best_that_a_rank_can_do() -> None:
@@ -102,6 +137,8 @@ def test_every_decomposer_shares_the_axes_out_in_different_ways(name: str, kerne
     assert all(split.kernel == kernel and len(split.first) == len(kernel) for split in found)
     assert all(mine for split in found for size, mine in zip(kernel, split.first, strict=True) if size == 1)
     assert len({split.first for split in found}) == len(found)
+    for split in found:
+        assert all(sum(layer[axis] for layer in split.layers) == 1 for axis in range(len(kernel)))
 
 
 def ranked(decomposer: str) -> Program:

@@ -51,8 +51,8 @@ def ranked(module: nn.Module, decomposer: str, constraints: Constraints = ANY) -
     return Pipeline.parse(steps).run(capture(module.eval(), (IMAGES[:2],)), context), context
 
 
-@pytest.mark.parametrize("decomposer", ["spatial-svd", "whitened-svd"])
-def test_two_layers_give_what_the_truncated_layer_gives(decomposer: str) -> None:
+@pytest.mark.parametrize(("decomposer", "parts"), [("spatial-svd", 2), ("whitened-svd", 2), ("tucker2", 3), ("tt", 4)])
+def test_the_parts_give_what_the_truncated_layer_gives(decomposer: str, parts: int) -> None:
     program, context = ranked(Odd(), decomposer)
     ranks = {one.space: 3 for one in program.fact(Channels).factorings}
     assert {name.removesuffix(":rank") for name in ranks} >= {"a", "b", "c"}
@@ -63,6 +63,7 @@ def test_two_layers_give_what_the_truncated_layer_gives(decomposer: str) -> None
         wanted, found = fitted.module(IMAGES), built.module(IMAGES)
     assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
     layers = {name: value.shape for name, value in built.module.named_parameters()}
+    assert sum(name.startswith("b.") and name.endswith(".weight") for name in layers) == parts
     assert layers["b.0.weight"][0] == layers["b.1.weight"][1] == 3
     macs = cost.Macs.of(plan.channels).total(cost.counts_of(plan.channels, plan.keep))
     assert cost.total_macs(analyse(built)) == macs

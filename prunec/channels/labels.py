@@ -34,11 +34,13 @@ class Labels:
     def find(self, labels: Tensor) -> Tensor:
         """The representative of each label; FIXED stays FIXED."""
         narrow = compress(labels, only_strides=True)
-        roots = self.parent[narrow]
-        while not torch.equal(roots, above := self.parent[roots]):
+        flat = narrow.reshape(-1)
+        first = roots = self.parent.index_select(0, flat)
+        while not torch.equal(roots, above := self.parent.index_select(0, roots)):
             roots = above
-        self.parent[narrow] = roots
-        return roots.expand(labels.shape)
+        if roots is not first:  # shorten the path for the next time
+            self.parent[flat] = roots
+        return roots.reshape(narrow.shape).expand(labels.shape)
 
     def join(self, a: Tensor, b: Tensor, reason: str) -> Tensor:
         """Let the labels that meet stand or fall together; one that meets FIXED is frozen with `reason`.

@@ -91,10 +91,15 @@ class Product:
 
 @dataclass(frozen=True)
 class Split:
-    """How a layer with kernel `kernel` is cut in two: by axis, whether the first of the two has its taps."""
+    """How a layer with kernel `kernel` is cut in two: by axis, whether the first of the two has its taps.
+
+    Where there is a `then`, the second of the two is cut in the same way, at the same rank: its kernel has one tap on
+    the axes that the first has.
+    """
 
     kernel: tuple[int, ...]
     first: tuple[bool, ...]
+    then: Split | None = None
 
     @property
     def taps(self) -> tuple[int, int]:
@@ -102,12 +107,26 @@ class Split:
         sizes = [k if mine else 1 for k, mine in zip(self.kernel, self.first, strict=True)]
         return math.prod(sizes), math.prod(self.kernel) // math.prod(sizes)
 
+    @property
+    def layers(self) -> tuple[tuple[bool, ...], ...]:
+        """For each layer in turn, and each axis of the kernel: whether its taps, stride and padding are there."""
+        rest = tuple(not mine for mine in self.first)
+        if self.then is None:
+            return self.first, rest
+        return self.first, *[tuple(map(all, zip(layer, rest, strict=True))) for layer in self.then.layers]
+
+    def highest(self, inputs: int, outputs: int) -> int:
+        """The highest rank that a weight between so many channels can have."""
+        first, second = self.taps
+        full = min(inputs * first, outputs * second)
+        return full if self.then is None else min(full, self.then.highest(full, outputs))
+
 
 @dataclass(frozen=True)
 class Factoring:
-    """A layer that may become two with a rank space between them; it stays one while all of that space does.
+    """A layer that may become several with a rank space between them; it stays one while all of that space does.
 
-    With r coordinates it costs r · (`first` · inputs + `second` · outputs) MACs a sample.
+    With r coordinates it costs r · (`first` · inputs + `middle` · r + `second` · outputs) MACs a sample.
     """
 
     node: str
@@ -115,6 +134,12 @@ class Factoring:
     split: Split
     first: float
     second: float
+    middle: float = 0.0
+
+    def rank_of(self, macs: float, inputs: int, outputs: int) -> float:
+        """The rank, a fraction, at which the parts cost so many MACs."""
+        linear = self.first * inputs + self.second * outputs
+        return 2 * macs / (linear + math.sqrt(linear**2 + 4 * self.middle * macs))
 
 
 @dataclass(frozen=True)

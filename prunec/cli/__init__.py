@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, cast, catalogue, compress, demo, evaluate, export, inspect, quantize, sensitivity
+from . import (
+    bench,
+    build,
+    cast,
+    catalogue,
+    compress,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    quantize,
+    run,
+    sensitivity,
+    verify,
+)
 from .console import explained
 
 HELP = """
@@ -35,7 +49,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, export.export, cast.cast,
-    quantize.quantize, bench.bench, catalogue.catalogue, demo.demo,
+    quantize.quantize, build.build, run.run, verify.verify, bench.bench, catalogue.catalogue, demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))

@@ -114,7 +114,7 @@ def compare(
     agreements = []
     for size in sizes:
         samples = tuple(tensor[:size] for tensor in inputs)
-        agreements.append(_agreement(size, _reference(module, samples), run(engine, samples)))
+        agreements.append(agreement(size, _reference(module, samples), run(engine, samples)))
     return Parity(tuple(agreements), tolerance, top1)
 
 
@@ -126,7 +126,7 @@ def _reference(module: nn.Module | InferenceSession, inputs: tuple[Tensor, ...])
         return [leaf.detach().cpu().numpy() for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
 
 
-def _agreement(batch: int, reference: list[Array], outputs: list[Array]) -> Agreement:
+def agreement(batch: int, reference: list[Array], outputs: list[Array]) -> Agreement:
     """Compare output by output in float64."""
     if [r.shape for r in reference] != [o.shape for o in outputs]:
         raise NumericsError(

@@ -25,7 +25,7 @@ class Frontier:
         self.by_name = {node.name: node for node in self.nodes}
         self._dying = graph.last_uses(module.graph.nodes)
         inputs = graph.placeholders(module)
-        self.values: list[graph.Values] = [dict(zip(inputs, batch, strict=True)) for batch in batches]
+        self.values: list[graph.Values] = [dict(zip(inputs, channels_last(batch), strict=True)) for batch in batches]
 
     @torch.no_grad()
     def run(self, batch: int, start: int, stop: int) -> None:
@@ -56,6 +56,12 @@ class Frontier:
             if source.op == "get_attr":  # read as it is now, so a refit is seen at once
                 values[source] = graph.attribute(self.module, str(source.target))
         values[node] = graph.run_node(self.module, node, values)
+
+
+def channels_last(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The same images with their channels innermost: CPUs run convolutions faster so, and gather rows whole."""
+    images = torch.channels_last
+    return tuple(one.contiguous(memory_format=images) if one.dim() == 4 else one for one in batch)
 
 
 def outputs(module: fx.GraphModule, values: graph.Values) -> list[Tensor]:

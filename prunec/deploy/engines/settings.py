@@ -1,0 +1,127 @@
+"""What an engine is built for: GPUs, batch sizes, precision, flags. Names only: flag numbers change between versions.
+
+>>> Settings.parse("tensorrt-rtx", sms="86,89", profile="1/8/32").targets
+('86', '89')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...errors import SpecError
+from .package import package
+
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8", "fp8": "float8"}
+HARDWARE = {"ampere-plus": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
+LEVELS = range(6)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batch sizes that an engine takes: the least, the one it is made fast for, the most."""
+
+    least: int
+    best: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str) -> Profile:
+        """`1/8/32`, or `8` for that batch alone. Raises SpecError for anything else."""
+        parts = text.split("/")
+        if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
+            raise SpecError(f"profile '{text}' is not like 1/8/32 (least, best, most batch) or like 8")
+        sizes = [int(part) for part in parts]
+        least, best, most = sizes if len(sizes) == 3 else sizes * 3
+        if not 1 <= least <= best <= most:
+            raise SpecError(f"profile '{text}' must rise from at least 1: least/best/most, for instance 1/8/32")
+        return cls(least, best, most)
+
+    def covers(self, batch: int) -> bool:
+        """Whether an engine of this profile takes that batch."""
+        return self.least <= batch <= self.most
+
+    def __str__(self) -> str:
+        return f"{self.least}/{self.best}/{self.most}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that, with the ONNX file and the package, settles an engine."""
+
+    backend: str
+    targets: tuple[str, ...] = ()  # compute capabilities without the dot; none: the package's own default
+    profile: Profile | None = None  # none: the ONNX file fixes its batch
+    precision: str | None = None  # asserted, never made: it is in the ONNX file
+    weak_typing: bool = False
+    flags: tuple[str, ...] = ()
+    cleared_flags: tuple[str, ...] = ()
+    hardware: str | None = None
+    workspace_mb: int | None = None
+    level: int | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        backend: str,
+        *,
+        sms: str | None = None,
+        profile: str | None = None,
+        precision: str | None = None,
+        weak_typing: bool = False,
+        flags: tuple[str, ...] = (),
+        cleared_flags: tuple[str, ...] = (),
+        hardware: str | None = None,
+        workspace_mb: int | None = None,
+        level: int | None = None,
+    ) -> Settings:
+        """From the texts of the command line. Raises SpecError for one that does not parse."""
+        package(backend)
+        if precision is not None and precision not in PRECISIONS:
+            raise SpecError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISIONS)}")
+        if hardware is not None and hardware not in HARDWARE:
+            raise SpecError(f"hardware compatibility '{hardware}' is not known; choose one of {', '.join(HARDWARE)}")
+        if level is not None and level not in LEVELS:
+            raise SpecError(f"optimisation level {level} is not one of {LEVELS[0]} to {LEVELS[-1]}")
+        if workspace_mb is not None and workspace_mb < 1:
+            raise SpecError(f"a workspace of {workspace_mb} MB is none; give 1 or more, or leave the option out")
+        return cls(
+            backend,
+            parse_targets(sms),
+            None if profile is None else Profile.parse(profile),
+            precision,
+            weak_typing,
+            _names(flags),
+            _names(cleared_flags),
+            hardware,
+            workspace_mb,
+            level,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Names and numbers that mean the same in every version."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Settings:
+        """The inverse of `to_json`."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
+        }
+        profile = values.pop("profile")
+        return cls(profile=None if profile is None else Profile(**profile), **values)
+
+
+def parse_targets(text: str | None) -> tuple[str, ...]:
+    """`86,89` or `8.6,sm_89` as ('86', '89'), in order of age and once each. Raises SpecError for anything else."""
+    if text is None:
+        return ()
+    names = [part.strip().lower().removeprefix("sm").removeprefix("_").replace(".", "") for part in text.split(",")]
+    if not all(name.isdecimal() for name in names):
+        raise SpecError(f"'{text}' is no list of compute capabilities; write for instance --sm 86,89,120")
+    return tuple(sorted(set(names), key=int))
+
+
+def _names(flags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({flag.strip().upper().replace("-", "_") for flag in flags}))
