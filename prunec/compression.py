@@ -181,10 +181,13 @@ class Result:
         return self._models[key]
 
     def _provenance(self) -> dict[str, str]:
+        from .deploy.provenance import digest
+
         return {
             "version": str(self.report["versions"]["prunec"]),
             "source": state_digest(self.dense.module),
             "pipeline": str(self.report["pipeline"]),
+            "plan": digest(self.plan.to_json()),
             "target": str(self.report["target"]),
             "seed": str(self.report["seed"]),
             "calibration": str(self.report["calibration"]["digest"]),

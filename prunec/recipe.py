@@ -61,6 +61,7 @@ class Options:
     seed: int = 0
     batch: int = 64
     threads: int | None = None
+    provider: str = "cpu"  # of ONNX Runtime, for the latency before and after
     cache: Path | None = None
 
     @staticmethod
@@ -181,7 +182,7 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 
 READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("model", "data", "labelled", "target"), _text),
-    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer"), _text),
+    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider"), _text),
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
     "limit": limits_of,
@@ -195,7 +196,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
 }
 _COMPRESS = (
     "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",
-    "opset", "seed", "batch", "threads", "cache",
+    "opset", "seed", "batch", "threads", "provider", "cache",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},

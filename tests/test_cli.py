@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from prunec import demo as assets
 from prunec.artefacts import verify_manifest
 from prunec.cli import app, console
+from prunec.deploy import provenance
 from prunec.progress import silent
 
 NETS = """
@@ -145,6 +146,14 @@ def test_evaluate_agrees_between_torch_onnx_and_report(done: tuple[Path, str], p
     assert f"{report['accuracy']['compressed']:.2f}% of 48 images" in said
 
 
+def test_a_compressed_network_is_exported_again_with_its_story(done: tuple[Path, str], room: Path) -> None:
+    code, said = prunec("export", done[0] / "model.pt2", "--opset", "bf16", "-o", "again.onnx")
+    assert code == 0, said
+    first, again = (provenance.read(onnx.load(path)) for path in (done[0] / "model.onnx", room / "again.onnx"))
+    assert again == first
+    assert {"version", "source", "pipeline", "plan", "calibration", "target", "seed"} == set(again)
+
+
 def test_bench(done: tuple[Path, str], room: Path) -> None:
     model = done[0] / "model.onnx"
     code, said = prunec("bench", model, model, "--seconds", "0.05", "--json", "times.json")
@@ -205,7 +214,21 @@ def test_list_names_every_strategy() -> None:
     assert "cannot be imported" not in said
 
 
-@pytest.mark.parametrize("command", [[], ["compress"], ["inspect"], ["sensitivity"], ["evaluate"], ["bench"], ["demo"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["compress"],
+        ["inspect"],
+        ["sensitivity"],
+        ["evaluate"],
+        ["export"],
+        ["cast"],
+        ["quantize"],
+        ["bench"],
+        ["demo"],
+    ],
+)
 def test_help_teaches_by_example(command: list[str]) -> None:
     code, said = prunec(*command, "--help")
     assert code == 0

@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, build, catalogue, compress, demo, evaluate, inspect, run, sensitivity, verify
+from . import (
+    bench,
+    build,
+    cast,
+    catalogue,
+    compress,
+    demo,
+    diff,
+    evaluate,
+    export,
+    inspect,
+    lint,
+    quantize,
+    run,
+    sensitivity,
+    verify,
+)  # fmt: skip
 from .console import explained
 
 HELP = """
@@ -34,8 +50,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 COMMANDS = (
-    compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, build.build, run.run,
-    verify.verify, bench.bench, catalogue.catalogue, demo.demo,
+    compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, export.export, cast.cast,
+    quantize.quantize, build.build, run.run, verify.verify, bench.bench, lint.lint, diff.diff, catalogue.catalogue,
+    demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))

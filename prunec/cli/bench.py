@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import out, progress
-from .model_options import Debug
+from .model_options import Debug, Provider
 
 
 def bench(
@@ -16,6 +16,7 @@ def bench(
     b: Annotated[Path, typer.Argument(metavar="B.onnx", help="The model that should be faster.", show_default=False)],
     batch: Annotated[int, typer.Option(metavar="N", help="Images a run.")] = 1,
     threads: Annotated[int, typer.Option(metavar="N", help="Threads of each model.")] = 1,
+    provider: Provider = "cpu",
     seconds: Annotated[float, typer.Option(metavar="S", help="To time for; A against itself takes as long again.")] = 2,
     to_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers too, every sample included.")
@@ -29,13 +30,14 @@ def bench(
     \b
         prunec bench dense.onnx out/model.onnx
         prunec bench dense.onnx out/model.onnx --batch 16 --threads 4 --seconds 10 --json times.json
+        prunec bench dense.onnx out/model.onnx --provider cuda
     """
     from ..artefacts import write_json
     from ..deploy.benchmark import compare
     from ..report.console import comparison_lines, comparison_table
 
     with progress() as track:
-        facts = compare(a, b, batch=batch, threads=threads, seconds=seconds, track=track).to_json()
+        facts = compare(a, b, batch=batch, threads=threads, seconds=seconds, provider=provider, track=track).to_json()
     if to_json is not None:
         write_json(to_json, facts | {"models": {"a": str(a), "b": str(b)}})
     out.print(comparison_table(facts, str(a), str(b)))

@@ -102,6 +102,15 @@ def compress(
     no_bench: Annotated[
         bool, typer.Option("--no-bench", help="Do not time before and after.", rich_help_panel=OUTPUT)
     ] = False,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What to time on: cpu, cuda, tensorrt, rtx.",
+            show_default="cpu",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     print_after: Annotated[
         str | None, typer.Option(metavar="PASS", help="Print what is known after it.", rich_help_panel=WATCH)
     ] = None,
@@ -143,7 +152,7 @@ def compress(
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
         "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
         "limit": limit or None, "round_to": round_to, "seed": seed, "batch": batch,
-        "cache": cache, "threads": threads, "opset": opset,
+        "cache": cache, "threads": threads, "opset": opset, "provider": provider,
     }  # fmt: skip
     options = Options.merged(given, recipe)
     work.check(options, whole=stop_after is None)

@@ -16,6 +16,7 @@ from .model_options import (
     Classes,
     Debug,
     PreprocessText,
+    Provider,
     Weights,
     batch_of,
     module_of,
@@ -35,6 +36,11 @@ def evaluate(
     classes: Classes = None,
     weights: Weights = None,
     batch: Batch = None,
+    written: Annotated[
+        bool,
+        typer.Option("--as-written", help="Of an .onnx file: round where it says so, not as the CPU's kernels do."),
+    ] = False,
+    provider: Provider = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -44,6 +50,8 @@ def evaluate(
 
     \b
         prunec evaluate out/model.onnx --data test.npz
+        prunec evaluate model8.onnx --data test.npz --as-written
+        prunec evaluate out/model.onnx --data test.npz --provider cuda
         prunec evaluate torchvision:resnet50 --weights resnet50.pt --data imagenette/val \\
             --classes 0,217,482,491,497,566,569,571,574,701
     """
@@ -51,7 +59,7 @@ def evaluate(
     from ..recipe import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
-    network, shape, only = _opened(model, weights)
+    network, shape, only = _opened(model, weights, provider, written)
     with progress() as track:
         images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track)
         found = accuracy(network, images, batch=only or batch or 64, fixed=only is not None, track=track)
@@ -62,20 +70,25 @@ def evaluate(
 
 
 def _opened(
-    source: str, weights: Path | None
+    source: str, weights: Path | None, provider: str, written: bool
 ) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None]:
     """The network, and the shape of its input and its only batch size, where they are known."""
     from ..errors import SpecError
 
     if not source.endswith(".onnx"):
+        if provider != "cpu":
+            raise SpecError(f"--provider is ONNX Runtime's, and {source} runs in PyTorch: give an .onnx file")
         from ..source import load_model
 
         loaded = load_model(source, weights)
         return module_of(loaded), loaded.input_size_hint, batch_of(loaded)
+    from ..deploy import reference
     from ..deploy.runtime import session
 
     if weights is not None:
         raise SpecError(f"{source} carries its own weights: leave out --weights {weights}")
-    opened = session(Path(source))
+    if written and provider != "cpu":
+        raise SpecError(f"--as-written computes on the CPU, and --provider {provider} does not: give one or the other")
+    opened = reference.session(Path(source)) if written else session(Path(source), provider=provider)
     sizes: list[Any] = opened.get_inputs()[0].shape[1:]
     return opened, tuple(sizes) if all(isinstance(size, int) for size in sizes) else None, None

@@ -23,7 +23,7 @@ def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> No
     result.report["accuracy"] = {**found, "images": len(images)}
 
 
-def add_latency(result: Result, images: Images, opset: int, threads: int, track: Track) -> None:
+def add_latency(result: Result, images: Images, opset: int, threads: int, track: Track, provider: str = "cpu") -> None:
     """The dense network against the compressed one, exported alike, on real images, at batch 1 or the only one."""
     from ..deploy import benchmark
 
@@ -36,6 +36,7 @@ def add_latency(result: Result, images: Images, opset: int, threads: int, track:
         threads=threads,
         inputs=next(images.batches(batch)),
         seed=result.report["seed"],
+        provider=provider,
         track=track,
     )
     result.report["latency"] = comparison.to_json()

@@ -62,6 +62,13 @@ Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", s
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
 ]
+Provider = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What ONNX Runtime runs on: cpu, cuda, tensorrt, rtx, openvino, coreml or directml; that, or nothing.",
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Keep the statistics of the calibration here, and use them again."),

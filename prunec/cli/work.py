@@ -9,6 +9,7 @@ import torch
 
 from ..compression import Result, compress
 from ..data import Images
+from ..deploy import providers, runtime
 from ..deploy.export import OPSETS
 from ..errors import BackendError, DataError, SpecError
 from ..opaque import unwritable
@@ -28,7 +29,8 @@ CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 def check(options: Options, whole: bool = True) -> None:
     """What can be wrong with the method, before any work; `whole` pipelines make a plan and files.
 
-    Raises SpecError, and BackendError where files are to be written and a sub-module is opaque.
+    Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the provider that is
+    to be timed is not there.
     """
     Target.parse(options.target)
     STRATEGIES["selectors"].make(options.selector)
@@ -42,6 +44,8 @@ def check(options: Options, whole: bool = True) -> None:
             raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
     if whole and options.opaque:
         raise BackendError(unwritable(options.opaque, "ONNX"))
+    if options.provider != "cpu":
+        providers.require(runtime.require(), options.provider)
     if options.opset not in OPSETS:
         raise SpecError(f"opset {options.opset} cannot be exported: torch writes {OPSETS[0]} to {OPSETS[-1]}")
 
@@ -104,7 +108,7 @@ def measure(
     if labelled is not None:
         add_accuracy(result, labelled, options.batch, track)
     if bench:
-        add_latency(result, images, options.opset, options.threads or 1, track)
+        add_latency(result, images, options.opset, options.threads or 1, track, options.provider)
 
 
 def save(result: Result, options: Options, images: Images, output: Path, force: bool, track: Track) -> None:

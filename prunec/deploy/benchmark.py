@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import SpecError
 from ..progress import Track, silent
+from .providers import nodes_by_provider
 from .runtime import Array, Model, denormals_as_zero, environment, feed_of, load_average, run, session, signature
 
 if TYPE_CHECKING:
@@ -121,12 +122,13 @@ def compare(
 
     `inputs` are batch first, their first `batch` samples are used; without them both get seeded normal noise of the
     shapes that A declares. Raises SpecError for shapes that only `inputs` can settle or too few of those, DataError
-    where what one model takes does not fit the other, BackendError where a model does not load.
+    where what one model takes does not fit the other, BackendError where a model does not load or the provider does not
+    run it.
     """
     if batch < 1 or min_pairs < 2 or not 0 <= seconds < math.inf:
         raise SpecError(f"cannot time batch {batch} for {seconds} s and {min_pairs} pairs; the least are 1, 0 s and 2")
     sessions = [session(model, threads=threads, provider=provider) for model in (a, a, b)]
-    samples = _noise(sessions[0], batch, seed) if inputs is None else tuple(given[:batch] for given in inputs)
+    samples = noise(sessions[0], batch, seed) if inputs is None else tuple(given[:batch] for given in inputs)
     if any(len(given) != batch for given in samples):
         raise SpecError(f"batch {batch} needs that many images in each input; give more, or ask for a smaller batch")
     first, second, other = (_bound(opened, samples) for opened in sessions)
@@ -135,6 +137,9 @@ def compare(
         control_a, control_b = _race(first, second, track(_until(seconds, blocks), "timing A against A"))
         a_ms, b_ms = _race(first, other, track(_until(seconds, blocks), "timing A against B"))
     facts |= {"load_average_after": load_average(), "provider": provider}
+    facts["nodes_by_provider"] = {
+        side: nodes_by_provider(opened) for side, opened in zip("ab", sessions[1:], strict=True)
+    }
     return Comparison(a_ms, b_ms, control_a, control_b, batch, threads, seed, facts)
 
 
@@ -191,7 +196,7 @@ def _until(seconds: float, blocks: int) -> Iterator[int]:
         done += 1
 
 
-def _noise(session: InferenceSession, batch: int, seed: int) -> tuple[Array, ...]:
+def noise(session: InferenceSession, batch: int, seed: int) -> tuple[Array, ...]:
     """Normal noise of the shapes that the model declares, with `batch` first."""
     generator = np.random.default_rng(seed)
     arrays = []

@@ -23,10 +23,12 @@ from ..calling import tensors_only
 from ..errors import BackendError, CaptureError, SpecError
 from ..opaque import paths_in, unwritable
 from .attention import with_heads
-from .clean import clean
+from .clean import SAME, clean
+from .provenance import stamp
 
 OPSETS = range(18, 26)  # of torch's exporter; a lower one is not converted down but silently kept at 18
 MAX_BYTES = 1_800_000_000  # of weights: protobuf ends at 2 GiB, and the graph needs room
+OPSET_NAMES = {"widest": 18, "normal": 20, "bf16": 22}  # TensorRT 10.3 reads 18; FP8 and FP16 scales need 19
 LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript", "onnx_ir")
 Shapes = tuple[dict[int, Dim] | None, ...]
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -39,14 +41,15 @@ def export_onnx(
     opset: int = 18,
     dynamic_batch: bool = True,
     provenance: Mapping[str, str] = NOTHING,
+    names: Mapping[str, str] = SAME,
 ) -> onnx.ModelProto:
     """`module` as an ONNX model with its weights inside, shapes inferred, checked, IR 10 at most.
 
     `example_inputs` are batch first. Of what a graph gives the tensors are written, in order, out of any nesting. The
-    interface is called `input` and `output`, or `input_0`, `input_1` … where there are several; with `dynamic_batch`
-    their first dimension is `batch`, else it is the example's. Every other dimension is the example's. `provenance`
-    becomes model metadata under `prunec.`. The same module and versions give the same
-    `SerializeToString(deterministic=True)`, with no time, path or stack trace in it.
+    interface is called `input` and `output`, or `input_0`, `input_1` … where there are several, and otherwise where
+    `names` (old to new) says so; with `dynamic_batch` their first dimension is `batch`, else it is the example's. Every
+    other dimension is the example's. `provenance` becomes model metadata under `prunec.`. The same module and versions
+    give the same `SerializeToString(deterministic=True)`, with no time, path or stack trace in it.
 
     Raises SpecError for an opset outside `OPSETS` or a module in training mode, CaptureError where torch cannot capture
     it, BackendError where the exporter or the ONNX checker fails, the weights exceed `MAX_BYTES`, or a sub-module is
@@ -65,20 +68,18 @@ def export_onnx(
             module = with_heads(module, example_inputs)
         program = _capture(module, example_inputs, dynamic_batch)
         model = _translate(program, _shapes(example_inputs, dynamic_batch), opset)
-    return stamp(_checked(clean(model)), provenance)
+    return stamp(_checked(clean(model, names=names)), provenance)
 
 
-def stamp(model: onnx.ModelProto, provenance: Mapping[str, str]) -> onnx.ModelProto:
-    """A copy of `model` whose metadata is `provenance` alone, sorted, each key under `prunec.`.
-
-    Read back with `session.get_modelmeta().custom_metadata_map`. Do it last: graph tools drop metadata.
-    """
-    stamped = onnx.ModelProto()
-    stamped.CopyFrom(model)
-    del stamped.metadata_props[:]
-    for key, value in sorted(provenance.items()):
-        stamped.metadata_props.add(key=f"prunec.{key.removeprefix('prunec.')}", value=value)
-    return stamped
+def opset_of(text: str) -> int:
+    """An operator set by number, or by what it is for: `widest`, `normal`, `bf16`. Raises SpecError for others."""
+    number = OPSET_NAMES.get(text, int(text) if text.isdecimal() else 0)
+    if number not in OPSETS:
+        raise SpecError(
+            f"opset '{text}' cannot be exported: give {', '.join(f'{k} ({v})' for k, v in OPSET_NAMES.items())}"
+            f" or a number from {OPSETS[0]} to {OPSETS[-1]}"
+        )
+    return number
 
 
 def _check_module(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Whether an exported model computes what its PyTorch module computes.
+"""Whether an exported model computes what its PyTorch module computes, or a model what the one it was made from does.
 
     max_abs = max|onnx − torch|        cosine = ⟨onnx, torch⟩ / (‖onnx‖ ‖torch‖)
 
@@ -11,15 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..errors import DataError, NumericsError
 from .runtime import Array, Model, run, session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 LARGE = 10.0  # from here on, an output's tolerance is relative
 
@@ -87,8 +92,8 @@ class Parity:
 
 
 def compare(
-    module: nn.Module,
-    model: Model,
+    module: nn.Module | InferenceSession,
+    model: Model | InferenceSession,
     inputs: tuple[Tensor, ...],
     batches: Sequence[int] | None = None,
     *,
@@ -97,6 +102,7 @@ def compare(
 ) -> Parity:
     """Run `module` in PyTorch and `model` in ONNX Runtime, on one thread, on the first images of `inputs`.
 
+    Either may be an open session: two of those compare a model with the one that it was made from.
     `inputs` are batch first and hold N samples; `batches` is by default (1, 2, N). Raises DataError where N is too
     small or the model does not take such a batch, NumericsError for outputs that are not finite or of other shapes.
     """
@@ -104,7 +110,7 @@ def compare(
     sizes = sorted({size for size in (1, 2, available) if size <= available} if batches is None else set(batches))
     if not sizes or not 1 <= sizes[0] <= sizes[-1] <= available:
         raise DataError(f"parity at batches {sizes} needs that many images in each input, and {available} were given")
-    engine = session(model)
+    engine = session(model) if isinstance(model, bytes | Path | onnx.ModelProto) else model
     agreements = []
     for size in sizes:
         samples = tuple(tensor[:size] for tensor in inputs)
@@ -112,8 +118,10 @@ def compare(
     return Parity(tuple(agreements), tolerance, top1)
 
 
-def _reference(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Array]:
+def _reference(module: nn.Module | InferenceSession, inputs: tuple[Tensor, ...]) -> list[Array]:
     """The outputs of the module, flat."""
+    if not isinstance(module, nn.Module):
+        return run(module, inputs)
     with torch.no_grad():
         return [leaf.detach().cpu().numpy() for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
 

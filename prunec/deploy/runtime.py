@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError, DataError, SpecError
+from . import providers
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -28,16 +29,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Model = bytes | Path | onnx.ModelProto
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "directml": "DmlExecutionProvider",
-}
 FLAGS = {"avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "asimddp", "sve", "neon", "fma"}
-PACKAGES = ("prunec", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "numpy")
+PACKAGES = (
+    "prunec", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnx", "torch", "numpy",
+)  # fmt: skip
 ERRORS_ONLY = 3  # of ONNX Runtime's log severities
 
 
@@ -51,22 +46,39 @@ def require() -> Any:
         ) from error
 
 
-def session(model: Model, *, threads: int = 1, provider: str = "cpu") -> InferenceSession:
+def session(
+    model: Model,
+    *,
+    threads: int = 1,
+    provider: str = "cpu",
+    integers: bool = True,
+    profile: Path | None = None,
+) -> InferenceSession:
     """`model`, as bytes, a file or a ModelProto, ready to run with `threads` intra-op threads and all optimisations.
 
-    Raises BackendError where ONNX Runtime is missing, lacks `provider`, falls back from it, or cannot read the model;
-    SpecError for a thread count below 1 or a provider that is not in `PROVIDERS`.
+    It runs on `provider`, a name of `providers.PROVIDERS`, or not at all. Without `integers` what lies between
+    DequantizeLinear and QuantizeLinear is computed in floating point, as written, and only what is exact is optimised:
+    before FP8 the runtime (1.31.1) removes a Relu, and is wrong to do so. With `profile` the time of every kernel goes
+    into a file of that prefix, whose path `end_profiling` gives.
+
+    Raises BackendError where ONNX Runtime is missing, lacks the provider, falls back from it, or cannot read the model;
+    SpecError for a thread count below 1 or a provider that is not known.
     """
     runtime = require()
-    asked, options = _provider(runtime, provider), _options(runtime, threads)
+    options = _options(runtime, threads)
+    if not integers:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    asked = providers.ask(runtime, provider, options)
     source, name = _source(model)
     try:
         with denormals_as_zero():
-            opened = runtime.InferenceSession(source, options, providers=[asked])
+            opened = runtime.InferenceSession(source, options, providers=asked, enable_fallback=False)
     except Exception as error:
         raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}") from error
-    if opened.get_providers()[0] != asked:
-        raise BackendError(f"ONNX Runtime could not start provider '{provider}' and fell back to the CPU; see its log")
+    providers.require_taken(opened, provider)
     return opened
 
 
@@ -132,19 +144,6 @@ def environment() -> dict[str, Any]:
 def load_average() -> list[float] | None:
     """The load averages of 1, 5 and 15 minutes."""
     return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
-
-
-def _provider(runtime: Any, name: str) -> str:
-    """The runtime's own name of provider `name`, if this build has it."""
-    if name not in PROVIDERS:
-        raise SpecError(f"provider '{name}' is not known; choose one of {', '.join(PROVIDERS)}")
-    available = runtime.get_available_providers()
-    if PROVIDERS[name] not in available:
-        raise BackendError(
-            f"this build of ONNX Runtime has no provider '{name}', only {', '.join(available)};"
-            ' an NVIDIA GPU needs pip install "prunec[gpu]"'
-        )
-    return PROVIDERS[name]
 
 
 def _options(runtime: Any, threads: int) -> Any:

@@ -13,7 +13,7 @@ Facts = Mapping[str, Any]
 
 def outcome_table(report: Facts, title: str) -> Table:
     """What compression did: dense, pruned alone and compressed, side by side; below, under which conditions."""
-    table = _table(title)
+    table = plain_table(title)
     table.caption, table.caption_justify = "\n".join(_conditions(report)), "left"
     table.add_column("", no_wrap=True)
     for heading in ("dense", "pruned alone", "compressed", "change"):
@@ -67,7 +67,7 @@ def _bytes(report: Facts) -> Facts | None:
 
 def seconds_table(seconds: Mapping[str, float]) -> Table:
     """The wall time of each pass."""
-    table = _table("where the time went")
+    table = plain_table("where the time went")
     table.add_column("pass", style="cyan")
     table.add_column("seconds", justify="right")
     for name, taken in seconds.items():
@@ -77,7 +77,7 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 def spaces_table(facts: Facts) -> Table:
     """The channel spaces of a network: size, sites, MACs, and why one is frozen."""
-    table = _table(f"channel spaces of {facts['model']}")
+    table = plain_table(f"channel spaces of {facts['model']}")
     table.add_column("space", style="cyan", overflow="fold")
     for heading in ("channels", "sites", "MACs", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -97,7 +97,7 @@ def spaces_table(facts: Facts) -> Table:
 
 def sensitivity_table(facts: Facts) -> Table:
     """By space: the error of the outputs with a quarter, half and three quarters of it gone, most MACs first."""
-    table = _table(f"{facts['model']}: relative squared error of the outputs, one space at a time, refitted")
+    table = plain_table(f"{facts['model']}: relative squared error of the outputs, one space at a time, refitted")
     table.add_column("space", overflow="fold")
     for heading in ("kind", "size", "MACs", "25% gone", "50% gone", "75% gone"):
         table.add_column(heading, justify="right")
@@ -116,7 +116,7 @@ def _roles(sites: Sequence[Facts]) -> str:
 
 def comparison_table(facts: Facts, a: str, b: str) -> Table:
     """Two models timed against each other."""
-    table = _table(f"batch {facts['batch']}, {_counted(facts['threads'], 'thread')}, {facts['a']['runs']} pairs")
+    table = plain_table(f"batch {facts['batch']}, {_counted(facts['threads'], 'thread')}, {facts['a']['runs']} pairs")
     for heading in ("", "model", "p50", "p90"):
         table.add_column(heading, justify="right" if heading.startswith("p") else "left", overflow="fold")
     for side, name in (("a", a), ("b", b)):
@@ -131,8 +131,19 @@ def comparison_lines(facts: Facts) -> Text:
         f"time of A / time of B   {it['ratio']:.3f}   95% interval {it['low']:.3f}..{it['high']:.3f}\n",
         f"A against itself        {control['ratio']:.3f}   95% interval {control['low']:.3f}..{control['high']:.3f},"
         f" so less than {facts['noise_floor']:.1%} is noise\n",
+        *_elsewhere(facts.get("environment", {})),
         (facts["verdict"], "bold"),
     )
+
+
+def _elsewhere(environment: Facts) -> list[str]:
+    """A line where a part of a model runs on another provider than the one that is timed."""
+    lines = []
+    for side, placed in environment.get("nodes_by_provider", {}).items():
+        if len(placed) > 1:
+            parts = ", ".join(f"{count} on {name.removesuffix('ExecutionProvider')}" for name, count in placed.items())
+            lines.append(f"nodes of {side.upper()}: {parts}\n")
+    return lines
 
 
 def amount(number: float | None) -> str:
@@ -153,5 +164,6 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table without lines."""
     return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)

@@ -1,0 +1,15 @@
+"""What no output needs, and the order of the rest."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+
+def drop_dead(graph: gs.Graph) -> None:
+    """Remove nodes, constants and values that no output needs."""
+    graph.cleanup()
+
+
+def sort_nodes(graph: gs.Graph) -> None:
+    """Every node after those it reads."""
+    graph.toposort()

@@ -1,0 +1,31 @@
+"""Nodes that hand on what they read: Identity, Dropout, Cast to the same type, Concat of one, Transpose to the same."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from .edges import bypass
+
+
+def remove_identities(graph: gs.Graph) -> None:
+    """Let the users of such a node read what it reads. One from an input or a constant to an output must stay."""
+    for node in [node for node in graph.nodes if _hands_on(node)]:
+        bypass(graph, node)
+
+
+def _hands_on(node: gs.Node) -> bool:
+    """Whether the first output of `node` is its first input, always."""
+    if node.op == "Dropout":
+        return len(node.inputs) < 3 and not any(mask.outputs for mask in node.outputs[1:])
+    if node.op == "Cast":
+        return node.inputs[0].dtype is not None and _type(node.inputs[0].dtype) == node.attrs.get("to")
+    if node.op == "Transpose":
+        permutation = node.attrs.get("perm")
+        return permutation is not None and list(permutation) == sorted(permutation)
+    return node.op == "Identity" or (node.op == "Concat" and len(node.inputs) == 1)
+
+
+def _type(dtype: object) -> int:
+    """ONNX's number of a type that onnx-graphsurgeon gives as numpy's, or as that number."""
+    return dtype if isinstance(dtype, int) else int(onnx.helper.np_dtype_to_tensor_dtype(dtype))

@@ -1,0 +1,146 @@
+"""Channels that the target pads, or that push a layer off its fast kernel, and what they cost.
+
+    cost step of a layer = MACs · (padded reads / reads · padded makes / makes · cliff − 1),  as a share of the network
+
+An estimate: MACs stand for time, and that is right for convolutions with work enough. What the interface fixes is not a
+finding: the three colours that the first layer reads, the classes that the last one makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..deploy.layers import Layer, Network
+from ..deploy.targets import DeployTarget
+from .findings import Finding
+
+SMALL = 1e-3  # of the cost of the network: a smaller step is a note
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs of one sample that are needed, and that the target computes or loses the time of."""
+
+    needed: float
+    paid: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as many."""
+        return self.paid / self.needed if self.needed else 1.0
+
+
+def channels_of(layer: Layer) -> tuple[int, int] | None:
+    """How many channels, of all groups, a layer with a weight reads and makes; None for other layers."""
+    if not layer.weight:
+        return None
+    if layer.op == "Conv":
+        return layer.weight[1] * layer.groups, layer.weight[0]
+    if layer.op == "ConvTranspose":
+        return layer.weight[0], layer.weight[1] * layer.groups
+    if len(layer.weight) != 2 or not layer.output or not isinstance(layer.output[-1], int):
+        return None
+    makes = layer.output[-1]
+    return (layer.weight[0] * layer.weight[1]) // makes, makes
+
+
+def cost(network: Network, target: DeployTarget) -> Cost:
+    """What the network needs, and what it pays on the target."""
+    fixed = _Interface(network)
+    return Cost(
+        float(network.macs), sum(layer.macs * _factor(layer, target, fixed) for layer in network.layers if layer.macs)
+    )
+
+
+def findings(network: Network, target: DeployTarget) -> Iterator[Finding]:
+    """One finding for each layer whose channels do not suit the target, in the order of the network."""
+    fixed, whole = _Interface(network), max(cost(network, target).paid, 1.0)
+    for layer in network.layers:
+        channels = channels_of(layer)
+        if channels is None:
+            continue
+        falls = layer.op == "Conv" and layer.name not in fixed.first and target.falls(*channels, layer.groups)
+        odd = {side: n for side, n in fixed.free(layer, channels).items() if not target.suits(n, side == "reads")}
+        if not odd:
+            continue
+        factor = _factor(layer, target, fixed)
+        step = layer.macs * (factor - 1) / whole
+        text = _text(layer, odd, target, falls)
+        level = "warning" if falls or step >= SMALL else "note"
+        facts = {
+            "reads": channels[0],
+            "makes": channels[1],
+            "groups": layer.groups,
+            "layer_cost": round(factor, 4),
+            "network_share": round(step, 6),
+            "off_fast_kernel": falls,
+            "instead": {side: [target.below(count), target.above(count)] for side, count in odd.items()},
+        }
+        yield Finding("alignment", level, layer.name, f"{text}: {factor:.2f}x its cost, {step:.1%} of all", facts)
+
+
+class _Interface:
+    """Which layers read an input of the network, or make an output: what they read, or make, is given."""
+
+    def __init__(self, network: Network) -> None:
+        by_name = {layer.name: layer for layer in network.layers}
+        self.first = {layer.name for layer in network.layers if _reaches_input(layer, network, by_name)}
+        self.last: set[str] = set()
+        waiting = list(network.outputs)
+        while waiting:
+            layer = by_name.get(waiting.pop())
+            if layer is None or layer.name in self.last:
+                continue
+            self.last.add(layer.name)
+            waiting += [] if layer.weight else layer.reads
+
+    def free(self, layer: Layer, channels: tuple[int, int]) -> Mapping[str, int]:
+        """The channels, in each group, that could be others, by side; a depthwise layer has one number only."""
+        reads, makes = channels
+        depthwise = layer.groups > 1 and reads == makes == layer.groups
+        sides = {"makes": makes if depthwise else makes // layer.groups}
+        if not depthwise and layer.name not in self.first:
+            sides = {"reads": reads // layer.groups, **sides}
+        if layer.name in self.last:
+            del sides["makes"]
+        return sides
+
+
+def _reaches_input(layer: Layer, network: Network, by_name: Mapping[str, Layer]) -> bool:
+    """Whether no other layer with a weight lies before one of the things that it reads."""
+    waiting, seen = list(layer.reads), set()
+    while waiting:
+        name = waiting.pop()
+        if name in network.inputs:
+            return True
+        source = by_name.get(name)
+        if source is None or name in seen or source.weight:
+            continue
+        seen.add(name)
+        waiting += source.reads
+    return False
+
+
+def _factor(layer: Layer, target: DeployTarget, fixed: _Interface) -> float:
+    """The cost of a layer over that of one that fits; 1 on the sides that the interface fixes."""
+    channels = channels_of(layer)
+    if channels is None:
+        return 1.0
+    reads, makes = channels
+    reads = target.above(reads) if layer.name in fixed.first and layer.groups == 1 else reads
+    makes = target.above(makes) if layer.name in fixed.last and layer.groups == 1 else makes
+    return (target.cost if layer.op == "Conv" else target.padding)(reads, makes, layer.groups)
+
+
+def _text(layer: Layer, odd: Mapping[str, int], target: DeployTarget, falls: bool) -> str:
+    """`reads 43 channels (40 or 48 fit) and makes 21 channels (16 or 24 fit); …`"""
+    parts = [f"{side} {count} channels ({_instead(target, count)} fit)" for side, count in odd.items()]
+    grouped = f" in each of {layer.groups} groups" if 1 < layer.groups < layer.weight[0] else ""
+    cliff = f"; {target.cliff}" if falls and target.cliff else ""
+    return f"{' and '.join(parts)}{grouped}{cliff}"
+
+
+def _instead(target: DeployTarget, count: int) -> str:
+    below, above = target.below(count), target.above(count)
+    return f"{above}" if below >= above else f"{below} or {above}"
