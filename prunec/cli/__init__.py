@@ -27,7 +27,7 @@ from . import (
     run,
     sensitivity,
     verify,
-)  # fmt: skip
+)
 from .console import explained
 
 HELP = """
