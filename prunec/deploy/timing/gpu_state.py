@@ -40,14 +40,10 @@ def gpu_state() -> dict[str, Any]:
 def throttled(states: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A sentence where the GPU was slowed down, or its clock moved, between the states before and after."""
     reasons = sorted({reason for state in states.values() for reason in state.get("slowed_by", ())})
-    found = (
-        [f"the GPU was slowed down by {', '.join(reasons)}: its times are not those of a cool one"] if reasons else []
-    )
+    found = [f"the GPU was slowed down by {', '.join(reasons)}: let it rest, and repeat"] if reasons else []
     clocks = [state["sm_mhz"] for state in states.values() if state.get("sm_mhz")]
     if clocks and max(clocks) > 1.1 * min(clocks):
-        found.append(
-            f"the GPU's clock went from {clocks[0]:g} to {clocks[-1]:g} MHz: lock it (nvidia-smi -lgc), if you may"
-        )
+        found.append(f"the GPU's clock went from {clocks[0]:g} to {clocks[-1]:g} MHz: lock it with nvidia-smi -lgc")
     return found
 
 

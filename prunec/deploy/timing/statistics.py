@@ -15,6 +15,7 @@ import numpy as np
 
 MIN_EFFECT = 0.02  # two sessions of one model differ by this much through memory placement alone
 RESAMPLES = 1000
+AT_ONCE = 1_000_000  # ratios in memory
 
 Times = tuple[float, ...]
 
@@ -50,12 +51,14 @@ def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
     ratios = np.asarray(a_ms) / np.asarray(b_ms)
     count = len(ratios)
     length = round(count ** (1 / 3))
+    at_once = max(1, AT_ONCE // count)
     generator, offsets = np.random.default_rng(seed), np.arange(length)
     medians = np.empty(RESAMPLES)
-    for place in range(RESAMPLES):
-        starts = generator.integers(count, size=-(-count // length))
-        drawn = (starts[:, None] + offsets).ravel()[:count] % count
-        medians[place] = np.median(ratios[drawn])
+    for done in range(0, RESAMPLES, at_once):
+        part = medians[done : done + at_once]
+        starts = generator.integers(count, size=(len(part), -(-count // length), 1))
+        drawn = (starts + offsets).reshape(len(part), -1)[:, :count] % count
+        part[:] = np.median(ratios[drawn], axis=1)
     low, high = np.percentile(medians, (2.5, 97.5))
     return Speedup(float(np.median(ratios)), float(low), float(high))
 

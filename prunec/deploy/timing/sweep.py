@@ -219,9 +219,7 @@ def _close(facts: dict[str, Any]) -> None:
     facts["load_average_after"] = load_average()
     found = []
     if (load := facts["load_average_after"]) and load[0] > (facts["cores"] or 1):
-        found.append(
-            f"the machine is busy, {load[0]:.1f} processes want its {facts['cores']} cores: times are too long"
-        )
+        found.append(f"the machine is busy, a load of {load[0]:.1f} on {facts['cores']} cores: times are too long")
     if "gpu" in facts:
         facts["gpu"]["after"] = gpu_state()
         found += throttled(facts["gpu"])
