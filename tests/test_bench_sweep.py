@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -23,6 +24,7 @@ from prunec.errors import SpecError
 from prunec.report.latency_plot import drawing
 
 QUICK = Sweep(seconds=0, iterations=4, warm_up=0)
+COMPILER = shutil.which("g++") or shutil.which("clang++")
 NETS = """
 from torch import nn
 
@@ -90,6 +92,7 @@ def test_a_sweep_of_the_demo_before_and_after(room: Path, tmp_path: Path) -> Non
     assert "A against itself" in said
 
 
+@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler, and there is no g++ or clang++")
 def test_the_three_ways_of_one_network_on_the_cpu(room: Path) -> None:
     code, said = bench("nets.py:make", "net.pt2", "net.pt2", "--backend", "torch", "--backend", "torch",
                        "--backend", "torch-compile", "--input-shape", "16", "--seconds", "0",

@@ -31,7 +31,7 @@ def point_table(point: Facts) -> Table:
     for model in point["models"]:
         times = [f"{model[key]:.3g} ms" for key in shown]
         each = [f"{model['metrics'][title]['median']:.3g} ms" if title in model["metrics"] else "" for title in stages]
-        rate = amount(model["metrics"]["Images a second"])
+        rate = amount(float(f"{model['metrics']['Images a second']:.3g}"))
         table.add_row(model["letter"], model["name"], *times, rate, *each, *_against(model))
     return table
 
