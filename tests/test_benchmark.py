@@ -14,7 +14,7 @@ import torch
 from onnx import numpy_helper
 
 from prunec.deploy.benchmark import Comparison, Speedup, compare, paired_speedup
-from prunec.deploy.benchmark import _race as race
+from prunec.deploy.timing.sampling import WALL, Run, Stages, race
 from prunec.errors import DataError, SpecError
 
 T = TypeVar("T")
@@ -112,11 +112,25 @@ def test_verdicts(factor: float, control: float, verdict: str) -> None:
     assert comparison(factor, control).verdict == verdict
 
 
-def test_pairs_run_in_the_order_abba_baab() -> None:
+def teller(name: str, calls: list[str]) -> Run:
+    """A run that only says that it was called."""
+
+    def run() -> Stages:
+        calls.append(name)
+        return {}
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("names", "order"), [("ab", "abba" + "baab" + "abba"), ("abc", "abccba" + "bcaacb" + "cabbac")]
+)
+def test_models_run_in_turn_there_and_back(names: str, order: str) -> None:
     calls: list[str] = []
-    times_a, times_b = race(lambda: calls.append("a"), lambda: calls.append("b"), range(3))
-    assert "".join(calls[-12:]) == "abba" + "baab" + "abba"
-    assert len(times_a) == len(times_b) == 6
+    found = race([teller(name, calls) for name in names], range(3), warm_up=0)
+    assert "".join(calls[-len(order) :]) == order
+    assert [len(each[WALL]) for each in found] == [6] * len(names)
+    assert len(calls) - len(order) == 10 * len(names)
 
 
 def test_given_images_are_used() -> None:

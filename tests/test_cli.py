@@ -159,7 +159,7 @@ def test_bench(done: tuple[Path, str], room: Path) -> None:
     code, said = prunec("bench", model, model, "--seconds", "0.05", "--json", "times.json")
     assert code == 0, said
     assert "95% interval" in said
-    assert json.loads((room / "times.json").read_text())["models"]["a"] == str(model)
+    assert json.loads((room / "times.json").read_text())["models"] == [str(model), str(model)]
 
 
 def test_inspect(place: Path) -> None:

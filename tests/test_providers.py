@@ -21,8 +21,10 @@ from prunec.deploy import providers, runtime
 from prunec.deploy.benchmark import compare
 from prunec.deploy.providers import PROVIDERS, Provider
 from prunec.deploy.runtime import run, session
+from prunec.deploy.timing.contestant import Entry
+from prunec.deploy.timing.sweep import Sweep, measure
 from prunec.errors import BackendError, SpecError
-from prunec.report.console import comparison_lines
+from prunec.report.benchmark import point_lines
 
 DOUBLE = onnx.parser.parse_model("""
     <ir_version: 10, opset_import: ["" : 18]>
@@ -172,8 +174,11 @@ def test_pytorch_has_no_provider(tmp_path: Path) -> None:
     assert (result.exit_code, "runs in PyTorch" in result.output) == (2, True)
 
 
-def test_a_comparison_records_where_nodes_run() -> None:
-    facts = compare(DOUBLE, DOUBLE, seconds=0, min_pairs=2).to_json()
-    assert facts["environment"]["nodes_by_provider"] == {"a": {}, "b": {}}  # the CPU alone: nothing to tell
-    facts["environment"]["nodes_by_provider"]["b"] = {"CUDAExecutionProvider": 60, "CPUExecutionProvider": 2}
-    assert "nodes of B: 60 on CUDA, 2 on CPU" in comparison_lines(facts).plain
+def test_a_benchmark_records_where_nodes_run(tmp_path: Path) -> None:
+    assert compare(DOUBLE, DOUBLE, seconds=0, min_pairs=2).environment["nodes_by_provider"] == {"a": {}, "b": {}}
+    onnx.save(DOUBLE, tmp_path / "double.onnx")
+    (point,) = measure([Entry.parse(str(tmp_path / "double.onnx"))] * 2, Sweep(seconds=0, iterations=2, warm_up=0))
+    facts = point.to_json()
+    assert facts["models"][1]["ran_with"]["nodes_by_provider"] == {}  # the CPU alone: nothing to tell
+    facts["models"][1]["ran_with"]["nodes_by_provider"] = {"CUDAExecutionProvider": 60, "CPUExecutionProvider": 2}
+    assert "nodes of B: 60 on CUDA, 2 on CPU" in point_lines(facts).plain

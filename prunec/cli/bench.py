@@ -3,42 +3,238 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import out, progress
-from .model_options import Debug, Provider
+from .console import err, out, progress
+from .model_options import IMAGES, Debug, InputShape, PreprocessText, preprocess_of, read_images
+
+if TYPE_CHECKING:
+    from ..deploy.timing.contestant import Entry
+    from ..progress import Track
+
+MISSED = 9  # the exit code where a gate was missed; 1 to 8 are those of errors
+PROFILED_RUNS = 50
+BACKENDS = "onnxruntime, tensorrt, tensorrt-rtx, torch, torch-compile, or auto, which the name tells"
+TIME, RUN, OUTPUT = "Timing", "Running", "Output"
 
 
 def bench(
-    a: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to compare with.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B.onnx", help="The model that should be faster.", show_default=False)],
-    batch: Annotated[int, typer.Option(metavar="N", help="Images a run.")] = 1,
-    threads: Annotated[int, typer.Option(metavar="N", help="Threads of each model.")] = 1,
-    provider: Provider = "cpu",
-    seconds: Annotated[float, typer.Option(metavar="S", help="To time for; A against itself takes as long again.")] = 2,
-    to_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers too, every sample included.")
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A [B …]",
+            help="A .onnx file, a .engine of prunec build, a .pt2 program, or file.py:factory. A is what the others are"
+            " compared with; alone it is timed against itself.",
+            show_default=False,
+        ),
+    ],
+    batch: Annotated[str, typer.Option(metavar="LIST", help="Images a run: 1, or 1,8.", rich_help_panel=TIME)] = "1",
+    threads: Annotated[
+        str, typer.Option(metavar="LIST", help="Threads of each model: 1, or 1,2.", rich_help_panel=TIME)
+    ] = "1",
+    seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="To time all in turn; A against itself takes as long again.", rich_help_panel=TIME
+        ),
+    ] = 2,
+    iterations: Annotated[
+        int, typer.Option(metavar="N", help="Runs of each model, at least; p99 needs 1000.", rich_help_panel=TIME)
+    ] = 20,
+    warm_up: Annotated[
+        float, typer.Option(metavar="S", help="To run before, and 10 runs at least.", rich_help_panel=TIME)
+    ] = 0.2,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1.2x",
+            help="End in exit code 9 unless all others are shown to have that speed of A, or more.",
+            rich_help_panel=TIME,
+        ),
     ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"What runs the models: {BACKENDS}. Once for all, or once for each in turn.",
+            show_default="auto",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of ONNX Runtime: cpu, cuda, tensorrt, rtx, openvino, coreml, directml; of PyTorch: cpu, cuda."
+            " That, or nothing. Once for all, or once for each.",
+            show_default="cpu",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    pin: Annotated[
+        str,
+        typer.Option(
+            metavar="CORES",
+            help="Keep all threads on these cores: 0,1; auto takes the quietest, as many as threads; or none.",
+            rich_help_panel=RUN,
+        ),
+    ] = "auto",
+    input_shape: InputShape = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGES", help=f"To run on, or else on noise: {IMAGES}.", rich_help_panel=RUN),
+    ] = None,
+    preprocess: PreprocessText = None,
+    transfers: Annotated[
+        bool, typer.Option(help="Copy inputs to a GPU and outputs back in each run.", rich_help_panel=RUN)
+    ] = True,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="Replay a CUDA graph: engines, PyTorch.", rich_help_panel=RUN)
+    ] = False,
+    spin: Annotated[
+        bool, typer.Option(help="Wait for a GPU in a loop rather than asleep.", rich_help_panel=RUN)
+    ] = True,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Show the time of every layer too, of ONNX files.", rich_help_panel=OUTPUT),
+    ] = False,
+    to_json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the numbers, every sample too.", rich_help_panel=OUTPUT),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Draw the times and the speed-ups.", rich_help_panel=OUTPUT),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the noise and of the intervals.")] = 0,
     debug: Debug = False,
 ) -> None:
-    """Time two ONNX models against each other, run by run in turn, with a confidence interval and a noise floor.
+    """Time models against each other, run by run in turn, with a confidence interval and a noise floor.
 
     A is timed against itself first: what differs there is noise, and a smaller difference is not reported as one.
+    The exit code is 9 where --gate was missed.
 
     \b
         prunec bench dense.onnx out/model.onnx
-        prunec bench dense.onnx out/model.onnx --batch 16 --threads 4 --seconds 10 --json times.json
-        prunec bench dense.onnx out/model.onnx --provider cuda
+        prunec bench dense.onnx out/model.onnx --batch 1,8 --threads 1,2 --json times.json --plot times.svg
+        prunec bench dense.onnx out/model.onnx --gate 1.2x || echo "not fast enough"
+        prunec bench out/model.onnx out/model.pt2 out/model.pt2 --backend auto --backend torch --backend torch-compile
+        prunec bench dense.onnx out/model.onnx --provider cuda --no-transfers
+        prunec bench dense.engine out/model.engine --batch 8 --cuda-graph
     """
-    from ..artefacts import write_json
-    from ..deploy.benchmark import compare
-    from ..report.console import comparison_lines, comparison_table
+    from ..artefacts import write_bytes, write_json
+    from ..deploy.timing.contestant import Setup
+    from ..deploy.timing.sweep import Sweep, measure
+    from ..report import benchmark as tables
+    from ..report.difference import difference_table
+    from ..report.latency_plot import drawing
 
+    least = None if gate is None else _gate(gate, len(models))
+    entries = _entries(models, backend, provider)
+    sweep = Sweep(_numbers(batch, "batch"), _numbers(threads, "threads"), seconds, iterations, warm_up, seed, pin)
+    setup = Setup(1, _shape(input_shape), transfers, cuda_graph, spin)
+    found: dict[str, Any] = {"models": models, "seed": seed, "points": []}
+    missed: list[str] = []
+    if profile:
+        _require_onnx(entries)
     with progress() as track:
-        facts = compare(a, b, batch=batch, threads=threads, seconds=seconds, provider=provider, track=track).to_json()
+        inputs = None
+        if data is not None:
+            inputs = read_images(data, preprocess_of(preprocess, data, None), None, seed, None, track).inputs
+        for point in measure(entries, sweep, setup=setup, inputs=inputs, track=track):
+            found["points"].append(point.to_json())
+            missed += [] if least is None else point.misses(least)
+        layers = _profiles(entries, sweep.batches[0], sweep.threads[0], seed, track) if profile else []
+    if least is not None:
+        found["gate"] = {"least": least, "missed": missed}
+    if layers:
+        found["layers"] = layers
     if to_json is not None:
-        write_json(to_json, facts | {"models": {"a": str(a), "b": str(b)}})
-    out.print(comparison_table(facts, str(a), str(b)))
-    out.print(comparison_lines(facts))
+        write_json(to_json, found)
+    if plot is not None:
+        write_bytes(plot, drawing(found).encode())
+    for one in found["points"]:
+        out.print(tables.point_table(one))
+        out.print(tables.point_lines(one))
+    for facts in layers:
+        out.print(difference_table(facts, everything=True))
+    if missed:
+        err.print(f"the gate of {least:g}x was missed: {'; '.join(missed)}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(MISSED)
+
+
+def _entries(models: list[str], backend: list[str] | None, provider: list[str] | None) -> list[Entry]:
+    """What runs each model. Raises SpecError for options that are given neither once nor once for each."""
+    from ..deploy.timing.contestant import Entry
+    from ..errors import SpecError
+
+    spread = []
+    for name, given, usual in (("backend", backend, "auto"), ("provider", provider, "cpu")):
+        values = given or [usual]
+        if len(values) not in (1, len(models)):
+            raise SpecError(
+                f"--{name} was given {len(values)} times for {len(models)} models: once for all, or once each"
+            )
+        spread.append(values * len(models) if len(values) == 1 else values)
+    return [Entry.parse(*each) for each in zip(models, *spread, strict=True)]
+
+
+def _numbers(text: str, what: str) -> tuple[int, ...]:
+    from ..errors import SpecError
+
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise SpecError(f"--{what} '{text}' is no list of numbers: write for instance --{what} 1,8")
+    return tuple(int(part) for part in text.split(","))
+
+
+def _gate(text: str, count: int) -> float:
+    """`1.2x`, or `1.2`."""
+    from ..errors import SpecError
+
+    number = text.strip().lower().removesuffix("x")
+    try:
+        least = float(number)
+    except ValueError:
+        least = 0.0
+    if not 0 < least < 1000:
+        raise SpecError(f"--gate '{text}' is no speed-up: write for instance --gate 1.2x")
+    if count < 2:
+        raise SpecError("--gate compares, and there is one model: give the one that should be faster too")
+    return least
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    from ..recipe import shape_of
+
+    return None if text is None else shape_of("--input-shape", text)
+
+
+def _require_onnx(entries: list[Entry]) -> None:
+    """Raise SpecError where a layer's time cannot be seen."""
+    from ..errors import SpecError
+
+    other = [entry.name for entry in entries if entry.backend != "onnxruntime"]
+    if other:
+        raise SpecError(f"--profile sees into ONNX Runtime alone, and not into {other[0]}: leave it out")
+    if len({entry.provider for entry in entries}) > 1:
+        raise SpecError("--profile compares layers on one provider: give --provider once")
+
+
+def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: Track) -> list[dict[str, Any]]:
+    """Every layer of A beside those of each other model, or of A alone, from runs of their own."""
+    from ..diff.compare import compare, read
+    from ..diff.profiles import kernels, measure
+
+    first, *others = entries
+    networks = {entry.source: read(Path(entry.source)) for entry in entries}
+    found = []
+    for other in others or [first]:
+        sources = first.source, other.source
+        how: dict[str, Any] = {"runs": PROFILED_RUNS, "batch": batch, "threads": threads, "seed": seed}
+        entries_of = measure(Path(sources[0]), Path(sources[1]), provider=first.provider, track=track, **how)
+        ran = tuple(kernels(each, networks[source]) for each, source in zip(entries_of, sources, strict=True))
+        difference = compare(networks[sources[0]], networks[sources[1]], (ran[0], ran[1]))
+        found.append({"before": sources[0], "after": sources[1], **difference.to_json()})
+    return found

@@ -17,9 +17,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..deploy.benchmark import noise
 from ..deploy.layers import Layer, Network
 from ..deploy.runtime import Model, denormals_as_zero, feed_of, session
+from ..deploy.timing.inputs import noise
 from ..errors import BackendError
 from ..progress import Track, silent
 

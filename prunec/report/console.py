@@ -47,7 +47,7 @@ def _conditions(report: Facts) -> list[str]:
     if accuracy := report.get("accuracy"):
         lines.append(f"accuracy on {accuracy['images']:,} images")
     if latency := report.get("latency"):
-        lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {_counted(latency['threads'], 'thread')}")
+        lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {counted(latency['threads'], 'thread')}")
     if parity := report.get("parity"):
         worst = max(each["max_abs"] for each in parity["agreements"])
         batches = ", ".join(str(each["batch"]) for each in parity["agreements"])
@@ -114,38 +114,6 @@ def _roles(sites: Sequence[Facts]) -> str:
     return ", ".join(f"{roles.count(role)} {role.removesuffix('s')}" for role in dict.fromkeys(roles))
 
 
-def comparison_table(facts: Facts, a: str, b: str) -> Table:
-    """Two models timed against each other."""
-    table = plain_table(f"batch {facts['batch']}, {_counted(facts['threads'], 'thread')}, {facts['a']['runs']} pairs")
-    for heading in ("", "model", "p50", "p90"):
-        table.add_column(heading, justify="right" if heading.startswith("p") else "left", overflow="fold")
-    for side, name in (("a", a), ("b", b)):
-        table.add_row(side.upper(), name, *(f"{facts[side][key]:.3g} ms" for key in ("p50_ms", "p90_ms")))
-    return table
-
-
-def comparison_lines(facts: Facts) -> Text:
-    """The ratio, the noise floor and the verdict, below a comparison."""
-    it, control = facts["speedup"], facts["control"]
-    return Text.assemble(
-        f"time of A / time of B   {it['ratio']:.3f}   95% interval {it['low']:.3f}..{it['high']:.3f}\n",
-        f"A against itself        {control['ratio']:.3f}   95% interval {control['low']:.3f}..{control['high']:.3f},"
-        f" so less than {facts['noise_floor']:.1%} is noise\n",
-        *_elsewhere(facts.get("environment", {})),
-        (facts["verdict"], "bold"),
-    )
-
-
-def _elsewhere(environment: Facts) -> list[str]:
-    """A line where a part of a model runs on another provider than the one that is timed."""
-    lines = []
-    for side, placed in environment.get("nodes_by_provider", {}).items():
-        if len(placed) > 1:
-            parts = ", ".join(f"{count} on {name.removesuffix('ExecutionProvider')}" for name, count in placed.items())
-            lines.append(f"nodes of {side.upper()}: {parts}\n")
-    return lines
-
-
 def amount(number: float | None) -> str:
     """`41.3 M`, `272 k`, `96`: three digits and a prefix; nothing for None."""
     if number is None:
@@ -160,7 +128,8 @@ def _three(number: float) -> str:
     return f"{number:.2f}" if number < 10 else f"{number:.1f}" if number < 100 else f"{number:.0f}"
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 thread`, `2 threads`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

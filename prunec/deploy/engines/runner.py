@@ -24,8 +24,8 @@ TYPES = {
 WARM_UP_SECONDS, WARM_UP_RUNS = 0.2, 10
 
 
-def open_engine(engine: Engine) -> Runner:
-    """The engine, ready to run on the GPU here.
+def open_engine(engine: Engine, cuda_graph: bool = False) -> Runner:
+    """The engine, ready to run on the GPU here; with `cuda_graph` TensorRT-RTX records each run as one by itself.
 
     Raises BackendError where its package is missing or another version, there is no GPU, or another one than the engine
     is for, or torch cannot use it.
@@ -41,7 +41,7 @@ def open_engine(engine: Engine) -> Runner:
         )
     if not torch.cuda.is_available():
         raise BackendError(f"this torch, {torch.__version__}, cannot use the GPU: install a build of it for CUDA")
-    return Runner(trt, engine.plan)
+    return Runner(trt, engine.plan, cuda_graph=cuda_graph)
 
 
 def installed(engine: Engine) -> Any:
@@ -60,9 +60,10 @@ def installed(engine: Engine) -> Any:
 class Runner:
     """An engine in memory, with what must live as long as it does."""
 
-    def __init__(self, trt: Any, plan: bytes, device: str = "cuda") -> None:
+    def __init__(self, trt: Any, plan: bytes, device: str = "cuda", cuda_graph: bool = False) -> None:
         """Raises BackendError where the plan is not accepted."""
         self._trt, self._device = trt, torch.device(device)
+        self.captures = cuda_graph and hasattr(trt, "CudaGraphStrategy")
         self._log = messages.logger(trt)
         started = time.perf_counter()
         self._runtime = trt.Runtime(self._log)
@@ -71,7 +72,7 @@ class Runner:
             raise BackendError(f"{trt.__name__} cannot read the engine: {messages.explain(self._log.kept)}")
         self._context = self._new_context()
         self.load_seconds = time.perf_counter() - started  # with RTX, kernels are compiled here
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self.inputs = tuple(name for name in names if modes[name] == trt.TensorIOMode.INPUT)
@@ -89,6 +90,10 @@ class Runner:
         self._wait()
         del held  # the engine read from it until here
         return {name: value.cpu() for name, value in outputs.items()}
+
+    def resident(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs where and as the engine reads them; what is bound is then read from there at every run."""
+        return {name: value.to(self._device, self._type(name)).contiguous() for name, value in feed.items()}
 
     def bound(self, feed: Mapping[str, Tensor]) -> tuple[Callable[[], None], dict[str, Tensor]]:
         """A call that starts a run on these inputs and does not wait for it, and the tensors on the GPU it writes."""
@@ -113,9 +118,9 @@ class Runner:
         pairs: list[tuple[Any, Any]] = []
         while len(pairs) < least or time.perf_counter() < end:
             before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            before.record(self._stream)
+            before.record(self.stream)
             self._enqueue()
-            after.record(self._stream)
+            after.record(self.stream)
             after.synchronize()
             pairs.append((before, after))
         return pairs
@@ -127,6 +132,8 @@ class Runner:
         config = self._engine.create_runtime_config()
         strategies = self._trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if self.captures:
+            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         return self._engine.create_execution_context(config)
 
     def _bind(self, feed: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -135,8 +142,8 @@ class Runner:
             raise DataError(f"the engine takes {', '.join(self.inputs)}, and was given {', '.join(feed) or 'nothing'}")
         held = [self._bind_input(name, feed[name]) for name in self.inputs]
         outputs = {name: self._bind_output(name) for name in self.outputs}
-        if self._stream is not None:  # the copies above run on torch's stream
-            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        if self.stream is not None:  # the copies above run on torch's stream
+            self.stream.wait_stream(torch.cuda.current_stream(self._device))
         return held, outputs
 
     def _bind_input(self, name: str, given: Tensor) -> Tensor:
@@ -160,10 +167,10 @@ class Runner:
         return TYPES[self._engine.get_tensor_dtype(name).name]
 
     def _enqueue(self) -> None:
-        handle = 0 if self._stream is None else self._stream.cuda_stream
+        handle = 0 if self.stream is None else self.stream.cuda_stream
         if not self._context.execute_async_v3(handle):
             raise BackendError(f"{self._trt.__name__} failed to run the engine: {messages.explain(self._log.kept)}")
 
     def _wait(self) -> None:
-        if self._stream is not None:
-            self._stream.synchronize()
+        if self.stream is not None:
+            self.stream.synchronize()

@@ -1,0 +1,68 @@
+"""How many times faster, how sure that is, and when it is worth saying.
+
+    speedup = median over pairs of  time(A) / time(B)
+
+The 95% interval is a moving block bootstrap (Künsch 1989): what disturbs one run, heat or another process, disturbs the
+next ones too, so pairs are drawn in stretches of about the cube root of their number; one by one they would promise an
+interval that is too narrow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_EFFECT = 0.02  # two sessions of one model differ by this much through memory placement alone
+RESAMPLES = 1000
+AT_ONCE = 1_000_000  # ratios in memory
+
+Times = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """A ratio of times, first over second, and its 95% interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def reach(self) -> float:
+        """How far the interval reaches from 1, in either direction: 0.05 for 0.98..1.05, and for its reciprocal."""
+        return max(self.high, 1 / self.low) - 1
+
+    def verdict(self, floor: float, name: str = "B") -> str:
+        """`B is 1.43x faster (1.40..1.46)`, or slower, or that the interval does not clear the noise floor."""
+        if self.low > 1 + floor:
+            return f"{name} is {self.ratio:.2f}x faster ({self.low:.2f}..{self.high:.2f})"
+        if self.high < 1 / (1 + floor):
+            return f"{name} is {1 / self.ratio:.2f}x slower ({1 / self.high:.2f}..{1 / self.low:.2f})"
+        return "no difference above the noise floor"
+
+    def passes(self, gate: float, floor: float) -> bool:
+        """Whether the whole interval lies at `gate` or above; a gate above 1 has to clear the noise floor too."""
+        return self.low >= gate and (gate <= 1 or self.low > 1 + floor)
+
+
+def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
+    """The median of a/b over pairs, in the order they were taken, and its interval; the same for the same seed."""
+    ratios = np.asarray(a_ms) / np.asarray(b_ms)
+    count = len(ratios)
+    length = round(count ** (1 / 3))
+    at_once = max(1, AT_ONCE // count)
+    generator, offsets = np.random.default_rng(seed), np.arange(length)
+    medians = np.empty(RESAMPLES)
+    for done in range(0, RESAMPLES, at_once):
+        part = medians[done : done + at_once]
+        starts = generator.integers(count, size=(len(part), -(-count // length), 1))
+        drawn = (starts + offsets).reshape(len(part), -1)[:, :count] % count
+        part[:] = np.median(ratios[drawn], axis=1)
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return Speedup(float(np.median(ratios)), float(low), float(high))
+
+
+def noise_floor(control: Speedup) -> float:
+    """The least effect that is believed, as a share: the reach of A against A, `MIN_EFFECT` at least."""
+    return max(control.reach, MIN_EFFECT)

@@ -1,0 +1,77 @@
+"""What `prunec bench` found at one batch and number of threads, for a terminal; of the dictionary that `--json` has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from .console import amount, counted, plain_table
+
+Facts = Mapping[str, Any]
+PERCENTILES = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99"}
+STAGES = ("Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
+
+
+def point_table(point: Facts) -> Table:
+    """A row a model: its times, its throughput, how many times faster than A."""
+    first = point["models"][0]
+    of = "GPU compute time" if point["compared_by"] == "computeMs" else "time"
+    table = plain_table(
+        f"batch {point['batch']}, {counted(point['threads'], 'thread')}: {of} of {first['runs']} runs each"
+    )
+    table.add_column("", style="cyan")
+    table.add_column("model", overflow="fold")
+    shown = {key: title for key, title in PERCENTILES.items() if key in first}
+    stages = [title for title in STAGES if title in first["metrics"]]
+    for title in (*shown.values(), "images/s", *stages, "x A", "95% interval"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for model in point["models"]:
+        times = [f"{model[key]:.3g} ms" for key in shown]
+        each = [f"{model['metrics'][title]['median']:.3g} ms" if title in model["metrics"] else "" for title in stages]
+        rate = amount(float(f"{model['metrics']['Images a second']:.3g}"))
+        table.add_row(model["letter"], model["name"], *times, rate, *each, *_against(model))
+    return table
+
+
+def point_lines(point: Facts) -> Text:
+    """Below it: the noise floor, where nodes run, cautions, verdicts."""
+    noise = point["noise"]
+    few = [] if "p99_ms" in point["models"][0] else ["no p99 from fewer than 1,000 runs: --iterations 1000\n"]
+    verdicts = "\n".join(model["verdict"] for model in point["models"][1:])
+    return Text.assemble(
+        f"A against itself: {noise['ratio']:.3f}, 95% interval {noise['low']:.3f}..{noise['high']:.3f}, so less than"
+        f" {noise['floor']:.1%} is noise\n",
+        (_where(point), "dim"),
+        *((line, "dim") for line in few),
+        *_elsewhere(point),
+        *((f"caution: {one}\n", "yellow") for one in point["cautions"]),
+        (f"{verdicts}\n" if verdicts else "", "bold"),
+    )
+
+
+def _against(model: Facts) -> tuple[str, str]:
+    it = model.get("speedup")
+    return (f"{it['ratio']:.3f}", f"{it['low']:.3f}..{it['high']:.3f}") if it else ("", "")
+
+
+def _where(point: Facts) -> str:
+    """The processor, the cores and the load, in a line."""
+    machine = point["environment"]
+    cores = machine.get("affinity")
+    on = "" if cores is None else f", cores {','.join(map(str, cores))} of {machine['cores']}"
+    load = machine.get("load_average")
+    return f"{machine['cpu']}{on}{'' if load is None else f', load {load[0]:.1f}'}\n"
+
+
+def _elsewhere(point: Facts) -> list[str]:
+    """A line where a part of a model runs on another provider than the one that is timed."""
+    lines = []
+    for model in point["models"]:
+        placed = model["ran_with"].get("nodes_by_provider", {})
+        if len(placed) > 1:
+            parts = ", ".join(f"{count} on {name.removesuffix('ExecutionProvider')}" for name, count in placed.items())
+            lines.append(f"nodes of {model['letter']}: {parts}\n")
+    return lines
