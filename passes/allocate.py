@@ -1,10 +1,11 @@
-"""Choose how many coordinates of each space stay, for a target."""
+"""Choose how many coordinates of each space stay, for a target, or for several at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from prunec import several
 from prunec.allocation import Allocation
 from prunec.channels.spaces import Channels
 from prunec.facts import Curves
@@ -29,5 +30,6 @@ class Allocate(Pass):
         """Add the `Plan` fact."""
         channels, curves = program.fact(Channels), program.fact(Curves)
         problem = Allocation(channels, curves, context.wanted(), program, context)
-        counts = problem.model.whole(self.method.counts(problem))
+        counts = several.spend(problem, self.method)
+        context.notes["allocate"] = {"budgets": [one.to_json(counts) for one in problem.budgets]}
         return program.knowing(Plan(channels, problem.keep(counts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,17 +10,18 @@ import numpy.typing as npt
 import torch
 
 from . import dense_fit, surgery
-from .budget import budget
+from .budget import Budget, budgets
 from .channels.spaces import Channels, Space
-from .cost import Counts, Macs
 from .errors import PassError
 from .facts import Curves
 from .plan import Plan
 from .program import Context, Program
 from .statistics.sweep import floats
 from .target import Target
+from .terms import Counts, Terms
 
 Array = npt.NDArray[np.float64]
+UNIT = 10**9  # the cost that may remain where several are mixed
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,43 @@ class Allocation:
     target: Target
     program: Program | None = None
     context: Context | None = None
+    weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.several`)
 
     @cached_property
-    def model(self) -> Macs:
-        """MACs as a function of counts."""
-        return Macs.of(self.channels)
+    def budgets(self) -> tuple[Budget, ...]:
+        """What may remain of each resource. Raises BudgetError where one of them is out of reach."""
+        if self.program is None:
+            return budgets(self.channels, self.target, None)
+        return budgets(self.channels, self.target, self.program.module, self.program.example_inputs)
+
+    @cached_property
+    def model(self) -> Terms:
+        """The cost as a function of counts: of the one resource, or the weighted mean of used / allowed of several."""
+        if self.weights is None:
+            return self.budgets[0].quantity.terms
+        rows = np.split(self.weights, np.cumsum([len(one.quantity.together) for one in self.budgets])[:-1])
+        parts = zip(self.budgets, rows, strict=True)
+        return Terms.sum([one.quantity.weighted(row * UNIT / one.allowed) for one, row in parts])
 
     @cached_property
     def allowed(self) -> int:
-        """MACs that may remain. Raises BudgetError where the target is out of reach."""
-        return budget(self.channels, self.model, self.target)
+        """The cost that may remain. Raises BudgetError where the target is out of reach."""
+        return self.budgets[0].allowed if self.weights is None else UNIT
+
+    def weighed(self, weights: Array) -> Allocation:
+        """The same problem with these weights; its budgets are not worked out again."""
+        found = replace(self, weights=weights)
+        vars(found).update(budgets=self.budgets, errors=self.errors)
+        return found
+
+    @cached_property
+    def limits(self) -> int:
+        """How many sums may not exceed an amount: one for each resource, and for each step of the graph in memory."""
+        return sum(len(one.quantity.together) for one in self.budgets)
+
+    def used(self, counts: Counts) -> Array:
+        """Used / allowed of each limit, [limits], with these counts."""
+        return np.concatenate([one.quantity.used(counts) / max(one.allowed, 1) for one in self.budgets])
 
     @cached_property
     def fewest(self) -> Counts:
@@ -53,6 +81,10 @@ class Allocation:
         """By space: the error of its curve by the count kept, infinite where that count may not be."""
         curves = self.curves.by_space
         return [_allowed(space, curves[space.name].error.numpy()[::-1]) for space in self.channels.prunable]
+
+    def expected(self, counts: Counts) -> float:
+        """The sum of the errors of the curves with these counts."""
+        return float(sum(error[count] for error, count in zip(self.errors, counts, strict=True)))
 
     def keep(self, counts: Counts) -> dict[str, tuple[int, ...]]:
         """The coordinates that stay, by space."""

@@ -1,29 +1,94 @@
-"""The budget that a target sets, and the sentence for one that cannot be met."""
+"""The budgets that a target sets, and the sentence for one that cannot be met."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from torch import Tensor, fx
 
+from . import quantity
 from .channels.spaces import Channels
-from .cost import Macs
-from .errors import BudgetError
-from .target import Target
+from .errors import BudgetError, PassError
+from .memory import memory
+from .quantity import Quantity
+from .target import NAMES, Target
+from .terms import Counts
 
 
-def budget(channels: Channels, model: Macs, target: Target) -> int:
-    """MACs that may remain. Raises BudgetError where even the fewest coordinates of each space are too many."""
-    dense = model.total()
-    allowed = int(target.remaining * dense)
+@dataclass(frozen=True)
+class Budget:
+    """A quantity and how much of it may remain."""
+
+    quantity: Quantity
+    target: Target
+    allowed: int
+
+    def to_json(self, counts: Counts) -> dict[str, Any]:
+        """For the report: the dense amount, what may remain, and what these counts leave."""
+        return {
+            "target": str(self.target),
+            "of": NAMES[self.target.kind],
+            "dense": self.quantity.dense,
+            "allowed": self.allowed,
+            "planned": self.quantity.total(counts),
+        }
+
+
+def budgets(
+    channels: Channels, target: Target, module: fx.GraphModule | None, inputs: tuple[Tensor, ...] = ()
+) -> tuple[Budget, ...]:
+    """What each part of the target allows.
+
+    Raises BudgetError where even the fewest coordinates of each space are too many; PassError where a quantity needs
+    the network and there is none.
+    """
+    return tuple(_budget(channels, one, module, inputs) for one in target.each)
+
+
+def _budget(channels: Channels, target: Target, module: fx.GraphModule | None, inputs: Sequence[Tensor]) -> Budget:
+    found = quantity_of(target.kind, channels, module, tuple(inputs))
+    allowed = target.allowed(found.dense)
+    least = least_of(channels, found)
+    if least > allowed:
+        raise BudgetError(_unreachable(channels, target, least, found.dense))
+    return Budget(found, target, allowed)
+
+
+def quantity_of(
+    kind: str, channels: Channels, module: fx.GraphModule | None, inputs: tuple[Tensor, ...] = ()
+) -> Quantity:
+    """The cost model of a resource."""
+    if kind == "macs":
+        return quantity.macs(channels)
+    if module is None:
+        raise PassError(f"the {NAMES[kind]} are those of a network, and there is none: only macs can do without")
+    if kind == "memory":
+        return memory(channels, module, inputs)
+    return (quantity.parameters if kind == "params" else quantity.size)(channels, module)
+
+
+def least_of(channels: Channels, found: Quantity) -> int:
+    """What remains with the fewest coordinates of each space, each layer in one or several as is least."""
     fewest = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
-    least = model.total(fewest) if len(fewest) else dense
-    if least <= allowed:
-        return allowed
+    if not len(fewest):
+        return found.dense
+    steps = [found.weighted(row) for row in np.eye(len(found.together))]
+    return max(step.total(step.whole(fewest)) for step in steps)
+
+
+def _unreachable(channels: Channels, target: Target, least: int, dense: int) -> str:
     frozen = [space for space in channels.spaces if space.frozen]
     shown = "; ".join(f"{space.name}: {space.frozen}" for space in frozen[:3])
     more = f" and {len(frozen) - 3} more" if len(frozen) > 3 else ""
     bound = [space for space in channels.prunable if space.fewest > 1]
     hint = f" {len(bound)} spaces have limits or are rounded: relax --limit or --round-to." if bound else ""
-    raise BudgetError(
-        f"target {target} cannot be reached: with the fewest channels left everywhere {least / dense:.4f} of the MACs"
-        f" remain (macs:{least / dense + 0.0001:.4f} is the least to ask for).{hint} Frozen: {shown or 'nothing'}{more}"
+    name, share = NAMES[target.kind], least / dense
+    remain = f"{share:.4f} of the {name} remain" if target.unit is None else f"{least:,} of {dense:,} {name} remain"
+    ask = f" ({target.kind}:{share + 0.0001:.4f} is the least to ask for)" if target.unit is None else ""
+    return (
+        f"target {target.own} cannot be reached: with the fewest channels left everywhere {remain}{ask}.{hint}"
+        f" Frozen: {shown or 'nothing'}{more}"
     )

@@ -47,7 +47,7 @@ def compress(
     model: nn.Module | ExportedProgram,
     calibration: Any,
     *,
-    target: str | Target,
+    target: str | Sequence[str] | Target,
     example_inputs: Inputs | None = None,
     opaque: Sequence[str] = (),
     selector: str = "obs",
@@ -69,10 +69,11 @@ def compress(
 
     `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches (the labels of a
     DataLoader are dropped unread); a few hundred suffice, a thousand are better. `target` says what remains:
-    `macs:0.5` keeps half of the dense MACs. `example_inputs` (default: the first samples) are what the model is
-    captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in
-    order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into. `selector`,
-    `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
+    `macs:0.5` keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at
+    once) may be asked for too, several in a list or with commas. `example_inputs` (default: the first samples) are what
+    the model is captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them
+    are, in order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into.
+    `selector`, `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
     `sequential{ridge=1e-4}`; `pipeline` replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep
     all their channels, as do those that match none of `only`; `limits` says by pattern what share of a layer's channels
     may be removed at most; what stays is a multiple of `round_to`, or all. `batch` is the number of samples a step of

@@ -153,8 +153,9 @@ def _path(where: str, value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(where, value))
 
 
-def _pipeline(where: str, value: object) -> str:
-    return ",".join(_text(where, item) for item in value) if isinstance(value, list) else _text(where, value)
+def _joined(where: str, value: object) -> str:
+    """Text, or a list of texts with commas put between them."""
+    return ",".join(_text(where, item) for item in value) if isinstance(value, (list, tuple)) else _text(where, value)
 
 
 def _preprocess(where: str, value: object) -> str | Mapping[str, object]:
@@ -181,7 +182,8 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 
 
 READERS: Mapping[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("model", "data", "labelled", "target"), _text),
+    **dict.fromkeys(("model", "data", "labelled"), _text),
+    "target": _joined,
     **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider"), _text),
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
@@ -192,7 +194,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
     "input_shape": shape_of,
     "preprocess": _preprocess,
     "classes": classes_of,
-    "pipeline": _pipeline,
+    "pipeline": _joined,
 }
 _COMPRESS = (
     "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",

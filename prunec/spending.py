@@ -1,8 +1,8 @@
 """Going down to a budget and back up to it, one step of one space at a time: what the allocators share.
 
-A step of a space changes its count n to n'. Its price is the error it adds over the MACs it saves,
+A step of a space changes its count n to n'. Its price is the error it adds over the cost it saves,
 
-    price = (e(n') - e(n)) / (MACs(n) - MACs(n')),        the others fixed,
+    price = (e(n') - e(n)) / (cost(n) - cost(n')),        the others fixed,
 
 and of all lower counts the one with the lowest price is tried: curves may be bent, and of a layer that may become two
 the first ranks to go may save nothing, so the next count need not be the best step.
@@ -11,18 +11,18 @@ the first ranks to go may save nothing, so the next count need not be the best s
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from .channels.spaces import Space
-from .cost import Counts, Macs
+from .terms import Cost, Counts
 
 Array = npt.NDArray[np.float64]
 
 
-def descent(model: Macs, errors: Sequence[Array], counts: Counts) -> Iterator[Counts]:
+def descent(model: Cost, errors: Sequence[Array], counts: Counts) -> Iterator[Counts]:
     """The counts after each step down, cheapest first, until nothing may go.
 
     `errors` are by count kept, infinite where that count may not be. A heap with lazy updates: a step of one space
@@ -45,7 +45,7 @@ def descent(model: Macs, errors: Sequence[Array], counts: Counts) -> Iterator[Co
             heapq.heappush(heap, (*more, space))
 
 
-def afford(model: Macs, errors: Sequence[Array], counts: Counts, allowed: int) -> Counts:
+def afford(model: Cost, errors: Sequence[Array], counts: Counts, allowed: int) -> Counts:
     """The counts after the fewest steps down that meet the budget; after all of them where none does."""
     if model.total(counts) <= allowed:
         return counts
@@ -56,8 +56,14 @@ def afford(model: Macs, errors: Sequence[Array], counts: Counts, allowed: int) -
     return counts
 
 
-def give_back(model: Macs, errors: Sequence[Array], counts: Counts, allowed: int) -> Counts:
-    """Add coordinates, best error per MAC first, while they fit."""
+def give_back(
+    model: Cost,
+    errors: Sequence[Array],
+    counts: Counts,
+    allowed: float,
+    fits: Callable[[Counts], bool] = lambda _: True,
+) -> Counts:
+    """Add coordinates, best error for its cost first, while they fit."""
     counts = counts.copy()
     while True:
         total, best = model.total(counts), (0.0, -1, 0)
@@ -68,11 +74,17 @@ def give_back(model: Macs, errors: Sequence[Array], counts: Counts, allowed: int
                 continue
             added = float(along[more]) - total
             gain = float(error[counts[space]] - error[more]) / max(added, 1.0)
-            if total + added <= allowed and gain > best[0]:
+            if total + added <= allowed and gain > best[0] and fits(_with(counts, space, more)):
                 best = (gain, space, more)
         if best[1] < 0:
             return counts
         counts[best[1]] = best[2]
+
+
+def _with(counts: Counts, space: int, count: int) -> Counts:
+    changed = counts.copy()
+    changed[space] = count
+    return changed
 
 
 def nearest(space: Space, count: float) -> int:
@@ -83,7 +95,7 @@ def nearest(space: Space, count: float) -> int:
     return max(found, space.fewest)
 
 
-def _down(model: Macs, error: Array, counts: Counts, space: int) -> tuple[float, int] | None:
+def _down(model: Cost, error: Array, counts: Counts, space: int) -> tuple[float, int] | None:
     """The price of the best step down and, negated, the count that it leads to; of equals the shortest step."""
     now = int(counts[space])
     lower = np.isfinite(error[:now]).nonzero()[0][::-1]

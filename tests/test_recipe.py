@@ -75,6 +75,13 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
         read_recipe(tmp_path / "none.toml")
 
 
+def test_several_targets(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text('[compress]\ntarget = ["macs:0.5", "size:2MB"]\n')
+    given = {"model": "nets.py:make", "data": "train.npz"}
+    assert Options.merged(given, tmp_path / "recipe.toml").target == "macs:0.5,size:2MB"
+    assert Options.merged({**given, "target": ["macs:0.5", "params:0.4"]}).target == "macs:0.5,params:0.4"
+
+
 @pytest.mark.parametrize("missing", ["model", "data", "target"])
 def test_what_must_be_said_somewhere(missing: str) -> None:
     given = {"model": "nets.py:make", "data": "train.npz", "target": "macs:0.5", missing: None}

@@ -54,3 +54,29 @@ def test_cannot_be_built_out_of_range_either() -> None:
         Target("macs", 1.0)
     with pytest.raises(SpecError, match="no target 'bytes'; there is macs"):
         Target("bytes", 0.5)
+
+
+def test_amounts_and_their_units() -> None:
+    assert Target.parse("size:2MB").allowed(0) == 2_000_000
+    assert Target.parse("memory:1.5MiB").allowed(0) == 3 * 2**19
+    assert Target.parse("params:200k").allowed(0) == 200_000
+    assert Target.parse("params:0.25").allowed(400) == 100
+    assert str(Target.parse("size:2.0MB")) == "size:2MB"
+    for text, sentence in (
+        ("size:2cm", "'cm' is no unit of bytes of weights; there is B, kB"),
+        ("params:2MB", "no unit of parameters; there is k, M, G"),
+        ("size:much", "'much' is not a number; write for instance size:2MB"),
+        ("size:2", "between 0 and 1"),
+    ):
+        with pytest.raises(SpecError, match=sentence):
+            Target.parse(text)
+
+
+def test_several_at_once() -> None:
+    several = Target.parse("macs:0.5,params:0.4")
+    assert several == Target.parse(["macs:0.5", "params:0.4"]) == Target.parse(str(several))
+    assert [str(one) for one in several.each] == ["macs:0.5", "params:0.4"]
+    assert several.share_of_macs == 0.5
+    assert Target.parse("size:0.3").share_of_macs == 0.5
+    with pytest.raises(SpecError, match="asks twice for the same"):
+        Target.parse("macs:0.5,macs:0.4")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation, Array
-from prunec.cost import Counts, Macs
 from prunec.spending import give_back
 from prunec.strategy import Allocator
+from prunec.terms import Cost, Counts
 
 TOLERANCE = 1e-6  # of the multiplier
 
@@ -42,7 +42,7 @@ class Knapsack(Allocator):
                 low = middle
         return give_back(model, errors, best, allowed)
 
-    def _descend(self, model: Macs, errors: list[Array], multiplier: float) -> Counts:
+    def _descend(self, model: Cost, errors: list[Array], multiplier: float) -> Counts:
         counts = model.sizes.copy()
         for _ in range(self.rounds):
             before = counts.copy()

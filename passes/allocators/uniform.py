@@ -23,8 +23,10 @@ class Uniform(Allocator):
         low, high = 0.0, 1.0
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (middle, high) if model.total(_share(channels, middle)) <= allowed else (low, middle)
-        return _share(channels, low)
+            low, high = (
+                (middle, high) if model.total(model.whole(_share(channels, middle))) <= allowed else (low, middle)
+            )
+        return model.whole(_share(channels, low))
 
 
 def _share(channels: Channels, share: float) -> Counts:

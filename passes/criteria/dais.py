@@ -35,7 +35,7 @@ class Dais(Criterion):
     def scores(self, evidence: Evidence) -> Tensor:
         """Float64 [size]; those above 0 are meant to stay."""
         program, context = evidence.program, evidence.context
-        share = 0.5 if context.target is None else context.target.remaining
+        share = 0.5 if context.target is None else context.target.share_of_macs
 
         def search() -> dict[str, Tensor]:
             options = {"steps": self.steps, "images": self.images, "batch": self.batch}

@@ -34,7 +34,11 @@ def compress(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)] = None,
     data: Annotated[str | None, typer.Option(metavar="IMAGES", help=f"Images to calibrate with: {IMAGES}.")] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="macs:SHARE", help="What may remain: macs:0.5 keeps half of the MACs.")
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:AMOUNT",
+            help="What may remain: macs:0.5 keeps half of the MACs. Or params:0.5, size:2MB, memory:1.5MB. Repeatable.",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")] = None,
     weights: Weights = None,
@@ -133,6 +137,7 @@ def compress(
         prunec compress nets.py:make --weights net.pt --data train.npz \\
             --preprocess mean=0.49,std=0.25 --evaluate test.npz --target macs:0.5 -o out/
         prunec compress --recipe resnet56.toml --target macs:0.4 -o out/
+        prunec compress --recipe resnet56.toml --target macs:0.6 --target size:1.5MB -o out/
 
     OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all.
     """
@@ -147,7 +152,7 @@ def compress(
     if output is not None and stop_after is None:
         require_free(output, force)
     given = {
-        "model": model, "data": data, "target": target, "weights": weights, "opaque": opaque or None,
+        "model": model, "data": data, "target": target or None, "weights": weights, "opaque": opaque or None,
         "input_shape": input_shape, "preprocess": preprocess, "images": images, "labelled": labelled,
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
         "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,

@@ -34,6 +34,10 @@ def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
         if size:
             change = f"{size['compressed'] / size['dense'] - 1:+.1%}" if size.get("dense") else ""
             rows.append((name, amount(size.get("dense")), "", amount(size["compressed"]), change))
+    for size in report.get("notes", {}).get("allocate", {}).get("budgets", ()):
+        if size["target"].startswith(("size", "memory")):
+            change = f"{size['planned'] / size['dense'] - 1:+.1%}"
+            rows.append((size["of"], amount(size["dense"]), "", amount(size["planned"]), change))
     if latency := report.get("latency"):
         dense, compressed = (f"{latency[side]['p50_ms']:.3g} ms" for side in ("a", "b"))
         verdict = latency["verdict"].removeprefix("B is ")

@@ -1,0 +1,68 @@
+"""Several limits at once, with allocators that know one: weights w are found so that keeping to
+
+    sum_i w_i · used_i / allowed_i  <=  1,      sum_i w_i = 1
+
+keeps to each limit i. Whatever meets all limits meets this, so the error can only be lower; weights of limits that are
+overdrawn grow by multiplication (Arora, Hazan, Kale 2012, "The multiplicative weights update method"). What is still
+overdrawn in the end is paid by going down the curves, and what is left is given back where all limits allow it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .allocation import UNIT, Allocation, Array
+from .errors import BudgetError
+from .registry import STRATEGIES
+from .spending import afford, give_back
+from .strategy import Allocator
+from .terms import Counts
+
+ROUNDS = 8
+TRIES = 4  # more than limits, in paying for what is overdrawn: ranks may save of one and cost of another
+POWER = 4.0  # of used / allowed in the update
+SLACK = 1e-9
+
+
+def spend(problem: Allocation, method: Allocator) -> Counts:
+    """The counts that the method chooses within all limits; each rank that saves nothing stays whole.
+
+    Raises BudgetError where a limit is out of reach, or all of them together are.
+    """
+    if problem.limits == 1:
+        return problem.model.whole(method.counts(problem))
+    probe: Allocator = STRATEGIES["allocators"].make("knapsack")
+    weights = _updated(np.ones(problem.limits), problem.used(problem.model.sizes))
+    best, lowest = None, np.inf
+    for _ in range(ROUNDS):
+        mixed = problem.weighed(weights)
+        counts = mixed.model.whole(probe.counts(mixed))
+        found = _repaired(mixed, counts)
+        if found is not None and problem.expected(found) < lowest:
+            best, lowest = weights, problem.expected(found)
+        weights = _updated(weights, problem.used(counts))
+    mixed = problem.weighed(weights if best is None else best)
+    chosen = _repaired(mixed, mixed.model.whole(method.counts(mixed)))
+    if chosen is None:
+        raise BudgetError(f"the targets {problem.target} cannot be met together: ask for more of one of them")
+    return chosen
+
+
+def _updated(weights: Array, used: Array) -> Array:
+    grown: Array = weights * np.maximum(used, 1e-3) ** POWER
+    grown[grown < 1e-6 * grown.max()] = 0.0
+    grown /= grown.sum()
+    return grown
+
+
+def _repaired(mixed: Allocation, counts: Counts) -> Counts | None:
+    """The counts within every limit and near it, or None."""
+    for _ in range(mixed.limits + TRIES):
+        used = mixed.used(counts)
+        if used.max() <= 1 + SLACK:
+            break
+        alone = mixed.weighed(np.eye(mixed.limits)[int(used.argmax())])
+        counts = afford(alone.model, mixed.errors, counts, UNIT)
+    if mixed.used(counts).max() > 1 + SLACK:
+        return None
+    return give_back(mixed.model, mixed.errors, counts, np.inf, lambda more: bool(mixed.used(more).max() <= 1 + SLACK))
