@@ -34,8 +34,9 @@ RECEIVERS = {  # what a variable of these files holds
     "_runtime": "Runtime", "_engine": "ICudaEngine", "_context": "IExecutionContext", "config": "IBuilderConfig",
 }  # fmt: skip
 RTX_ONLY = {  # asked for behind a hasattr, or for a package that builds ahead of time
-    "ComputeCapability", "DynamicShapesKernelSpecializationStrategy", "num_compute_capabilities",
-    "set_compute_capability", "create_runtime_config", "dynamic_shapes_kernel_specialization_strategy",
+    "ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy", "cuda_graph_strategy",
+    "num_compute_capabilities", "set_compute_capability", "create_runtime_config",
+    "dynamic_shapes_kernel_specialization_strategy",
 }  # fmt: skip
 ENTRIES = (
     "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
