@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import operator
 import pathlib
 import sys
 import time
@@ -186,11 +187,14 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="one run each")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--twice", action="store_true", help="compress again and compare plan.json and model.onnx")
+    parser.add_argument("--merge", action="store_true", help="keep the other rows of the file")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "accuracy.json")
     args = parser.parse_args()
 
     chosen = [row for row in ROWS if args.only in (None, row.network)]
     chosen = chosen[:1] if args.target else chosen
+    document = json.loads(args.out.read_text()) if args.merge else {"rows": []}
+    key = operator.itemgetter("network", "target", "images", "seed")
     rows: list[dict[str, Any]] = []
     for row, seed in itertools.product(chosen, map(int, args.seeds.split(","))):
         asked = Row(**{**vars(row), "target": args.target or row.target, "images": args.images or row.images})
@@ -201,7 +205,9 @@ def main() -> None:
     show(rows)
     machine = {**environment(), "threads": torch.get_num_threads()}
     command = f"python bench/accuracy.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA")
-    document = {"command": command, "machine": machine, "torch": torch.__version__, "rows": rows}
+    kept = [row for row in document["rows"] if key(row) not in set(map(key, rows))]
+    run = {"command": command, "machine": machine, "torch": torch.__version__, "rows": rows}
+    document = {**run, "rows": kept + rows, "command": f"{document['command']}; {command}"} if kept else run
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(document, indent=2) + "\n")
 

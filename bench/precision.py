@@ -153,14 +153,16 @@ def main() -> int:
     if args.precisions.split(",")[0] != "fp32" or not set(args.precisions.split(",")) <= set(PRECISIONS):
         parser.error(f"--precisions starts with fp32, then any of {', '.join(PRECISIONS[1:])}")
 
-    rows = [found for name in NETWORKS if args.only in (None, name) for found in measure(name, args)]
-    show(rows)
     machine = {**environment(), "threads": torch.get_num_threads()}
     command = f"python bench/precision.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA").strip()
-    document = {"command": command, "machine": machine, "torch": torch.__version__, "rows": rows}
     out = args.out or ROOT / "bench" / "results" / f"precision{'_dense' if args.dense else ''}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document, indent=2) + "\n")
+    rows: list[dict[str, Any]] = []
+    for name in (name for name in NETWORKS if args.only in (None, name)):
+        rows += measure(name, args)
+        document = {"command": command, "machine": machine, "torch": torch.__version__, "rows": rows}
+        out.write_text(json.dumps(document, indent=2) + "\n")  # after each network: the whole takes an hour
+    show(rows)
     return 0 if all(row["met"] for row in rows) else 1
 
 
