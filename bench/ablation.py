@@ -50,7 +50,7 @@ TRIED = {
 }  # fmt: skip
 FULL = {
     "selector": ("obs", "cap", "top{by=l1}"),
-    "decomposer": ("collaborative", "none"),
+    "decomposer": ("collaborative",),
     "allocator": ("knapsack", "uniform"),
     "compensator": ("sequential", "lstsq", "bias", "none"),
 }
@@ -102,8 +102,9 @@ def _near(one: tuple[str, ...], key: tuple[str, ...]) -> bool:
     return len(steps) == 1 or steps == key[: len(steps)]
 
 
-def rows_of(row: Row, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One result after the other."""
+def rows_of(row: Row, args: argparse.Namespace, known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One result after the other, but for those that are known."""
+    done = {(one["seed"], one["left"], *[one[kind] for kind in KINDS]) for one in known}
     preprocess = Preprocess.parse(row.preprocess)
     test = load_images(args.data / row.test, preprocess, args.test_images, 0, row.classes)
     network = load_network(args.data, row.network)
@@ -112,6 +113,8 @@ def rows_of(row: Row, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         images = load_images(args.data / row.train, preprocess, args.images or row.images, seed).unlabelled()
         stages = Stages(capture(network, tuple(value[:2] for value in images.inputs)), images, seed)
         for chosen, target in itertools.product(combinations(args.full), args.targets.split(",")):
+            if (seed, float(target), *chosen) in done:
+                continue
             started = time.perf_counter()
             named = dict(zip(KINDS, chosen, strict=True))
             try:
@@ -162,6 +165,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="calibration images, instead of the network's own number")
     parser.add_argument("--full", action="store_true", help="every combination of a smaller list")
     parser.add_argument("--test-images", type=int, help="a seeded part of the test images (default: all)")
+    parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results")
     args = parser.parse_args()
     row = next(one for one in ROWS if one.network == args.network)
@@ -170,10 +174,12 @@ def main() -> None:
     document = {"command": command.replace(str(args.out), "DIR"), "machine": environment(), "torch": torch.__version__,
                 "network": args.network, "images": args.images or row.images, "rows": rows}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    for found in rows_of(row, args):
+    name = f"ablation_{args.network}{'_full' if args.full else ''}"
+    if args.resume:
+        rows += json.loads((args.out / f"{name}.json").read_text())["rows"]
+    for found in rows_of(row, args, [*rows]):
         rows.append(found)
         print(json.dumps(found), flush=True)
-        name = f"ablation_{args.network}{'_full' if args.full else ''}"
         (args.out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
         (args.out / f"{name}.md").write_text(markdown(document, table_of(rows)))
     table = Table(*table_of(rows)[0])

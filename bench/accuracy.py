@@ -5,8 +5,8 @@
 
 Calibration images come from the training files only and carry no labels; the test images are read once a row. Time is
 the wall time of `prunec.compress`, capture included, over a plain dense forward pass over the same images with the
-same batch size in the same process (the best of one before and one after). MACs are checked against torch's own FLOP
-counter on the compressed network.
+same batch size in the same process (the best of one before and one after); and so are the passes after `calibrate`,
+once statistics are collected. MACs are checked against torch's own FLOP counter on the compressed network.
 """
 
 from __future__ import annotations
@@ -86,6 +86,12 @@ def forward_seconds(network: torch.nn.Module, images: Images, batch: int) -> flo
     return time.perf_counter() - started
 
 
+def seconds_after(seconds: dict[str, float], name: str) -> float:
+    """Of all passes after one; without it, of all."""
+    passes = [one for one in seconds if one != "total"]
+    return sum(seconds[one] for one in passes[passes.index(name) + 1 if name in passes else 0 :])
+
+
 def counted_macs(module: torch.nn.Module, images: Images) -> int:
     """MACs of one sample by torch's FLOP counter."""
     inputs = tuple(one[:2] for one in images.inputs)
@@ -117,7 +123,9 @@ def measure(row: Row, data: pathlib.Path, args: argparse.Namespace, seed: int, f
         "macs_by_torch": counted_macs(result.module, train), "parameters": result.report["parameters"],
         "onnx_max_abs": agreement.max_abs, "onnx_ok": agreement.ok,
         "seconds": result.report["seconds"], "forward_seconds": plain,
-        "time_ratio": result.report["seconds"]["total"] / plain, "pipeline": result.report["pipeline"],
+        "time_ratio": result.report["seconds"]["total"] / plain,
+        "time_ratio_after": seconds_after(result.report["seconds"], "calibrate") / plain,
+        "pipeline": result.report["pipeline"],
     }  # fmt: skip
     if not first:
         found["pruned_alone"] = accuracy(result.pruned_only(), test)
@@ -150,7 +158,7 @@ def mean_of(runs: list[dict[str, Any]], name: str) -> str:
 def show(rows: list[dict[str, Any]]) -> None:
     """The table."""
     table = Table(title="accuracy without retraining, top-1 %")
-    names = "network,MACs left,dense,pruned alone,compensated,drop,time / forward,ONNX max abs,MACs equal,same twice"
+    names = "network,MACs left,dense,pruned alone,compensated,drop,time / forward,after calibrate,ONNX,MACs equal,twice"
     for name in names.split(","):
         table.add_column(name, justify="left" if name == "network" else "right")
     for runs in grouped(rows):
@@ -158,7 +166,8 @@ def show(rows: list[dict[str, Any]]) -> None:
         table.add_row(
             runs[0]["network"], f"{runs[0]['macs']['share']:.4f}", f"{runs[0]['dense']:.2f}",
             mean_of(runs, "pruned_alone"), mean_of(runs, "compensated"), mean_of(runs, "drop"),
-            mean_of(runs, "time_ratio"), f"{max(run['onnx_max_abs'] for run in runs):.1e}",
+            mean_of(runs, "time_ratio"), mean_of(runs, "time_ratio_after"),
+            f"{max(run['onnx_max_abs'] for run in runs):.1e}",
             "yes" if all(run["macs_equal"] for run in runs) else "NO",
             "-" if same == {None} else "NO" if False in same else "yes",
         )  # fmt: skip
@@ -187,7 +196,7 @@ def main() -> None:
         asked = Row(**{**vars(row), "target": args.target or row.target, "images": args.images or row.images})
         same = (one for one in rows if one["network"] == row.network and one["target"] == asked.target)
         rows.append(measure(asked, args.data, args, seed, next(same, {})))
-        told = ("network", "target", "seed", "dense", "compensated", "drop", "time_ratio")
+        told = ("network", "target", "seed", "dense", "compensated", "drop", "time_ratio", "time_ratio_after")
         print(json.dumps({key: rows[-1][key] for key in told}), flush=True)
     show(rows)
     machine = {**environment(), "threads": torch.get_num_threads()}

@@ -48,6 +48,7 @@ from prunec.deploy.export import export_onnx  # noqa: E402
 from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
 from prunec.identity import in_float64, prove, random_plan  # noqa: E402
+from prunec.program import Program  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
 PATIENCE = 300  # seconds for all of it
@@ -58,10 +59,7 @@ Row = dict[str, Any]
 
 
 class Clock:
-    """A row, the processor seconds of its stages (neighbours on the machine do not count), and who is told of each.
-
-    What a crash leaves is known as far as it got.
-    """
+    """A row, the processor seconds of its stages (neighbours on the machine do not count), and who is told of each."""
 
     def __init__(self, tell: Callable[[Row], object]) -> None:
         self.row: Row = {"seconds": {}, "stage": "start"}
@@ -75,21 +73,30 @@ class Clock:
         self.tell(self.row)
 
 
-def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
-    """prunec on one network; fills the clock's row as far as it gets."""
-    row = clock.row
+def analysed(one: architectures.Architecture, clock: Clock, onnx: bool = False) -> tuple[Program, Channels] | None:
+    """Capture and analysis alone; None, and the reason, where it cannot be captured."""
     model, inputs = architectures.build(one)
     clock("build")
     try:
         program = capture(model, inputs)
     except CaptureError as error:
-        row["result"] = f"not captured: {error}"
-        return
+        clock.row["result"] = f"not captured: {error}"
+        return None
     clock("capture")
     program = prepared(program)
     clock("prepare")
     channels = analyse(program)
     clock("analyse")
+    clock.row["result"] = "pass"
+    return program, channels
+
+
+def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
+    """prunec on one network; fills the clock's row as far as it gets."""
+    row, known = clock.row, analysed(one, clock)
+    if known is None:
+        return
+    program, channels = known
     row.update(_spaces(channels), operators=len(program.module.graph.nodes), dynamic_batch=program.dynamic_batch)
     row["deviation"] = prove(program, channels)
     clock("identity")
@@ -182,7 +189,7 @@ def _verdict(row: Row) -> str:
     return "pass" if row["dynamic_batch"] else "pass with a fixed batch"
 
 
-Side = Callable[[architectures.Architecture, Clock, bool], None]
+Side = Callable[[architectures.Architecture, Clock, bool], object]
 
 
 def _child(side: Side, one: architectures.Architecture, onnx: bool, pipe: Connection) -> None:
@@ -244,6 +251,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="PATTERN", help="the networks whose names match")
     parser.add_argument("--no-onnx", action="store_true", help="without export and ONNX Runtime")
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning in the place of prunec")
+    parser.add_argument("--analysis", action="store_true", help="time capture and analysis again, in the rows known")
     parser.add_argument("--resume", action="store_true", help="skip what the results hold already")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time")
     parser.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="wall time a network has")
@@ -255,7 +263,7 @@ def main() -> int:
 
     chosen = architectures.quick() if args.quick else architectures.listed()
     chosen = [one for one in chosen if fnmatch.fnmatchcase(one.name, args.only or "*")]
-    side: Side = ours
+    side: Side = analysed if args.analysis else ours
     if args.peer and util.find_spec("torch_pruning") is None:
         parser.error(f"pip install --no-deps --target DIR {PEER}, and run this with PYTHONPATH=DIR")
     if args.peer:
@@ -263,8 +271,9 @@ def main() -> int:
 
         side = coverage_torch_pruning.theirs
     path = args.out / ("coverage_torch_pruning.json" if args.peer else "coverage.json")
-    known = json.loads(path.read_text())["rows"] if args.resume and path.is_file() else []
-    done = {row["name"] for row in known}
+    known = json.loads(path.read_text())["rows"] if (args.resume or args.analysis) and path.is_file() else []
+    by_name = {row["name"]: row for row in known}
+    done, again = ({}, by_name) if args.analysis else (by_name, {})
     rows, order = [*known], {one.name: place for place, one in enumerate(architectures.listed())}
     command = f"python bench/coverage.py {' '.join(sys.argv[1:])}".strip().replace(str(args.out), "DIR")
     used = ("torchvision", "timm", *(("torch-pruning",) if args.peer else ()))
@@ -273,7 +282,8 @@ def main() -> int:
                 "seed": 0, "threads": 1, "jobs": args.jobs, "rows": rows}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     for row in swept(side, [one for one in chosen if one.name not in done], args, args.patience):
-        rows.append(row)
+        again.get(row["name"], {"seconds": {}})["seconds"] |= row["seconds"]
+        rows += [] if row["name"] in again else [row]
         rows.sort(key=lambda each: order.get(each["name"], len(order)))
         coverage_table.write(path, json.dumps(document, indent=1) + "\n")
     coverage_table.write(path, json.dumps(document, indent=1) + "\n")

@@ -52,7 +52,7 @@ class Calibrate(Pass):
         for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
             with torch.no_grad():
                 visitor.samples = len(batch[0])
-                visitor.run(*channels_last(batch))
+                visitor.run(*channels_last(program.module, batch))
         return visitor.moments
 
 

@@ -135,7 +135,7 @@ def _errors(
     sliced: Mapping[str, fx.GraphModule],
 ) -> dict[str, float]:
     """The relative squared error of the outputs for each fork and for each sliced network, on one batch."""
-    values: graph.Values = dict(zip(graph.placeholders(module), channels_last(batch), strict=True))
+    values: graph.Values = dict(zip(graph.placeholders(module), channels_last(module, batch), strict=True))
     nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_function")]
     dying = graph.last_uses(module.graph.nodes)
     ends: dict[str, list[Tensor]] = {}

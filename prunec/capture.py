@@ -186,6 +186,7 @@ def _program(exported: ExportedProgram, call: _Call, notes: tuple[str, ...]) -> 
         raise CaptureError(f"torch.export returned a {type(module).__name__}, not a graph")
     calling = calling_of(exported, module)
     graph.strip(module)
+    graph.reshape_views(module)
     flatten(module, calling)
     return Program(graph.rebuild(module, {}), call.tensors, dynamic_batch=not notes, calling=calling, notes=notes)
 

@@ -96,6 +96,14 @@ def rebuild(
     return fx.GraphModule(root, graph)
 
 
+def reshape_views(module: fx.GraphModule) -> None:
+    """Let every view be a reshape: a value may be laid out otherwise where channels are fewer, or innermost."""
+    views = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+    for node in module.graph.nodes:
+        if node.target in views:
+            node.target = torch.ops.aten.reshape.default
+
+
 def assign(module: fx.GraphModule, name: str, tensor: Tensor) -> None:
     """Replace or add the parameter or buffer called `name`, in place."""
     path, _, leaf = name.rpartition(".")

@@ -57,7 +57,10 @@ def analyse(program: Program, constraints: Constraints = ANY) -> Channels:
 def _spaces(walk: Walk, touched: dict[Key, Tensor], constraints: Constraints) -> tuple[list[Space], Tensor]:
     """The spaces in graph order, and the coordinate number of every label."""
     sites = list(touched)
-    rows = [_rows(labels) for labels in touched.values()]
+    vectors = [labels.numpy().tobytes() for labels in touched.values()]
+    distinct = dict(zip(vectors, touched.values(), strict=True))  # a layer's weight, bias and norm have the same rows
+    known = {vector: _rows(labels) for vector, labels in distinct.items()}
+    rows = [known[vector] for vector in vectors]
     members: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for place, owned in enumerate(rows):
         for root, held in owned.items():
@@ -65,9 +68,13 @@ def _spaces(walk: Walk, touched: dict[Key, Tensor], constraints: Constraints) ->
     members.pop(FIXED, None)
     frozen, passed, over = walk.labels.frozen_roots(), _values_of(walk), _labels_over(walk)
     groups: dict[Any, list[int]] = defaultdict(list)
+    reasons: dict[Any, str | None] = {}
     for root, places in members.items():
-        reason = frozen.get(root) or _reason([sites[place] for place, _ in places], constraints)
-        groups[tuple(places), None if reason else tuple(passed[root]), reason].append(root)
+        signature = tuple(places)
+        if signature not in reasons:
+            reasons[signature] = _reason([sites[place] for place, _ in places], constraints)
+        reason = frozen.get(root) or reasons[signature]
+        groups[signature, None if reason else tuple(passed[root]), reason].append(root)
 
     number = torch.full((len(walk.labels.parent),), -1)
     names: Counter[str] = Counter()

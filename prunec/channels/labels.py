@@ -151,4 +151,5 @@ def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
 def distinct(labels: Tensor, axis: int) -> int:
     """How many slices of `labels` along `axis` differ."""
     narrow = compress(labels, only_strides=True)
-    return len(narrow.movedim(axis, 0).reshape(narrow.shape[axis], -1).unique(dim=0))
+    slices = narrow.movedim(axis, 0).reshape(narrow.shape[axis], -1)
+    return len(slices.unique(dim=0) if slices.shape[1] > 1 else slices.unique())  # the latter is far faster

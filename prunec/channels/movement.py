@@ -18,7 +18,6 @@ from .spaces import PRODUCES
 from .walk import Rule, Walk, name_of
 
 aten = torch.ops.aten
-VIEWS = {aten.view: aten.reshape, aten._unsafe_view: aten.reshape}  # labels with stride 0 cannot always be viewed
 NEW = -1  # marks a place that padding has made
 
 
@@ -30,8 +29,7 @@ def execute(walk: Walk, node: fx.Node) -> Any:
         return walk.value(source) if isinstance(example, (Tensor, list, tuple)) else example
 
     args, kwargs = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
-    packet = node.target.overloadpacket  # type: ignore[union-attr]
-    operator: Any = VIEWS.get(packet, node.target)
+    operator: Any = node.target
     moved = operator(*args, **kwargs)
     return walk.settle(moved) if isinstance(moved, Tensor) else [walk.settle(one) for one in moved]
 

@@ -69,8 +69,6 @@ def narrow_arguments(
 ) -> None:
     """Rewrite the arguments of `new`, the copy of `node`, for the coordinates that `mask` keeps."""
     packet = getattr(node.target, "overloadpacket", None)
-    if packet in (aten.view, aten._unsafe_view):  # kernels may lay out fewer channels, or heads, in another order
-        new.target = aten.reshape.default
     rewrite = REWRITES.get(packet)
     first = next((source.name for source in node.all_input_nodes), "")
     before, after = values.get(first), values.get(node.name)
@@ -238,7 +236,7 @@ def _scale(one: Narrowing) -> None:
 
 Rewrite = Callable[[Narrowing], None]
 REWRITES: Mapping[Any, Rewrite] = {
-    **dict.fromkeys((aten.view, aten._unsafe_view, aten.reshape, aten.expand, aten.broadcast_to), _sizes),
+    **dict.fromkeys((aten.reshape, aten.expand, aten.broadcast_to), _sizes),
     **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk), _split),
     **dict.fromkeys((aten.slice, aten.slice_scatter), _slice),
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), _pad),

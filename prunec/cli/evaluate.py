@@ -38,7 +38,10 @@ def evaluate(
     batch: Batch = None,
     written: Annotated[
         bool,
-        typer.Option("--as-written", help="Of an .onnx file: round where it says so, not as the CPU's kernels do."),
+        typer.Option(
+            "--as-written",
+            help="Of an .onnx file: round where it says so, not as the CPU's kernels do. FP8 runs only so.",
+        ),
     ] = False,
     provider: Provider = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,

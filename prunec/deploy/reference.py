@@ -26,7 +26,6 @@ from .element_types import FLOAT, element_types, inferred
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-LEAST_COSINE = 0.99  # of the outputs with those in FP32: half a point of accuracy is lost long before
 COMPARED = 32  # images
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 EXACT = {  # what is already rounded they hand on as it is
@@ -41,16 +40,16 @@ def session(model: onnx.ModelProto | Path, *, threads: int = 1) -> InferenceSess
     return runtime.session(widened(loaded), threads=threads, integers=not qdq.is_quantised(loaded))
 
 
-def compare(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what: str) -> parity.Parity:
+def compare(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what: str, least: float) -> parity.Parity:
     """How near `lower` comes to `model` on the first images, at batch 1, 2 and `COMPARED`, or the only one.
 
-    Raises NumericsError where that is not near; `what` names what was done.
+    Raises NumericsError where the cosine of the outputs is below `least`; `what` names what was done.
     """
     only = onnx_file.only_batch(model)
     few = tuple(value[: max(COMPARED, only or 1)] for value in images.inputs)
     found = parity.compare(session(model), session(lower), few, None if only is None else (only,))
     worst = min(found.agreements, key=lambda one: one.cosine)
-    if worst.cosine < LEAST_COSINE:
+    if worst.cosine < least:
         raise NumericsError(
             f"in {what} the network computes something else, {worst}: leave more alone (--keep PATTERN)"
         )

@@ -33,6 +33,7 @@ FLAGS = {"avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd
 PACKAGES = (
     "prunec", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnx", "torch", "numpy",
 )  # fmt: skip
+FLOAT8_HINT = "; it fuses FP8 layers into kernels that it does not have: prunec evaluate --as-written does not"
 ERRORS_ONLY = 3  # of ONNX Runtime's log severities
 
 
@@ -77,7 +78,8 @@ def session(
         with denormals_as_zero():
             opened = runtime.InferenceSession(source, options, providers=asked, enable_fallback=False)
     except Exception as error:
-        raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}") from error
+        hint = FLOAT8_HINT if "float8" in str(error) else ""
+        raise BackendError(f"ONNX Runtime cannot load {name}: {_reason(error)}{hint}") from error
     providers.require_taken(opened, provider)
     return opened
 

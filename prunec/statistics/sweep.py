@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from .. import graph
 
+BY_STRIDE = {torch.ops.aten.as_strided, torch.ops.aten.as_strided_copy, torch.ops.aten.view_as_complex}
+
 
 class Frontier:
     """The live values of one program for each of several batches."""
@@ -25,7 +27,8 @@ class Frontier:
         self.by_name = {node.name: node for node in self.nodes}
         self._dying = graph.last_uses(module.graph.nodes)
         inputs = graph.placeholders(module)
-        self.values: list[graph.Values] = [dict(zip(inputs, channels_last(batch), strict=True)) for batch in batches]
+        laid_out = (channels_last(module, batch) for batch in batches)
+        self.values: list[graph.Values] = [dict(zip(inputs, batch, strict=True)) for batch in laid_out]
 
     @torch.no_grad()
     def run(self, batch: int, start: int, stop: int) -> None:
@@ -58,8 +61,13 @@ class Frontier:
         values[node] = graph.run_node(self.module, node, values)
 
 
-def channels_last(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The same images with their channels innermost: CPUs run convolutions faster so, and gather rows whole."""
+def channels_last(module: fx.GraphModule, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The images with their channels innermost: CPUs run convolutions faster so, and gather rows whole.
+
+    They stay as they are where an operator looks at how its input lies in memory.
+    """
+    if any(getattr(node.target, "overloadpacket", None) in BY_STRIDE for node in module.graph.nodes):
+        return batch
     images = torch.channels_last
     return tuple(one.contiguous(memory_format=images) if one.dim() == 4 else one for one in batch)
 
