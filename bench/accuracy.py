@@ -112,7 +112,7 @@ def measure(row: Row, data: pathlib.Path, args: argparse.Namespace, seed: int, f
     test = load_images(data / row.test, preprocess, args.test_images, seed, row.classes)
     forward_seconds(network, train.take(args.batch, 0), args.batch)
     before = forward_seconds(network, train, args.batch)
-    options = {"target": row.target, "seed": seed, "batch": args.batch, "pipeline": args.pipeline}
+    options = {"target": row.target, "seed": seed, "batch": args.batch, "pipeline": args.pipeline, "align": "none"}
     result = prunec.compress(network, train, **options)
     plain = min(before, forward_seconds(network, train, args.batch))
     model = result.onnx()

@@ -57,7 +57,7 @@ def ours(network: nn.Module, images: Images, left: float, seed: int) -> Iterator
     """Our rows: methods as published by their papers, and the default."""
     for name, chosen in OURS.items():
         started = time.perf_counter()
-        options: Any = {"decomposer": "none", **chosen}
+        options: Any = {"decomposer": "none", "align": "none", **chosen}
         result = prunec.compress(network, images, target=f"macs:{left}", seed=seed, **options)
         yield {"method": name, "module": result.module, "seconds": time.perf_counter() - started}
 

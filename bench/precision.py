@@ -63,7 +63,7 @@ def exported(
 ) -> tuple[nn.Module, onnx.ModelProto]:
     """The network that the model is compared with, in torch, and the model in FP32."""
     if not args.dense:
-        result = prunec.compress(network, train, target=row.target, seed=args.seed, batch=args.batch)
+        result = prunec.compress(network, train, target=row.target, seed=args.seed, batch=args.batch, align="none")
         return result.module, result.onnx(OPSET)
     program = capture(network, tuple(one[:2] for one in train.inputs))
     program = Pipeline.parse("fold-constants,fold-bn").run(program, Context())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from prunec import several
+from prunec.aligned import aligned
 from prunec.allocation import Allocation
 from prunec.channels.spaces import Channels
 from prunec.facts import Curves
@@ -30,6 +30,6 @@ class Allocate(Pass):
         """Add the `Plan` fact."""
         channels, curves = program.fact(Channels), program.fact(Curves)
         problem = Allocation(channels, curves, context.wanted(), program, context)
-        counts = several.spend(problem, self.method)
-        context.notes["allocate"] = {"budgets": [one.to_json(counts) for one in problem.budgets]}
+        counts, how = aligned(problem, self.method, context.constraints)
+        context.notes["allocate"] = {"budgets": [one.to_json(counts) for one in problem.budgets], **how}
         return program.knowing(Plan(channels, problem.keep(counts)))

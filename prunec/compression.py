@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from . import artefacts, graph
+from .alignment import Alignment
 from .calling import Inputs
 from .capture import capture, dynamic_shapes, quiet, samples_of
 from .channels.spaces import Channels
@@ -59,6 +60,7 @@ def compress(
     only: Sequence[str] = (),
     limits: Mapping[str, float] | None = None,
     round_to: int = 1,
+    align: str | int = "auto",
     seed: int = 0,
     batch: int = 64,
     cache: Path | None = None,
@@ -76,8 +78,10 @@ def compress(
     `selector`, `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
     `sequential{ridge=1e-4}`; `pipeline` replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep
     all their channels, as do those that match none of `only`; `limits` says by pattern what share of a layer's channels
-    may be removed at most; what stays is a multiple of `round_to`, or all. `batch` is the number of samples a step of
-    the sweeps; a network that fixes its batch gets that, and images that fill no batch are left out
+    may be removed at most; what stays is a multiple of `round_to`, or all. `align` are the widths that the engine
+    likes, of channels and of ranks, where the target can be met so: `auto` (unless `round_to` is given) for ONNX
+    Runtime on this machine, `none`, a number, or a name of `prunec.deploy.targets`. `batch` is the number of samples a
+    step of the sweeps; a network that fixes its batch gets that, and images that fill no batch are left out
     (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next run on the same network and
     images. The model itself is not changed.
 
@@ -88,7 +92,8 @@ def compress(
     default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator, decomposer=decomposer)
     passes = Pipeline.parse(default if pipeline is None else pipeline)
     passes.check()
-    constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to)
+    constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to, str(align))
+    Alignment.parse(constraints.align)
     images = as_images(calibration).unlabelled()
     if not len(images):
         raise DataError("there are no calibration images; give a few hundred")

@@ -22,13 +22,15 @@ class Constraints:
 
     Nothing of a space that a layer among `freeze` produces; nothing of a space that a layer outside `only` produces,
     where `only` says anything; at most the share `limits[pattern]` of a space that such a layer produces; and what
-    stays of a layer's channels is a multiple of `round_to`, or all of them.
+    stays of a layer's channels is a multiple of `round_to`, or all of them. `align` says which widths the engine likes
+    (`prunec.alignment`); it gives way where a target cannot be met so, which `round_to` does not.
     """
 
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     limits: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     round_to: int = 1
+    align: str = "none"
 
     def __post_init__(self) -> None:
         """Raise SpecError for what cannot be meant."""
@@ -45,6 +47,7 @@ class Constraints:
             "only": list(self.only),
             "limits": dict(self.limits),
             "round_to": self.round_to,
+            "align": self.align,
         }
 
     def reason(self, layers: Iterable[str]) -> str | None:

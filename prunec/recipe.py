@@ -57,6 +57,7 @@ class Options:
     only: tuple[str, ...] = ()
     limit: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     round_to: int = 1
+    align: str = "auto"
     opset: int = 18
     seed: int = 0
     batch: int = 64
@@ -162,6 +163,10 @@ def _preprocess(where: str, value: object) -> str | Mapping[str, object]:
     return value if isinstance(value, Mapping) else _text(where, value)
 
 
+def _align(where: str, value: object) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(where, value)
+
+
 def _whole(least: int) -> Callable[[str, object], int]:
     def read(where: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -185,6 +190,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("model", "data", "labelled"), _text),
     "target": _joined,
     **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider"), _text),
+    "align": _align,
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
     "limit": limits_of,
@@ -198,7 +204,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
 }
 _COMPRESS = (
     "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",
-    "opset", "seed", "batch", "threads", "provider", "cache",
+    "align", "opset", "seed", "batch", "threads", "provider", "cache",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},

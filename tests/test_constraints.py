@@ -64,7 +64,13 @@ def test_compress_obeys() -> None:
     sizes = {space.name: space.size for space in result.plan.channels.prunable}
     assert all(len(kept) % 2 == 0 or len(kept) == sizes[name] for name, kept in keep.items())
     assert all(sizes[name] % 2 == 0 for name in keep if not name.endswith(":rank"))
-    assert result.report["constraints"] == {"freeze": ["b"], "only": [], "limits": {"a": 0.5}, "round_to": 2}
+    assert result.report["constraints"] == {
+        "freeze": ["b"],
+        "only": [],
+        "limits": {"a": 0.5},
+        "round_to": 2,
+        "align": "auto",
+    }
 
 
 def test_a_recipe_and_the_command_line_say_the_same() -> None:

@@ -84,6 +84,15 @@ def compress(
         int | None,
         typer.Option(metavar="N", help="Keep multiples of N channels; engines like 8.", show_default="1"),
     ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|N|NAME",
+            help="Widths that the engine likes, where the target can be met so: of ONNX Runtime here, none, multiples"
+            " of N, or those of trt-fp16, rtx-fp16, ort-avx2, arm …",
+            show_default="auto",
+        ),
+    ] = None,
     pipeline: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The whole list of passes instead.", rich_help_panel=METHOD)
     ] = None,
@@ -156,7 +165,7 @@ def compress(
         "input_shape": input_shape, "preprocess": preprocess, "images": images, "labelled": labelled,
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
         "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
-        "limit": limit or None, "round_to": round_to, "seed": seed, "batch": batch,
+        "limit": limit or None, "round_to": round_to, "align": align, "seed": seed, "batch": batch,
         "cache": cache, "threads": threads, "opset": opset, "provider": provider,
     }  # fmt: skip
     options = Options.merged(given, recipe)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..alignment import Alignment
 from ..compression import Result, compress
 from ..data import Images
 from ..deploy import providers, runtime
@@ -33,6 +34,7 @@ def check(options: Options, whole: bool = True) -> None:
     to be timed is not there.
     """
     Target.parse(options.target)
+    Alignment.parse(options.align)
     STRATEGIES["selectors"].make(options.selector)
     STRATEGIES["allocators"].make(options.allocator)
     STRATEGIES["compensators"].make(options.compensator)
@@ -85,6 +87,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         only=options.only,
         limits=options.limit,
         round_to=options.round_to,
+        align=options.align,
         seed=options.seed,
         batch=options.batch,
         cache=options.cache,

@@ -52,6 +52,8 @@ def _conditions(report: Facts) -> list[str]:
         lines.append(f"accuracy on {accuracy['images']:,} images")
     if latency := report.get("latency"):
         lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {counted(latency['threads'], 'thread')}")
+    if alignment := report.get("notes", {}).get("allocate", {}).get("alignment"):
+        lines.append(_aligned(alignment))
     if parity := report.get("parity"):
         worst = max(each["max_abs"] for each in parity["agreements"])
         batches = ", ".join(str(each["batch"]) for each in parity["agreements"])
@@ -61,6 +63,18 @@ def _conditions(report: Facts) -> list[str]:
         count = report["calibration"]["images"]
         lines.append(f"compressed in {total:.1f} s with {count:,} images, no labels, no retraining")
     return lines
+
+
+def _aligned(alignment: Facts) -> str:
+    """What the widths that the engine likes gave away."""
+    gave_way = f"; gave way {alignment['gave_way']}" if "gave_way" in alignment else ""
+    if "error" not in alignment:
+        return f"widths that {alignment['name']} likes cannot meet the target{gave_way}"
+    steps = ", ".join(map(str, alignment["steps"]))
+    error, free = (f"{alignment[key]:.2g}" for key in ("error", "error_unaligned"))
+    return (
+        f"widths that {alignment['name']} likes, in steps of {steps}: error {error} expected, {free} without{gave_way}"
+    )
 
 
 def _bytes(report: Facts) -> Facts | None:

@@ -1,0 +1,43 @@
+"""Counts that an allocator chooses among the widths that the engine likes, and what that choice gave away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .alignment import Alignment
+from .allocation import Allocation
+from .constraints import Constraints
+from .errors import BudgetError
+from .registry import STRATEGIES
+from .several import spend
+from .strategy import Allocator
+from .terms import Counts
+
+
+def aligned(problem: Allocation, method: Allocator, constraints: Constraints) -> tuple[Counts, dict[str, Any]]:
+    """The counts, and for the report how they were aligned.
+
+    Where the steps leave no room for the target they are halved, until only what the user demands is left. `error` and
+    `error_unaligned` are those that the curves predict with these counts, and with what the knapsack would choose
+    among all widths. Raises BudgetError where no widths meet the target.
+    """
+    wanted = Alignment.parse(constraints.align)
+    if wanted is None or (constraints.align == "auto" and constraints.round_to > 1):
+        return spend(problem, method), {}
+    free = spend(problem, STRATEGIES["allocators"].make("knapsack"))  # raises where the target is out of reach
+    for one in wanted.finer():
+        narrow = replace(problem, channels=one.apply(problem.channels))
+        try:
+            counts = spend(narrow, method)
+        except BudgetError:
+            continue
+        return counts, {"alignment": _told(problem, wanted, one, counts, free)}
+    return spend(problem, method), {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
+
+
+def _told(problem: Allocation, wanted: Alignment, used: Alignment, counts: Counts, free: Counts) -> dict[str, Any]:
+    steps = sorted({space.step for space in used.apply(problem.channels).prunable})
+    found = {"name": wanted.name, "steps": steps, "error": problem.expected(counts)}
+    found["error_unaligned"] = problem.expected(free)
+    return found if used == wanted else {**found, "gave_way": f"from multiples of {wanted.most} to {used.most}"}

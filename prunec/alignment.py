@@ -1,0 +1,71 @@
+"""Widths that the engine likes: the spaces of a network with steps to match.
+
+An engine computes channels in blocks (`prunec/deploy/targets.py`): 49 to 60 channels cost what 64 do in blocks of 16,
+and off the granule a layer leaves the fast kernel. So what stays of a wide space is a multiple of the block; where
+there is room for fewer than `ROOM` blocks, of half or a quarter of it, for the layers that read it still gain; where
+there is none for two of those, any number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .channels.spaces import PRODUCES, Channels, Space
+from .deploy.targets import TARGETS, DeployTarget, target_of
+from .errors import SpecError
+
+ROOM = 4  # blocks in a space whose steps are whole blocks
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Multiples of `most` channels, or in narrow spaces of a half or a quarter of that, `least` at least."""
+
+    name: str
+    most: int
+    least: int
+
+    @staticmethod
+    def parse(text: str) -> Alignment | None:
+        """`auto` (ONNX Runtime on this machine), the name of a deployment target, a number, or `none`.
+
+        Raises SpecError for anything else.
+        """
+        if text in {NONE, "1"}:
+            return None
+        if text.isdecimal() and int(text) > 1:
+            return Alignment(text, int(text), int(text))
+        if text not in {"auto", "native", *TARGETS}:
+            raise SpecError(f"--align {text}: give auto, none, a number such as 8, or one of {', '.join(TARGETS)}")
+        return Alignment.of(target_of("native" if text == "auto" else text))
+
+    @staticmethod
+    def of(target: DeployTarget) -> Alignment:
+        """What a deployment target likes."""
+        return Alignment(target.name, target.likes, min(max(target.granule, target.likes // 4), target.likes))
+
+    def step(self, channels: int) -> int:
+        """The multiple for a space of so many channels."""
+        step = self.most
+        while step // 2 >= self.least and channels < ROOM * step:
+            step //= 2
+        return step if channels >= 2 * step else 1
+
+    def apply(self, channels: Channels) -> Channels:
+        """The spaces with steps that make such multiples, and those that they had before."""
+        return replace(channels, spaces=tuple(self._stepped(space) for space in channels.spaces))
+
+    def _stepped(self, space: Space) -> Space:
+        rows = next((site.rows.shape[1] for site in space.sites if site.role == PRODUCES), 1)
+        step = self.step(space.size * rows)
+        return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)))
+
+    def finer(self) -> Iterator[Alignment]:
+        """This one, then what is left where it leaves no room: steps of half, a quarter, …"""
+        most = self.most
+        while most > 1:
+            yield Alignment(self.name, most, min(self.least, most))
+            most //= 2

@@ -1,0 +1,93 @@
+"""Widths that engines like: which steps a space gets, that targets are met all the same, and what is reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from micro import conv, networks
+from torch import nn
+
+import prunec
+from prunec.alignment import Alignment
+from prunec.channels.spaces import Channels
+from prunec.constraints import Constraints
+from prunec.deploy.targets import TARGETS
+from prunec.errors import BudgetError, SpecError
+
+NETS = networks()
+EXAMPLE = (torch.randn(2, 3, 12, 12),)
+IMAGES = torch.randn(64, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+AVX512 = Alignment.of(TARGETS["ort-avx512"])
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "step"),
+    [
+        ("ort-avx512", 256, 16), ("ort-avx512", 64, 16), ("ort-avx512", 32, 8), ("ort-avx512", 16, 4),
+        ("ort-avx512", 12, 4), ("ort-avx512", 7, 1), ("ort-avx512", 3, 1), ("ort-avx2", 32, 8), ("ort-avx2", 16, 4),
+        ("trt-fp16", 64, 8), ("trt-int8", 512, 32), ("trt-int8", 64, 16), ("trt-int8", 8, 1), ("arm", 16, 4),
+    ],
+)  # fmt: skip
+def test_steps_by_width(name: str, channels: int, step: int) -> None:
+    assert Alignment.of(TARGETS[name]).step(channels) == step
+
+
+def test_a_number_is_meant_as_it_is() -> None:
+    eight = Alignment.parse("8")
+    assert eight is not None
+    assert [eight.step(channels) for channels in (256, 16, 15)] == [8, 8, 1]
+    assert Alignment.parse("none") is Alignment.parse("1") is None
+    found = Alignment.parse("auto")
+    assert found is not None
+    assert found.name in TARGETS  # by the instructions of this machine
+    for wrong in ("0", "-8", "ort-avx1024", ""):
+        with pytest.raises(SpecError, match="give auto, none, a number such as 8, or one of"):
+            Alignment.parse(wrong)
+
+
+def spaces(name: str, alignment: Alignment, constraints: Constraints = Constraints()) -> dict[str, Any]:  # noqa: B008
+    channels: Channels = alignment.apply(prunec.inspect(NETS[name], EXAMPLE, constraints))
+    return {space.name: space for space in channels.prunable}
+
+
+def test_heads_are_whole_and_what_the_user_demands_stays() -> None:
+    assert spaces("fused_attention", Alignment("8", 8, 8))["qkv"].step == 2  # heads of 4 channels each
+    assert spaces("dense_block", Alignment("4", 4, 4), Constraints(round_to=6))["a"].step == 12
+    frozen = AVX512.apply(prunec.inspect(NETS["dense_block"], EXAMPLE, Constraints(freeze=("a", "b")))).prunable
+    assert {space.name for space in frozen}.isdisjoint({"a", "b"})
+
+
+def wide() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        conv(3, 32), nn.ReLU(), conv(32, 32), nn.ReLU(), conv(32, 16), nn.ReLU(), nn.Flatten(), nn.Linear(2304, 3)
+    ).eval()
+
+
+def test_channels_and_ranks_are_aligned_and_it_is_said() -> None:
+    result = prunec.compress(wide(), IMAGES, target="macs:0.5", align="ort-avx512")
+    kept = {space.name: (len(result.plan.keep[space.name]), space) for space in result.plan.channels.prunable}
+    assert all(count == space.size or count % AVX512.step(space.size) == 0 for count, space in kept.values())
+    assert any(not space.sites for _, space in kept.values())
+    told = result.report["notes"]["allocate"]["alignment"]
+    assert told["name"] == "ort-avx512"
+    assert "gave_way" not in told
+    assert told["error_unaligned"] <= told["error"] * (1 + 1e-9)
+    assert result.report["macs"]["share"] <= 0.5
+
+
+def test_alignment_gives_way_before_a_target_is_out_of_reach() -> None:
+    options: Any = {"target": "macs:0.05", "decomposer": "none"}
+    result = prunec.compress(wide(), IMAGES, align="16", **options)
+    assert result.report["macs"]["share"] <= 0.05
+    assert result.report["notes"]["allocate"]["alignment"]["gave_way"].startswith("from multiples of 16 to")
+    with pytest.raises(BudgetError, match="relax --limit or --round-to"):
+        prunec.compress(wide(), IMAGES, round_to=16, **options)
+
+
+def test_what_is_asked_for_wins() -> None:
+    for options in ({"align": "none"}, {"round_to": 2}):
+        notes = prunec.compress(NETS["plain"], IMAGES, target="macs:0.5", **options).report["notes"]
+        assert "alignment" not in notes["allocate"]
