@@ -30,6 +30,11 @@ class Allocate(Pass):
         """Add the `Plan` fact."""
         channels, curves = program.fact(Channels), program.fact(Curves)
         problem = Allocation(channels, curves, context.wanted(), program, context)
-        counts, how = aligned(problem, self.method, context.constraints)
+        if any(one.kind == "latency" for one in problem.target.each):
+            from prunec.latency.search import within  # needs ONNX Runtime
+
+            problem, counts, how = within(problem, self.method, program, context)
+        else:
+            counts, how = aligned(problem, self.method, context.constraints)
         context.notes["allocate"] = {"budgets": [one.to_json(counts) for one in problem.budgets], **how}
         return program.knowing(Plan(channels, problem.keep(counts)))

@@ -8,21 +8,19 @@ squares in the place of its gradient metric).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from prunec import graph, lowrank
+from prunec import factoring, graph, lowrank
 from prunec.channels.analysis import layer_of
-from prunec.channels.contraction import argument
-from prunec.channels.spaces import Channels, Contraction, Factoring, Product, Space, Split
+from prunec.channels.spaces import Channels, Contraction, Factoring, Product, Space
 from prunec.facts import Curve, Curves, Statistics
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
-from prunec.readers import Blocks, weight_of
+from prunec.readers import weight_of
 from prunec.registry import STRATEGIES
 from prunec.strategy import Decomposer
 
@@ -45,12 +43,13 @@ class Ranks(Pass):
         values = graph.example_values(program.module, program.example_inputs)
         nodes = {node.name: node for node in values}
         start = channels.count
-        for one in context.track([one for one in channels.contractions if _may_split(channels, one)], "ranks"):
+        for one in context.track(channels.contractions, "ranks"):
             kernel = tuple(graph.attribute(program.module, one.weight).shape[2:])
-            if one.node not in moments or not _plain(nodes[one.node], kernel):
+            if one.node not in moments or not factoring.may_split(channels, one, nodes[one.node]):
                 continue
             product = next(each for each in channels.products if each.node == one.node)
-            ways = [_factoring(one, split, product, nodes[one.node], values) for split in self.method.splits(kernel)]
+            splits = self.method.splits(kernel)
+            ways = [factoring.of(one, split, product, nodes[one.node], values) for split in splits]
             sized = [(found, space) for found in ways if (space := _space(one, found, product, start, context))]
             if not sized:
                 continue
@@ -62,32 +61,6 @@ class Ranks(Pass):
             start += space.size
         known = replace(channels, spaces=tuple(spaces), factorings=tuple(factorings))
         return program.knowing(known, Curves(curves))
-
-
-def _may_split(channels: Channels, one: Contraction) -> bool:
-    """Whether a layer mixes all its inputs, has weights of its own and a full covariance."""
-    alone = sum(other.weight == one.weight for other in channels.contractions) == 1
-    known = sum(each.node == one.node for each in channels.products) == 1
-    whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None
-    return whole and alone and known and not Blocks.of(one).folded
-
-
-def _plain(node: fx.Node, kernel: tuple[int, ...]) -> bool:
-    """Whether the padding of a convolution is given in numbers, so that it can be shared out."""
-    return not kernel or not isinstance(argument(node, "padding"), str)
-
-
-def _factoring(one: Contraction, split: Split, product: Product, node: fx.Node, values: graph.Values) -> Factoring:
-    """The parts and what each costs a pair of channels."""
-    wide, narrow = values[node.all_input_nodes[0]].shape[2:], values[node].shape[2:]
-    positions, costs = product.scale / one.taps, []
-    grown = [before / after for before, after in zip(wide, narrow, strict=False)]
-    for layer in split.layers:
-        grown = [1.0 if mine else more for more, mine in zip(grown, layer, strict=False)]
-        taps = math.prod(size for size, mine in zip(split.kernel, layer, strict=True) if mine)
-        costs.append(positions * taps * math.prod(grown))
-    name = f"{layer_of(one.weight)}:rank"
-    return Factoring(one.node, name, split, costs[0], costs[-1], sum(costs[1:-1]))
 
 
 def _best(
@@ -107,9 +80,7 @@ def _best(
 def _space(one: Contraction, found: Factoring, product: Product, start: int, context: Context) -> Space | None:
     """Ranks up to the one where the parts cost as much as the one layer."""
     layer = layer_of(one.weight)
-    inputs, outputs = len(one.inputs), len(one.outputs)
-    full = found.split.highest(inputs, outputs)
-    even = min(math.ceil(found.rank_of(product.macs, inputs, outputs) - 1e-9), full + 1)
+    full, even = factoring.highest(one, found), factoring.even(one, found, product)
     least = context.constraints.least([layer], full)
     if context.constraints.reason([layer]) or even < 2 or least >= even:
         return None

@@ -16,9 +16,10 @@ from .errors import PassError
 from .facts import Curves
 from .plan import Plan
 from .program import Context, Program
+from .quantity import LatencyQuantity
 from .statistics.sweep import floats
 from .target import Target
-from .terms import Counts, Terms
+from .terms import Cost, Counts, Mixed
 
 Array = npt.NDArray[np.float64]
 UNIT = 10**9  # the cost that may remain where several are mixed
@@ -33,23 +34,25 @@ class Allocation:
     target: Target
     program: Program | None = None
     context: Context | None = None
+    latency: LatencyQuantity | None = None  # where the target asks for one
     weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.several`)
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
         """What may remain of each resource. Raises BudgetError where one of them is out of reach."""
         if self.program is None:
-            return budgets(self.channels, self.target, None)
-        return budgets(self.channels, self.target, self.program.module, self.program.example_inputs)
+            return budgets(self.channels, self.target, None, latency=self.latency)
+        module, inputs = self.program.module, self.program.example_inputs
+        return budgets(self.channels, self.target, module, inputs, self.latency)
 
     @cached_property
-    def model(self) -> Terms:
+    def model(self) -> Cost:
         """The cost as a function of counts: of the one resource, or the weighted mean of used / allowed of several."""
         if self.weights is None:
-            return self.budgets[0].quantity.terms
-        rows = np.split(self.weights, np.cumsum([len(one.quantity.together) for one in self.budgets])[:-1])
+            return self.budgets[0].quantity.cost
+        rows = np.split(self.weights, np.cumsum([one.quantity.steps for one in self.budgets])[:-1])
         parts = zip(self.budgets, rows, strict=True)
-        return Terms.sum([one.quantity.weighted(row * UNIT / one.allowed) for one, row in parts])
+        return Mixed.of([one.quantity.weighted(row * UNIT / one.allowed) for one, row in parts])
 
     @cached_property
     def allowed(self) -> int:
@@ -65,7 +68,7 @@ class Allocation:
     @cached_property
     def limits(self) -> int:
         """How many sums may not exceed an amount: one for each resource, and for each step of the graph in memory."""
-        return sum(len(one.quantity.together) for one in self.budgets)
+        return sum(one.quantity.steps for one in self.budgets)
 
     def used(self, counts: Counts) -> Array:
         """Used / allowed of each limit, [limits], with these counts."""

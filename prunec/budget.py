@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from . import quantity
 from .channels.spaces import Channels
 from .errors import BudgetError, PassError
 from .memory import memory
-from .quantity import Quantity
+from .quantity import LatencyQuantity, Quantity
 from .target import NAMES, Target
 from .terms import Counts
 
@@ -22,7 +21,7 @@ from .terms import Counts
 class Budget:
     """A quantity and how much of it may remain."""
 
-    quantity: Quantity
+    quantity: Quantity | LatencyQuantity
     target: Target
     allowed: int
 
@@ -38,18 +37,26 @@ class Budget:
 
 
 def budgets(
-    channels: Channels, target: Target, module: fx.GraphModule | None, inputs: tuple[Tensor, ...] = ()
+    channels: Channels,
+    target: Target,
+    module: fx.GraphModule | None,
+    inputs: tuple[Tensor, ...] = (),
+    latency: LatencyQuantity | None = None,
 ) -> tuple[Budget, ...]:
     """What each part of the target allows.
 
     Raises BudgetError where even the fewest coordinates of each space are too many; PassError where a quantity needs
     the network and there is none.
     """
-    return tuple(_budget(channels, one, module, inputs) for one in target.each)
+    return tuple(
+        _budget(channels, one, latency if one.kind == "latency" else quantity_of(one.kind, channels, module, inputs))
+        for one in target.each
+    )
 
 
-def _budget(channels: Channels, target: Target, module: fx.GraphModule | None, inputs: Sequence[Tensor]) -> Budget:
-    found = quantity_of(target.kind, channels, module, tuple(inputs))
+def _budget(channels: Channels, target: Target, found: Quantity | LatencyQuantity | None) -> Budget:
+    if found is None:
+        raise PassError("a target in milliseconds needs a latency table: prunec.latency.search has one measured")
     allowed = target.allowed(found.dense)
     least = least_of(channels, found)
     if least > allowed:
@@ -70,12 +77,12 @@ def quantity_of(
     return (quantity.parameters if kind == "params" else quantity.size)(channels, module)
 
 
-def least_of(channels: Channels, found: Quantity) -> int:
+def least_of(channels: Channels, found: Quantity | LatencyQuantity) -> int:
     """What remains with the fewest coordinates of each space, each layer in one or several as is least."""
     fewest = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
     if not len(fewest):
         return found.dense
-    steps = [found.weighted(row) for row in np.eye(len(found.together))]
+    steps = [found.weighted(row) for row in np.eye(found.steps)]
     return max(step.total(step.whole(fewest)) for step in steps)
 
 

@@ -26,6 +26,7 @@ from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
 from .data import Images, as_images
 from .errors import DataError
+from .latency.engine import On
 from .opaque import paths_in
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
@@ -61,6 +62,7 @@ def compress(
     limits: Mapping[str, float] | None = None,
     round_to: int = 1,
     align: str | int = "auto",
+    on: str = "ort-cpu",
     seed: int = 0,
     batch: int = 64,
     cache: Path | None = None,
@@ -72,7 +74,9 @@ def compress(
     `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches (the labels of a
     DataLoader are dropped unread); a few hundred suffice, a thousand are better. `target` says what remains:
     `macs:0.5` keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at
-    once) may be asked for too, several in a list or with commas. `example_inputs` (default: the first samples) are what
+    once) may be asked for too, several in a list or with commas. `latency:0.6` keeps as much of the time of a run, and
+    `latency:3.5ms` asks for so much, in the engine `on`: `ort-cpu{batch=8,threads=2}`, which is timed here, or the file
+    of a table from `prunec profile`. `example_inputs` (default: the first samples) are what
     the model is captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them
     are, in order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into.
     `selector`, `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
@@ -94,6 +98,7 @@ def compress(
     passes.check()
     constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to, str(align))
     Alignment.parse(constraints.align)
+    engine = On.parse(on)
     images = as_images(calibration).unlabelled()
     if not len(images):
         raise DataError("there are no calibration images; give a few hundred")
@@ -101,7 +106,7 @@ def compress(
     given, images, batch = len(images), images.in_steps(dense.only_batch or 1), dense.only_batch or batch
     captured = time.perf_counter() - started
     clock, verify = Time(), Verify()
-    context = Context(wanted, constraints, images, seed, batch, cache, track)
+    context = Context(wanted, constraints, images, seed, batch, cache, track, on=engine)
     program = passes.run(dense, context, (clock, verify, *instruments))
     plan = program.fact(Plan)
     seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}

@@ -48,7 +48,7 @@ def memory(channels: Channels, module: fx.GraphModule, inputs: tuple[Tensor, ...
     for place, node in enumerate(order):
         before = _flat(alive)
         if owner[node] is node:
-            alive[node] = _value(build, channels, node, values[node], len(inputs[0]))
+            alive[node] = value_terms(build, channels, node, values[node], len(inputs[0]))
         steps.append(_flat(alive))
         alive = {root: held for root, held in alive.items() if last[root] > place}
         if node.name in factorings:
@@ -88,8 +88,8 @@ def _buffer(
     return owner[first] if packet in IN_PLACE and same and last[owner[first]] == now else node
 
 
-def _value(build: Builder, channels: Channels, node: fx.Node, value: Any, samples: int) -> list[int]:
-    """The terms of a value: one for each tensor in it."""
+def value_terms(build: Builder, channels: Channels, node: fx.Node, value: Any, samples: int) -> list[int]:
+    """Add a term for each tensor in a value, its bytes a sample; their numbers."""
     known = channels.values.get(node.name)
     axes = known if isinstance(known, tuple) else (known,)
     found = []

@@ -18,6 +18,7 @@ from .target import Target
 if TYPE_CHECKING:
     from .calling import Calling
     from .data import Images
+    from .latency.engine import On
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Context:
     cache: Path | None = None  # a folder for statistics, to be used again
     track: Track = silent
     notes: dict[str, Any] = field(default_factory=dict)  # what passes wish to report, by pass name
+    on: On | None = None  # the engine whose milliseconds a target means; ONNX Runtime here where nothing is said
 
     def images(self) -> Images:
         """The calibration images. Raises PassError where there are none."""

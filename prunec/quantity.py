@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, fx
@@ -17,7 +18,10 @@ from torch import Tensor, fx
 from . import graph
 from .channels.spaces import Channels, Factoring
 from .cost import Macs, rows_of, sizes_of, space_of_coordinates
-from .terms import Array, Counts, Terms
+from .terms import Array, Cost, Counts, Mixed, Terms
+
+if TYPE_CHECKING:
+    from .latency.cost import Latency
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,42 @@ class Quantity:
         """The terms, each layer in as many parts as the counts say, whatever that costs."""
         return replace(self.terms, settled=False)
 
+    @property
+    def steps(self) -> int:
+        """How many sums there are, of which the largest counts."""
+        return len(self.together)
+
+    @property
+    def cost(self) -> Cost:
+        """Of a quantity with one step, that step."""
+        return self.terms
+
     def weighted(self, weights: Array) -> Terms:
         """The sum over the steps, each times its weight [steps]."""
         return self.terms.scaled(weights @ self.together)
+
+
+@dataclass(frozen=True)
+class LatencyQuantity:
+    """The time of a run, which is no sum of terms: what a table of latencies makes of the counts, in nanoseconds."""
+
+    cost: Latency
+    dense: int  # as measured
+
+    kind = "latency"
+    steps = 1
+
+    def used(self, counts: Counts | None = None) -> Array:
+        """The time with these counts, [1]."""
+        return np.array([self.total(counts)], dtype=np.float64)
+
+    def total(self, counts: Counts | None = None) -> int:
+        """The time with these counts; of the dense network without."""
+        return self.cost.total(counts)
+
+    def weighted(self, weights: Array) -> Cost:
+        """The time times its weight [1]."""
+        return Mixed((self.cost,), (float(weights[0]),))
 
 
 def macs(channels: Channels) -> Quantity:

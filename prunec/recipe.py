@@ -11,6 +11,7 @@
     labelled = "test.npz"                    freeze = ["layer4.*"]
                                              limit = {"layer1.*" = 0.3}
                                              round_to = 8
+                                             on = "ort-cpu{batch=8}"
 
 What the command line gives wins over the recipe, and the recipe over the defaults of `Options`. Paths are as on the
 command line: relative to the folder where prunec is run.
@@ -58,6 +59,7 @@ class Options:
     limit: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     round_to: int = 1
     align: str = "auto"
+    on: str | None = None  # the engine that a latency target means
     opset: int = 18
     seed: int = 0
     batch: int = 64
@@ -189,7 +191,7 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("model", "data", "labelled"), _text),
     "target": _joined,
-    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider"), _text),
+    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider", "on"), _text),
     "align": _align,
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
@@ -204,7 +206,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
 }
 _COMPRESS = (
     "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",
-    "align", "opset", "seed", "batch", "threads", "provider", "cache",
+    "align", "on", "opset", "seed", "batch", "threads", "provider", "cache",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},

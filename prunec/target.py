@@ -1,6 +1,6 @@
-"""What is asked of the compressed network: `macs:0.5` asks that half of the dense MACs remain.
+"""What is asked of the compressed network: `macs:0.5` asks for half of the dense MACs.
 
-`params:200k`, `size:2MB` and `memory:1.5MB` ask for an amount; `macs:0.5,params:0.4` for two things at once.
+`params:200k`, `size:2MB`, `memory:1.5MB` and `latency:3.5ms` ask for an amount; `macs:0.5,params:0.4` for two things.
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ from dataclasses import dataclass, replace
 from .errors import SpecError
 from .spec import print_value
 
-KINDS = ("macs", "params", "size", "memory")
-NAMES = {"macs": "MACs", "params": "parameters", "size": "bytes of weights", "memory": "bytes of activations at once"}
+KINDS = ("macs", "params", "size", "memory", "latency")
+NAMES = {
+    "macs": "MACs",
+    "params": "parameters",
+    "size": "bytes of weights",
+    "memory": "bytes of activations at once",
+    "latency": "nanoseconds of a run",
+}
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+
+TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class Target:
     """A resource and the share of it that may remain, 0 < remaining < 1, or the amount; and what is asked besides.
 
     The resources: `macs` of a sample; `params`, numbers in weights and biases; `size`, bytes of all weights;
-    `memory`, bytes of the activations of one sample that are alive at once, at the worst moment.
+    `memory`, bytes of the activations of one sample that are alive at once, at the worst moment; `latency`, the time of
+    a run in the engine that it is asked for (`prunec.latency`).
     """
 
     kind: str
@@ -60,8 +69,9 @@ class Target:
 
     @property
     def share_of_macs(self) -> float:
-        """The share of the MACs that is asked for, or half where none is."""
-        return next((one.remaining for one in self.each if one.kind == "macs" and one.unit is None), 0.5)
+        """The share of the MACs that is asked for, or of the time, or half where none is."""
+        shares = {one.kind: one.remaining for one in self.each if one.unit is None}
+        return shares.get("macs", shares.get("latency", 0.5))
 
     def allowed(self, dense: int) -> int:
         """How much of the first resource may remain, where the dense network has so much."""
@@ -91,7 +101,7 @@ def _one(text: str) -> Target:
         )
     number, unit = _number(amount)
     if number is None:
-        example = "size:2MB" if kind in ("size", "memory") else f"{kind}:0.5"
+        example = {"size": "size:2MB", "memory": "memory:2MB", "latency": "latency:3.5ms"}.get(kind, f"{kind}:0.5")
         raise SpecError(f"target '{text}': '{amount}' is not a number; write for instance {example}")
     return Target(kind, number, unit)
 
@@ -106,4 +116,4 @@ def _number(text: str) -> tuple[float | None, str | None]:
 
 
 def _units(kind: str) -> dict[str, float]:
-    return BYTES if kind in ("size", "memory") else UNITS
+    return {"size": BYTES, "memory": BYTES, "latency": TIMES}.get(kind, UNITS)

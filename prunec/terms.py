@@ -9,7 +9,7 @@ A layer that may be factored has a rank space of its own. While all of that stay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -90,12 +90,7 @@ class Terms:
 
     def whole(self, counts: Counts) -> Counts:
         """The counts with all of each rank that saves nothing: there the layer stays one."""
-        settled = counts.copy()
-        for space in np.unique(self.rank[self.rank >= 0]):
-            curve = self.along(counts, space)
-            if curve[counts[space]] >= curve[-1]:
-                settled[space] = self.sizes[space]
-        return settled
+        return settled(self, counts, np.unique(self.rank[self.rank >= 0]).tolist())
 
     def _cost(self, rows: npt.NDArray[np.bool_], out: Array, into: Array, rank: Array | Counts) -> Array:
         """The cost of some terms with so many entries of a and of b, and so high a rank."""
@@ -124,3 +119,53 @@ class Terms:
         names = [one.name for one in fields(Terms) if one.name not in ("sizes", "settled")]
         joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return Terms(**joined, sizes=parts[0].sizes)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Costs of the same spaces, each times a factor: a `Cost`."""
+
+    costs: tuple[Cost, ...]
+    factors: tuple[float, ...]
+
+    @staticmethod
+    def of(costs: Sequence[Cost]) -> Cost:
+        """The sum; one cost of all terms where each is made of terms."""
+        terms = [one for one in costs if isinstance(one, Terms)]
+        return Terms.sum(terms) if len(terms) == len(costs) else Mixed(tuple(costs), (1.0,) * len(costs))
+
+    @property
+    def sizes(self) -> Counts:
+        """The counts of the dense network."""
+        return self.costs[0].sizes
+
+    def total(self, counts: Counts | None = None) -> int:
+        """The cost with these counts; of the dense network without."""
+        return round(sum(factor * one.total(counts) for one, factor in self._each()))
+
+    def along(self, counts: Counts, space: int) -> Array:
+        """The cost with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
+        return np.sum([factor * one.along(counts, space) for one, factor in self._each()], 0)  # type: ignore[no-any-return]
+
+    def touched_along(self, counts: Counts, space: int) -> Array:
+        """The same up to a constant."""
+        return np.sum([factor * one.touched_along(counts, space) for one, factor in self._each()], 0)  # type: ignore[no-any-return]
+
+    def whole(self, counts: Counts) -> Counts:
+        """The counts with all of each rank that one of the costs would have whole."""
+        for one in self.costs:
+            counts = one.whole(counts)
+        return counts
+
+    def _each(self) -> Iterator[tuple[Cost, float]]:
+        return zip(self.costs, self.factors, strict=True)
+
+
+def settled(cost: Cost, counts: Counts, ranks: Sequence[int]) -> Counts:
+    """The counts with all of each of these rank spaces that saves nothing."""
+    found = counts.copy()
+    for space in ranks:
+        curve = cost.along(counts, space)
+        if curve[counts[space]] >= curve[-1]:
+            found[space] = cost.sizes[space]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def _shim_torchvision() -> torch.library.Library | None:
 
 
 TORCHVISION_OPERATORS = _shim_torchvision()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_latency_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Latency tables that tests measure stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNEC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

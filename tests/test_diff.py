@@ -134,7 +134,7 @@ def resnet56() -> Result:
     images, _ = shared_nets.cifar("train_8192", 16)
     return compress(
         shared_nets.load("cifar_resnet56"), as_images(images), target="macs:0.5", selector="top{by=l1}",
-        allocator="uniform", compensator="none",
+        allocator="uniform", compensator="none", align="none",
     )  # fmt: skip
 
 

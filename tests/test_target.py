@@ -39,7 +39,9 @@ def test_word_for_number() -> None:
         (" macs:0.3", "Did you mean 'macs:0.3'?"),
         ("0.5", "for instance macs:0.5"),
         ("", "for instance macs:0.5"),
-        ("latency:0.5", "for instance macs:0.5"),
+        ("time:0.5", "for instance macs:0.5"),
+        ("latency:fast", "write for instance latency:3.5ms"),
+        ("latency:3.5MB", "there is ns, us, ms, s"),
     ],
 )
 def test_wrong_form_hints(text: str, hint: str) -> None:

@@ -23,6 +23,7 @@ from . import (
     export,
     inspect,
     lint,
+    profile,
     quantize,
     run,
     sensitivity,
@@ -50,9 +51,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 COMMANDS = (
-    compress.compress, inspect.inspect, sensitivity.sensitivity, evaluate.evaluate, export.export, lint.lint,
-    cast.cast, quantize.quantize, build.build, run.run, verify.verify, bench.bench, diff.diff, catalogue.catalogue,
-    demo.demo,
+    compress.compress, inspect.inspect, profile.profile, sensitivity.sensitivity, evaluate.evaluate, export.export,
+    lint.lint, cast.cast, quantize.quantize, build.build, run.run, verify.verify, bench.bench, diff.diff,
+    catalogue.catalogue, demo.demo,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))

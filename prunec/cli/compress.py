@@ -37,7 +37,8 @@ def compress(
         list[str] | None,
         typer.Option(
             metavar="KIND:AMOUNT",
-            help="What may remain: macs:0.5 keeps half of the MACs. Or params:0.5, size:2MB, memory:1.5MB. Repeatable.",
+            help="What may remain: macs:0.5 keeps half of the MACs, latency:0.6 so much of the time. Or latency:3.5ms,"
+            " params:0.5, size:2MB, memory:1.5MB. Repeatable.",
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT", help="The folder to make.")] = None,
@@ -91,6 +92,15 @@ def compress(
             help="Widths that the engine likes, where the target can be met so: of ONNX Runtime here, none, multiples"
             " of N, or those of trt-fp16, rtx-fp16, ort-avx2, arm …",
             show_default="auto",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="Where a latency target is to be met: ort-cpu, ort-cpu{batch=8,threads=2}, or a table of prunec"
+            " profile.",
+            show_default="ort-cpu",
         ),
     ] = None,
     pipeline: Annotated[
@@ -147,6 +157,7 @@ def compress(
             --preprocess mean=0.49,std=0.25 --evaluate test.npz --target macs:0.5 -o out/
         prunec compress --recipe resnet56.toml --target macs:0.4 -o out/
         prunec compress --recipe resnet56.toml --target macs:0.6 --target size:1.5MB -o out/
+        prunec compress --recipe resnet56.toml --target latency:0.6 --on "ort-cpu{threads=2}" -o out/
 
     OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all.
     """
@@ -165,7 +176,7 @@ def compress(
         "input_shape": input_shape, "preprocess": preprocess, "images": images, "labelled": labelled,
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
         "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
-        "limit": limit or None, "round_to": round_to, "align": align, "seed": seed, "batch": batch,
+        "limit": limit or None, "round_to": round_to, "align": align, "on": on, "seed": seed, "batch": batch,
         "cache": cache, "threads": threads, "opset": opset, "provider": provider,
     }  # fmt: skip
     options = Options.merged(given, recipe)

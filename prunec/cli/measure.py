@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from ..compression import Result
     from ..data import Images
     from ..progress import Track
+
+WORTH = 1.1  # times fewer MACs, to wonder where the time is
+LITTLE = 0.5  # of the promised gain
 
 
 def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> None:
@@ -23,12 +28,14 @@ def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> No
     result.report["accuracy"] = {**found, "images": len(images)}
 
 
-def add_latency(result: Result, images: Images, opset: int, threads: int, track: Track, provider: str = "cpu") -> None:
-    """The dense network against the compressed one, exported alike, on real images, at batch 1 or the only one."""
+def add_latency(
+    result: Result, images: Images, opset: int, threads: int, track: Track, provider: str = "cpu", batch: int = 1
+) -> None:
+    """The dense network against the compressed one, exported alike, on real images, at a batch or the only one."""
     from ..deploy import benchmark
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
-    batch = result.dense.only_batch or 1
+    batch = result.dense.only_batch or min(batch, len(images))
     comparison = benchmark.compare(
         dense,
         compressed,
@@ -41,3 +48,27 @@ def add_latency(result: Result, images: Images, opset: int, threads: int, track:
     )
     result.report["latency"] = comparison.to_json()
     result.report["dense_onnx"] = {"bytes": dense.ByteSize(), "opset": opset}
+    result.report["speedup"] = found = predicted(result, dense, compressed)
+    found["measured"] = comparison.speedup.ratio
+    if found["macs"] > WORTH and found["measured"] - 1 < LITTLE * (found["macs"] - 1):
+        from ..diff.slow import slow_layers
+
+        found["slow_layers"] = slow_layers(
+            dense, compressed, batch=batch, threads=threads, provider=provider, track=track
+        )
+
+
+def predicted(result: Result, dense: ModelProto, compressed: ModelProto) -> dict[str, Any]:
+    """How many times faster it should be: by MACs alone, and by a latency table, or else by blocks."""
+    from ..deploy.layers import network_of
+    from ..deploy.targets import target_of
+    from ..lint.alignment import cost
+
+    facts = result.report
+    macs = facts["macs"]["dense"] / facts["macs"]["compressed"]
+    latency = facts["notes"].get("allocate", {}).get("latency")
+    if latency is not None:
+        return {"macs": macs, "predicted": latency["dense_ms"] / latency["predicted_ms"], "by": latency["on"]}
+    target = target_of("native")
+    paid = [cost(network_of(model), target).paid for model in (dense, compressed)]
+    return {"macs": macs, "predicted": paid[0] / paid[1], "by": f"MACs in the blocks of {target.name}"}

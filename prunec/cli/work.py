@@ -13,6 +13,7 @@ from ..data import Images
 from ..deploy import providers, runtime
 from ..deploy.export import OPSETS
 from ..errors import BackendError, DataError, SpecError
+from ..latency.engine import On
 from ..opaque import unwritable
 from ..pipeline import Instrument, Pipeline
 from ..plan import Plan
@@ -35,6 +36,7 @@ def check(options: Options, whole: bool = True) -> None:
     """
     Target.parse(options.target)
     Alignment.parse(options.align)
+    engine_of(options)
     STRATEGIES["selectors"].make(options.selector)
     STRATEGIES["allocators"].make(options.allocator)
     STRATEGIES["compensators"].make(options.compensator)
@@ -50,6 +52,11 @@ def check(options: Options, whole: bool = True) -> None:
         providers.require(runtime.require(), options.provider)
     if options.opset not in OPSETS:
         raise SpecError(f"opset {options.opset} cannot be exported: torch writes {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def engine_of(options: Options) -> On:
+    """What a latency target means, and a comparison of before and after runs. Raises SpecError for a bad --on."""
+    return On.parse(options.on or "ort-cpu", options.threads or 1)
 
 
 def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | None]:
@@ -88,6 +95,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         limits=options.limit,
         round_to=options.round_to,
         align=options.align,
+        on=options.on or f"ort-cpu{{threads={options.threads or 1}}}",
         seed=options.seed,
         batch=options.batch,
         cache=options.cache,
@@ -111,7 +119,8 @@ def measure(
     if labelled is not None:
         add_accuracy(result, labelled, options.batch, track)
     if bench:
-        add_latency(result, images, options.opset, options.threads or 1, track, options.provider)
+        engine = engine_of(options)
+        add_latency(result, images, options.opset, engine.threads, track, options.provider, engine.batch)
 
 
 def save(result: Result, options: Options, images: Images, output: Path, force: bool, track: Track) -> None:

@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..deploy.layers import Layer, Network
 from ..deploy.runtime import Model, denormals_as_zero, feed_of, session
 from ..deploy.timing.inputs import noise
+from ..deploy.timing.statistics import middle_mean
 from ..errors import BackendError
 from ..progress import Track, silent
 
@@ -29,7 +29,7 @@ WARM_UP = 5  # runs that are thrown away
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel of a run: the layer that it computes, or "" for what the runtime added, and its median time."""
+    """One kernel of a run: the layer that it computes, or "" for what the runtime added, and its usual time."""
 
     layer: str
     name: str
@@ -92,15 +92,28 @@ def kernels(entries: Iterable[Mapping[str, Any]], network: Network) -> tuple[Ker
         )
     samples: dict[str, list[float]] = defaultdict(list)
     ops: dict[str, str] = {}
-    for entry in sorted((one for one in listed if one.get("cat") == "Node"), key=lambda one: one["ts"]):
-        if entry["name"].endswith("_kernel_time"):
-            samples[entry["name"]].append(entry["dur"] / 1e3)
-            ops[entry["name"]] = entry.get("args", {}).get("op_name", "")
+    for entry in _in_order(listed):
+        samples[entry["name"]].append(entry["dur"] / 1e3)
+        ops[entry["name"]] = entry.get("args", {}).get("op_name", "")
     owners = _owners(samples, network)
     return tuple(
-        Kernel(owners[name], name.removesuffix("_kernel_time"), ops[name], median(taken[WARM_UP:] or taken))
+        Kernel(owners[name], name.removesuffix("_kernel_time"), ops[name], middle_mean(taken[WARM_UP:] or taken))
         for name, taken in samples.items()
     )
+
+
+def samples_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The times in ms of each node with a kernel in a profile of ONNX Runtime, run by run."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for entry in _in_order(entries):
+        found[SUFFIX.sub("", entry["name"])].append(entry["dur"] / 1e3)
+    return dict(found)
+
+
+def _in_order(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The kernels that ONNX Runtime ran, in the order of time."""
+    ran = (one for one in entries if one.get("cat") == "Node" and one["name"].endswith("_kernel_time"))
+    return sorted(ran, key=lambda one: float(one["ts"]))
 
 
 def _owners(names: Iterable[str], network: Network) -> dict[str, str]:

@@ -52,6 +52,10 @@ def _conditions(report: Facts) -> list[str]:
         lines.append(f"accuracy on {accuracy['images']:,} images")
     if latency := report.get("latency"):
         lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {counted(latency['threads'], 'thread')}")
+    if speedup := report.get("speedup"):
+        lines += _speedup(speedup)
+    if latency := report.get("notes", {}).get("allocate", {}).get("latency"):
+        lines.append(_target(latency))
     if alignment := report.get("notes", {}).get("allocate", {}).get("alignment"):
         lines.append(_aligned(alignment))
     if parity := report.get("parity"):
@@ -63,6 +67,48 @@ def _conditions(report: Facts) -> list[str]:
         count = report["calibration"]["images"]
         lines.append(f"compressed in {total:.1f} s with {count:,} images, no labels, no retraining")
     return lines
+
+
+def _speedup(speedup: Facts) -> list[str]:
+    """What was promised and what came of it, and the layers at fault where that is little."""
+    told = [f"speed-up {speedup['measured']:.2f}x; predicted {speedup['predicted']:.2f}x by {speedup['by']},"]
+    told[0] += f" {speedup['macs']:.2f}x by MACs alone"
+    if slow := speedup.get("slow_layers"):
+        names = ", ".join(
+            f"{one['name']} ({one['macs']:.0%} of its MACs, {one['time']:.0%} of its time)" for one in slow[:3]
+        )
+        more = f" and {len(slow) - 3} more" if len(slow) > 3 else ""
+        told.append(
+            f"warning: MACs fell and time did not in {names}{more}; --align auto or --target latency: avoid that"
+        )
+    return told
+
+
+def _target(latency: Facts) -> str:
+    """How a latency target was met."""
+    if not latency["rounds"]:
+        return f"{latency['target']} by the table of {latency['on']}; not measured here"
+    near = f"{latency['off']:+.1%} off" if abs(latency["off"]) >= 0.0005 else "met exactly"
+    rounds = counted(len(latency["rounds"]), "network")
+    table = f"the table was {latency['table_error']:+.1%} off at first"
+    share = f"{latency['target']} on {latency['on']}: {latency['share']:.3f} of the dense time"
+    return f"{share}, {near}; {rounds} timed, {table}"
+
+
+def latency_table(facts: Facts) -> Table:
+    """What `prunec profile` shows: where the time of a network goes, and whether its layers add up to it."""
+    table = plain_table(f"{facts['model']} on {facts['on']}")
+    table.add_column("layers of this shape", style="cyan")
+    for heading in ("layers", "alone, ms", "in the network, ms"):
+        table.add_column(heading, justify="right")
+    for row in sorted(facts["shapes"], key=lambda one: -float(one["within_ms"])):
+        table.add_row(row["shape"], str(row["layers"]), f"{row['alone_ms']:.3f}", f"{row['within_ms']:.3f}")
+    table.add_row("all else", "", "", f"{facts['rest_ms']:.3f}")
+    table.caption = (
+        f"whole network {facts['whole_ms']:.3f} ms; the layers alone and all else come to {facts['sum_ms']:.3f} ms,"
+        f" {facts['error']:+.1%}"
+    )
+    return table
 
 
 def _aligned(alignment: Facts) -> str:

@@ -9,6 +9,7 @@ interval that is too narrow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,14 @@ def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
         part[:] = np.median(ratios[drawn], axis=1)
     low, high = np.percentile(medians, (2.5, 97.5))
     return Speedup(float(np.median(ratios)), float(low), float(high))
+
+
+def middle_mean(samples: Sequence[float]) -> float:
+    """The mean of the middle half: as robust as a median, and finer than the clock that took the samples."""
+    ordered = sorted(samples)
+    quarter = len(ordered) // 4
+    middle = ordered[quarter : len(ordered) - quarter]
+    return sum(middle) / len(middle)
 
 
 def noise_floor(control: Speedup) -> float:

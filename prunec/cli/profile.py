@@ -1,0 +1,74 @@
+"""`prunec profile`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import out, progress, say, warn
+from .model_options import MODEL, Debug, InputShape, Opaque, Weights, example_inputs
+
+
+def profile(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
+    on: Annotated[
+        str,
+        typer.Option(
+            "--target", "--on", metavar="ENGINE", help="The engine, how it will be run: ort-cpu{batch=8,threads=2}."
+        ),
+    ] = "ort-cpu",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the table there too, to compress elsewhere."),
+    ] = None,
+    weights: Weights = None,
+    input_shape: InputShape = None,
+    opaque: Opaque = None,
+    decomposer: Annotated[
+        str, typer.Option(metavar="TEXT", help="Measure the parts that layers may become, too; or none.")
+    ] = "collaborative",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure how long each layer of a network takes at a ladder of widths, on this machine: a latency table.
+
+    prunec compress --target latency:… makes what it needs by itself; a file is for compressing on another machine. What
+    was measured here before is not measured again, and a run that was stopped goes on.
+
+    \b
+        prunec profile nets.py:make --weights net.safetensors --input-shape 3x32x32
+        prunec profile torchvision:resnet50 --target "ort-cpu{batch=8,threads=2}" -o edge.json
+        prunec compress torchvision:resnet50 --data photos/ --target latency:0.6 --on edge.json -o out/
+    """
+    from ..capture import capture
+    from ..compression import prepared
+    from ..latency import search, shapes
+    from ..latency.engine import On, path_of
+    from ..latency.summary import summary
+    from ..recipe import shape_of
+    from ..registry import STRATEGIES
+    from ..report.console import latency_table
+    from ..source import load_model
+
+    engine = On.parse(on)
+    engine.require_here()
+    splits = STRATEGIES["decomposers"].make(decomposer)
+    shape = None if input_shape is None else shape_of("--input-shape", input_shape)
+    loaded = load_model(model, weights)
+    captured = capture(loaded.model, example_inputs(loaded, shape), tuple(opaque or ()))
+    for note in captured.notes:
+        warn(note)
+    program = prepared(captured)
+    with progress() as track:
+        table, _ = search.filled(engine.table(), program, shapes.all_layers_of(program, splits), track)
+    facts = {"model": loaded.source, "kept": str(path_of(table)), **summary(program, table)}
+    if output is not None:
+        table.save(output)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    out.print(latency_table(facts))
+    say(f"the table is in {output or facts['kept']}", "green")

@@ -1,0 +1,202 @@
+"""The time of a run as a function of how many coordinates of each space stay, as a latency table tells it:
+
+    time = correction · ( sum over layers of [ factor · t(in, out) + gap ]  +  rest )
+
+`t` is the table's, or of a layer that has become several the sum of theirs; `factor` is how much longer such layers
+took within the network than alone; `gap` what a kernel adds to the wall clock beside its own time (below 0 where timing
+slowed it down); `rest` all that is no layer, in proportion to the values that it writes. Unit: nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from .. import graph
+from ..channels.spaces import Channels
+from ..channels.walk import overload_packet
+from ..cost import Macs
+from ..memory import VIEWS, value_terms
+from ..program import Program
+from ..quantity import Builder
+from ..terms import Array, Counts, Terms, settled
+from .shapes import Layer, LayerShape
+from .table import Table, Whole, odd_of, weights_of
+
+NS = 1e6  # in a millisecond
+LEAST = 0.1  # of a layer's time that is left of it whatever the gap
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The time of one layer shape in ns at all widths up to those of a layer."""
+
+    into: Array  # [widest read + 1, ins]
+    times: Array  # [ins, outs]
+    out: Array  # [widest made + 1, outs]
+    odd_in: Array  # [widest read + 1]
+    odd_out: Array
+    gap: float
+
+    @staticmethod
+    def of(table: Table, shape: LayerShape, widest: tuple[int, int], whole: Whole | None) -> Surface:
+        """Of a shape that is in the table."""
+        grid, likes = table.grids[shape], table.likes
+        factor, gap = (1.0, 0.0) if whole is None else (whole.factor(str(shape)), whole.gap_ms)
+        into = np.ones((widest[0] + 1, 1)) if shape.group else weights_of(grid.ins, likes, widest[0])
+        odd_in = np.ones(len(into)) if shape.group else odd_of(grid.odd_in, likes, widest[0], grid.ins)
+        out = weights_of(grid.outs, likes, widest[1])
+        odd_out = odd_of(grid.odd_out, likes, widest[1], grid.outs)
+        return Surface(into, grid.times * factor * NS, out, odd_in, odd_out, gap * NS)
+
+    def __call__(self, into: Counts, out: Counts) -> Array:
+        """The time of layers with so many channels read and made, elementwise; 0 where there are none."""
+        plain = ((self.into[into] @ self.times) * self.out[out]).sum(-1) * self.odd_in[into] * self.odd_out[out]
+        found: Array = np.where(plain > 0, np.maximum(plain + self.gap, LEAST * plain), 0.0)
+        return found
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """The time of one layer, whole and, where it may be factored, in parts."""
+
+    whole: Surface
+    rank: int = -1  # the place of its rank space
+    full: int = 0  # the size of that: the layer is whole
+    parts: tuple[Surface, ...] = ()
+
+    def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
+        """With so many channels read and made, and ranks, elementwise; the parts count where they save time."""
+        whole = self.whole(into, out)
+        if self.rank < 0:
+            return whole
+        inner = np.minimum(rank, self.full - 1)
+        widths = [into, *[inner] * (len(self.parts) - 1), out]
+        split = np.sum([part(widths[place], widths[place + 1]) for place, part in enumerate(self.parts)], 0)
+        found: Array = np.where(rank < self.full, np.minimum(split, whole), whole)
+        return found
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A `Cost` in nanoseconds. A layer becomes several only where that saves time and MACs.
+
+    Of each layer: entries read = `in_fixed` + `in_rows` @ counts, [layers] and [layers, spaces]; made likewise.
+    """
+
+    layers: tuple[LayerTime, ...]
+    in_fixed: Counts
+    in_rows: Counts
+    out_fixed: Counts
+    out_rows: Counts
+    rest: Terms
+    macs: Macs
+    correction: float = 1.0
+    _known: dict[tuple[int, ...], Array] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def sizes(self) -> Counts:
+        """The counts of the dense network."""
+        return self.macs.sizes
+
+    def total(self, counts: Counts | None = None) -> int:
+        """The time with these counts; of the dense network without."""
+        return round(self._total(self.sizes if counts is None else counts))
+
+    def along(self, counts: Counts, space: int) -> Array:
+        """The time with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
+        curve = self.touched_along(counts, space)
+        found: Array = curve + (self._total(counts) - curve[counts[space]])
+        return found
+
+    def touched_along(self, counts: Counts, space: int) -> Array:
+        """The same up to a constant."""
+        steps = np.arange(self.sizes[space] + 1)
+        others = counts.copy()
+        others[space] = 0
+        into, out = self._widths(others)
+        found: Array = self.rest.touched_along(counts, space)
+        for number in self._touched[space]:
+            found = found + self._row(number, space, into[number], out[number], others, steps)
+        return self.correction * found
+
+    def corrected(self, correction: float) -> Latency:
+        """The same layers, and all of the time that many times as long."""
+        return replace(self, correction=correction)
+
+    def whole(self, counts: Counts) -> Counts:
+        """The counts with all of each rank that saves no time, or no MACs."""
+        ranks = [layer.rank for layer in self.layers if layer.rank >= 0]
+        return self.macs.whole(settled(self, counts, ranks))
+
+    @cached_property
+    def _touched(self) -> list[list[int]]:
+        """By space: the layers whose time it has a part in."""
+        ranks = np.array([layer.rank for layer in self.layers], dtype=np.int64)
+        spaces = range(len(self.sizes))
+        rows = [(self.in_rows[:, one] != 0) | (self.out_rows[:, one] != 0) | (ranks == one) for one in spaces]
+        return [list(map(int, row.nonzero()[0])) for row in rows]
+
+    def _widths(self, counts: Counts) -> tuple[list[int], list[int]]:
+        into, out = self.in_fixed + self.in_rows @ counts, self.out_fixed + self.out_rows @ counts
+        return into.tolist(), out.tolist()
+
+    def _total(self, counts: Counts) -> float:
+        into, out = self._widths(counts)
+        time = float(self.rest.by_product(counts).sum())
+        for number in range(len(self.layers)):
+            time += float(self._row(number, -1, into[number], out[number], counts, np.zeros(1, np.int64))[0])
+        return self.correction * time
+
+    def _row(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
+        """The times of a layer with `steps` coordinates of a space more; few are different, so they are kept."""
+        layer = self.layers[number]
+        own = layer.rank >= 0 and layer.rank == space
+        rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])
+        key = (number, space, into, out, rank)
+        if key not in self._known:
+            more_in, more_out = (0, 0) if space < 0 else (self.in_rows[number, space], self.out_rows[number, space])
+            ranks = steps if own else np.full_like(steps, rank)
+            self._known[key] = layer(into + more_in * steps, out + more_out * steps, ranks)
+        return self._known[key]
+
+
+def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: Whole | None) -> Latency:
+    """The cost model of an analysed program, whose layers are all in the table."""
+    macs = Macs.of(program.fact(Channels))
+    rows = [layer.product for layer in layers]
+    fixed_in, fixed_out = macs.fixed_b[rows].astype(np.int64), macs.fixed_a[rows].astype(np.int64)
+    in_rows, out_rows = macs.b_rows[rows].astype(np.int64), macs.a_rows[rows].astype(np.int64)
+    times = []
+    for number, layer in enumerate(layers):
+        widest = tuple(
+            int(fixed[number] + each[number] @ macs.sizes)
+            for fixed, each in ((fixed_in, in_rows), (fixed_out, out_rows))
+        )
+        ends = [widest[0], *[layer.full] * (len(layer.parts) - 1), widest[1]]
+        parts = tuple(
+            Surface.of(table, part, (ends[place], ends[place + 1]), whole) for place, part in enumerate(layer.parts)
+        )
+        times.append(
+            LayerTime(Surface.of(table, layer.shape, (widest[0], widest[1]), whole), layer.rank, layer.full, parts)
+        )
+    rest = _rest(program, layers, 0.0 if whole is None else (whole.rest_ms + whole.rest_kernels * whole.gap_ms) * NS)
+    return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs)
+
+
+def _rest(program: Program, layers: Sequence[Layer], nanoseconds: float) -> Terms:
+    """What no layer takes, shared out among the values that all other nodes write."""
+    channels = program.fact(Channels)
+    timed = {layer.one.node for layer in layers}
+    values = graph.example_values(program.module, program.example_inputs)
+    build = Builder(channels)
+    build.add(0.0)
+    for node in program.module.graph.nodes:
+        if node.op == "call_function" and node.name not in timed and overload_packet(node) not in VIEWS:
+            value_terms(build, channels, node, values[node], 1)
+    terms = build.terms()
+    dense = terms.total()
+    return terms.scaled(np.full(len(terms.scale), max(nanoseconds, 0.0) / dense)) if dense else terms

@@ -1,0 +1,179 @@
+"""Meet a target in milliseconds: allocate in the table's, measure the whole network, correct the table, repeat.
+
+    correction <- correction · measured / wanted        until measured is within `NEAR` of what is wanted
+
+The network that is measured has the planned widths and ranks and the old weights: what they are changes no time, so
+nothing needs to be fitted before the widths are settled. Dense and narrow networks run in turn; what is compared is the
+median of the ratios. With a table from another machine nothing is measured, and the report says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..allocation import Allocation
+from ..deploy.timing.sampling import WALL, race, until
+from ..errors import BackendError
+from ..pipeline import Pipeline
+from ..plan import Plan
+from ..program import Context, Program
+from ..progress import Track, silent
+from ..quantity import LatencyQuantity
+from ..several import spend
+from ..source import state_digest
+from ..strategy import Allocator
+from ..terms import Counts
+from . import engine, measure
+from .cost import NS, Latency, latency_of
+from .engine import On
+from .shapes import Layer, LayerShape, layers_of
+from .table import Table
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Met = tuple[Allocation, Counts, dict[str, Any]]
+NEAR = 0.01
+ROUNDS = 5
+LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 2.0
+
+
+@dataclass(frozen=True)
+class Try:
+    """One round: the correction of the table, the counts it led to, and their time: predicted, measured, wanted."""
+
+    correction: float
+    counts: Counts
+    predicted_ms: float
+    measured_ms: float
+    share: float  # of the dense time, measured side by side
+    off: float  # measured / wanted
+
+    @property
+    def badness(self) -> float:
+        """How far from the target; to be slower than asked is worse than to be faster."""
+        return abs(math.log(self.off)) * (2 if self.off > 1 + NEAR else 1)
+
+    def to_json(self) -> dict[str, float]:
+        """For the report."""
+        return {"predicted_ms": self.predicted_ms, "measured_ms": self.measured_ms, "share": self.share}
+
+
+def within(problem: Allocation, method: Allocator, program: Program, context: Context) -> Met:
+    """The counts that meet a target with latency in it, the problem with the corrected table, and for the report how.
+
+    Raises BudgetError where the table says that it is out of reach, BackendError where a table from another machine
+    lacks layers of this network.
+    """
+    table, layers, dense = ready(program, context.on, context)
+    wanted = next(one for one in problem.target.each if one.kind == "latency")
+    whole = table.wholes.get(state_digest(program.module))
+    cost = latency_of(program, layers, table, whole)
+    dense_ns = cost.total() if whole is None else round(whole.ms * NS)
+    allowed = wanted.allowed(dense_ns)
+    facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": dense_ns / NS}
+    timed, counts = _spent(problem, method, cost, dense_ns)
+    if dense is None:
+        return timed, counts, {"latency": {**facts, "predicted_ms": cost.total(counts) / NS, "rounds": []}}
+    tries: list[Try] = []
+    while not any((one.counts == counts).all() for one in tries):
+        share, ms = _race(dense, narrowed(program, problem, counts), table, program, context)
+        true = share * dense_ns if wanted.unit is None else ms * NS
+        tries.append(Try(cost.correction, counts, cost.total(counts) / NS, ms, share, true / allowed))
+        if abs(math.log(tries[-1].off)) <= NEAR or len(tries) == ROUNDS:
+            break
+        cost = cost.corrected(_correction(tries))
+        timed, counts = _spent(problem, method, cost, dense_ns)
+    best = min(tries, key=lambda one: one.badness)
+    timed = replace(problem, latency=LatencyQuantity(cost.corrected(best.correction), dense_ns))
+    facts |= {"rounds": [one.to_json() for one in tries], "share": best.share, "ms": best.measured_ms}
+    facts |= {"predicted_ms": best.predicted_ms, "off": best.off - 1}
+    facts["table_error"] = tries[0].predicted_ms * NS / (tries[0].off * allowed) - 1
+    return timed, best.counts, {"latency": facts}
+
+
+def _spent(problem: Allocation, method: Allocator, cost: Latency, dense_ns: int) -> tuple[Allocation, Counts]:
+    timed = replace(problem, latency=LatencyQuantity(cost, dense_ns))
+    return timed, spend(timed, method)
+
+
+def _correction(tries: Sequence[Try]) -> float:
+    """The next: between the nearest that were too slow and too fast, or else the last times how far it was off."""
+    ordered = sorted(tries, key=lambda one: one.correction)
+    slow = [one for one in ordered if one.off > 1]
+    fast = [one for one in ordered if one.off <= 1]
+    if not slow or not fast or slow[-1].correction >= fast[0].correction:
+        return tries[-1].correction * tries[-1].off
+    above, below = math.log(slow[-1].off), math.log(fast[0].off)
+    weight = above / (above - below)
+    return math.exp((1 - weight) * math.log(slow[-1].correction) + weight * math.log(fast[0].correction))
+
+
+def ready(program: Program, on: On | None, context: Context) -> tuple[Table, list[Layer], ModelProto | None]:
+    """The table with all that this network needs, its layers, and the dense network where it can be measured here."""
+    table, layers = (on or On()).table(), layers_of(program)
+    lacking = measure.missing(table, measure.needs_of(layers))
+    if engine.is_here(table):
+        table, model = filled(table, program, layers, context.track)
+        return table, layers, model
+    if lacking:
+        raise BackendError(_unknown(table, lacking))
+    return table, layers, None
+
+
+def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track = silent) -> tuple[Table, ModelProto]:
+    """The table of this machine with all layers and the network itself, kept for the next run; and the dense network.
+
+    Every few shapes the table is written, so that a run that was stopped goes on from there.
+    """
+    from ..deploy.export import export_onnx
+
+    digest = state_digest(program.module)
+    model = export_onnx(program.module, program.example_inputs, opset=18, dynamic_batch=program.dynamic_batch)
+    for chunk in measure.chunks(measure.missing(table, measure.needs_of(layers))):
+        what = f"latency of {', '.join(map(str, list(chunk)[:2]))} …"
+        table = table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what))
+        engine.keep(table)
+    if digest not in table.wholes:
+        inputs = measure.inputs_of(program, table.batch)
+        own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
+        table = table.with_whole(digest, measure.whole(model, own, table, inputs, WHOLE_SECONDS, track))
+        engine.keep(table)
+    return table, model
+
+
+def narrowed(program: Program, problem: Allocation, counts: Counts) -> ModelProto:
+    """The network with these widths and ranks, and nothing fitted."""
+    from ..deploy.export import export_onnx
+
+    bare = program.knowing(Plan(problem.channels, problem.keep(counts)))
+    narrow = Pipeline.parse("slice,decompose").run(bare, Context())
+    return export_onnx(narrow.module, narrow.example_inputs, opset=18, dynamic_batch=program.dynamic_batch)
+
+
+def _race(
+    dense: ModelProto, narrow: ModelProto, table: Table, program: Program, context: Context
+) -> tuple[float, float]:
+    """The share of the dense time that the narrow network takes, and its own in ms: medians."""
+    from ..deploy.runtime import denormals_as_zero, session
+    from ..deploy.timing.onnx_sessions import bound
+
+    inputs = measure.inputs_of(program, table.batch)
+    runs = [bound(session(model, threads=table.threads), inputs) for model in (dense, narrow)]
+    with denormals_as_zero():
+        first, second = race(runs, context.track(until(RACE_SECONDS, 20), "dense and narrow in turn"))
+    return float(np.median(np.array(second[WALL]) / np.array(first[WALL]))), float(np.median(second[WALL]))
+
+
+def _unknown(table: Table, lacking: measure.Needs) -> str:
+    shapes: list[LayerShape] = list(lacking)
+    more = f" and {len(shapes) - 1} more" if len(shapes) > 1 else ""
+    return (
+        f"the latency table of {table.name} does not know {shapes[0]}{more}: on that machine run prunec profile on this"
+        " network, or compress with --decomposer none if it was profiled so"
+    )

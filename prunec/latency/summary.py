@@ -1,0 +1,44 @@
+"""What a latency table says of a network, and how well the sum of its layers tells the time of the whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from ..program import Program
+from ..source import state_digest
+from .shapes import Layer, layers_of
+from .table import Table
+
+
+def summary(program: Program, table: Table) -> dict[str, Any]:
+    """By shape: layers, their time alone and within the network; and the whole, measured and as the sum of its layers.
+
+    The sum is that of layers measured alone, with what is no layer, and nothing calibrated.
+    """
+    whole = table.wholes[state_digest(program.module)]
+    by_shape: dict[str, list[Layer]] = defaultdict(list)
+    for layer in layers_of(program):
+        by_shape[str(layer.shape)].append(layer)
+    rows: list[dict[str, Any]] = []
+    for name, layers in by_shape.items():
+        times = [alone(table, layer) for layer in layers]
+        factor = whole.factor(name)
+        rows.append({"shape": name, "layers": len(layers), "alone_ms": sum(times), "within_ms": sum(times) * factor})
+    total = sum(float(row["alone_ms"]) for row in rows) + whole.rest_ms
+    return {
+        "on": table.name,
+        "shapes": rows,
+        "shapes_in_table": len(table.grids),
+        "rest_ms": whole.rest_ms,
+        "whole_ms": whole.ms,
+        "sum_ms": total,
+        "error": total / whole.ms - 1,
+    }
+
+
+def alone(table: Table, layer: Layer) -> float:
+    """The measured time of a dense layer, in ms."""
+    grid = table.grids[layer.shape]
+    into = 1 if layer.shape.group else len(layer.one.inputs)
+    return float(grid.times[grid.ins.index(into), grid.outs.index(len(layer.one.outputs))])

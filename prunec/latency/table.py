@@ -1,0 +1,171 @@
+"""A latency table: the time of each layer shape at a ladder of widths, with one engine on one machine.
+
+    t(i, o) = interpolation between measured widths, at i and o rounded up to the blocks that the engine computes,
+              · what reading (making) a number of channels off the granule was measured to cost
+
+Between blocks nothing is saved: 49 channels take what 56 take in blocks of 8, and the table says so. A file can be
+written on the device where a network will run and read on the workstation where it is compressed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..artefacts import write_json
+from ..deploy.targets import DeployTarget, target_of
+from ..errors import DataError
+from .shapes import LayerShape
+
+Array = npt.NDArray[np.float64]
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Times in ms of one shape: `ms[a][b]` with `ins[a]` channels read and `outs[b]` made."""
+
+    ins: tuple[int, ...]
+    outs: tuple[int, ...]
+    ms: tuple[tuple[float, ...], ...]
+    odd_in: float = 1.0
+    """Times as long where the number read is off the granule."""
+    odd_out: float = 1.0
+
+    @cached_property
+    def times(self) -> Array:
+        """`ms` as an array, [ins, outs]."""
+        return np.array(self.ms)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole network, measured with its layers: what of its time is not in them, and how they fare in its company."""
+
+    ms: float  # wall time of a run
+    kernels: int
+    kernels_ms: float  # all kernels together
+    rest_kernels: int  # those of no layer in the table: additions, pooling, changes of layout
+    rest_ms: float
+    factors: Mapping[str, float]  # by shape, as text: its time within the network / its time alone
+
+    @property
+    def gap_ms(self) -> float:
+        """What a kernel adds to the wall clock beside its own time; below 0 where timing each slows them down."""
+        return (self.ms - self.kernels_ms) / self.kernels
+
+    def factor(self, shape: str) -> float:
+        """That of a shape; of one that is not in the dense network, the mean over those that are."""
+        mean = math.exp(sum(map(math.log, self.factors.values())) / max(len(self.factors), 1))
+        return self.factors.get(shape, mean)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Grids by shape, and what they are true for."""
+
+    machine: Mapping[str, Any]  # cpu, isa, engine and its version
+    batch: int
+    threads: int
+    grids: Mapping[LayerShape, Grid] = field(default_factory=lambda: MappingProxyType({}))
+    wholes: Mapping[str, Whole] = field(default_factory=lambda: MappingProxyType({}))  # by digest of the network
+
+    @property
+    def likes(self) -> DeployTarget:
+        """The blocks and granules of its engine."""
+        return target_of(str(self.machine["target"]))
+
+    @property
+    def name(self) -> str:
+        """`ort-cpu{batch=1,threads=1} on AMD EPYC`"""
+        return f"{self.machine['engine']}{{batch={self.batch},threads={self.threads}}} on {self.machine['cpu']}"
+
+    def with_grids(self, more: Mapping[LayerShape, Grid]) -> Table:
+        """The table with further grids, which replace those of the same shape."""
+        return replace(self, grids={**self.grids, **more})
+
+    def with_whole(self, digest: str, whole: Whole) -> Table:
+        """The table with a further network."""
+        return replace(self, wholes={**self.wholes, digest: whole})
+
+    def to_json(self) -> dict[str, Any]:
+        """For a file."""
+        return {
+            "format": FORMAT,
+            "machine": dict(self.machine),
+            "batch": self.batch,
+            "threads": self.threads,
+            "layers": [
+                {"shape": shape.to_json(), "name": str(shape), **asdict(grid)}
+                for shape, grid in sorted(self.grids.items())
+            ],
+            "networks": {digest: asdict(whole) for digest, whole in self.wholes.items()},
+        }
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all. Raises DataError where the disk refuses."""
+        write_json(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> Table:
+        """Read what `save` wrote. Raises DataError for anything else."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["format"] != FORMAT:
+                raise ValueError(f"its format is {found['format']}, this prunec reads {FORMAT}")
+            grids = {LayerShape.from_json(one["shape"]): _grid(one) for one in found["layers"]}
+            wholes = {digest: Whole(**one) for digest, one in found["networks"].items()}
+            return Table(found["machine"], found["batch"], found["threads"], grids, wholes)
+        except OSError as error:
+            raise DataError(f"the latency table {path} cannot be read ({error.strerror}): check the path") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is no latency table ({error}): make one with prunec profile MODEL -o table.json"
+            ) from error
+
+
+def _grid(one: Mapping[str, Any]) -> Grid:
+    rows = tuple(tuple(map(float, row)) for row in one["ms"])
+    return Grid(tuple(one["ins"]), tuple(one["outs"]), rows, one["odd_in"], one["odd_out"])
+
+
+def ladder(size: int, likes: DeployTarget, rungs: int = 7) -> tuple[int, ...]:
+    """The widths to measure up to `size`: multiples that the engine likes, closer together where they are few."""
+    if size <= likes.likes:
+        step = max(likes.granule, likes.likes // 4, 1)
+        return (*range(step, size, step), size)
+    fine = max(likes.granule, likes.likes // 2)
+    if size <= rungs * fine:
+        return (*range(fine, size, fine), size)
+    wanted = np.linspace(likes.likes, size, rungs)
+    found = {round(float(one) / likes.likes) * likes.likes for one in wanted[:-1]}
+    return (*sorted(one for one in found if 0 < one < size), size)
+
+
+def weights_of(points: tuple[int, ...], likes: DeployTarget, size: int) -> Array:
+    """How to interpolate at 0, 1, … `size` channels: [size + 1, points], a row's sum is 1; all 0 for no channel.
+
+    A measured width counts as it is, any other as the next whole block.
+    """
+    counts = np.arange(size + 1)
+    padded = np.minimum(-(-counts // likes.block) * likes.block, max(points[-1], size))
+    padded = np.where(np.isin(counts, points), counts, padded).astype(np.float64)
+    found = np.stack([np.interp(padded, points, row) for row in np.eye(len(points))], 1)
+    found[0] = 0.0
+    return found
+
+
+def odd_of(factor: float, likes: DeployTarget, size: int, points: tuple[int, ...]) -> Array:
+    """1, or `factor` at numbers off the granule that were not measured themselves: [size + 1]."""
+    counts = np.arange(size + 1)
+    off = (counts % likes.granule != 0) & ~np.isin(counts, points)
+    return np.where(off, factor, 1.0)
