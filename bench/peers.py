@@ -62,20 +62,30 @@ def ours(network: nn.Module, images: Images, left: float, seed: int) -> Iterator
         yield {"method": name, "module": result.module, "seconds": time.perf_counter() - started}
 
 
-def theirs(network: nn.Module, images: Images, left: float, seed: int) -> Iterator[dict[str, Any]]:
-    """Torch-Pruning's rows: criteria, one share or one ranking, with and without BN re-estimation."""
+def criteria() -> dict[str, Callable[[], Any]]:
+    """Torch-Pruning's criteria, by name."""
     import torch_pruning as tp
 
-    importance: dict[str, Callable[[], Any]] = {
+    return {
         "L1": lambda: tp.importance.MagnitudeImportance(p=1),
         "L2": lambda: tp.importance.MagnitudeImportance(p=2),
         "FPGM": lambda: tp.importance.FPGMImportance(p=2),
         "LAMP": lambda: tp.importance.LAMPImportance(p=2),
         "Taylor": tp.importance.TaylorImportance,
     }
+
+
+def pruned_to(network: nn.Module, images: Images, left: float, name: str, round_to: int) -> nn.Module:
+    """By one global ranking, to a share of the MACs, each width a multiple of `round_to`."""
+    return _bisected(network, images, left, criteria()[name], True, False, 0, round_to)
+
+
+def theirs(network: nn.Module, images: Images, left: float, seed: int) -> Iterator[dict[str, Any]]:
+    """Torch-Pruning's rows: criteria, one share or one ranking, with and without BN re-estimation."""
+    importance = criteria()
     for name, ranking in itertools.product(importance, (False, True)):
         started = time.perf_counter()
-        module = _bisected(tp, network, images, left, importance[name], ranking, name == "Taylor", seed)
+        module = _bisected(network, images, left, importance[name], ranking, name == "Taylor", seed)
         spent = time.perf_counter() - started
         label = f"Torch-Pruning {name}, {'global' if ranking else 'uniform'}"
         yield {"method": label, "module": module, "seconds": spent}
@@ -85,13 +95,20 @@ def theirs(network: nn.Module, images: Images, left: float, seed: int) -> Iterat
 
 
 def _bisected(
-    tp: Any, network: nn.Module, images: Images, left: float, make: Any, ranking: bool, gradients: bool, seed: int
+    network: nn.Module,
+    images: Images,
+    left: float,
+    make: Any,
+    ranking: bool,
+    gradients: bool,
+    seed: int,
+    round_to: int | None = None,
 ) -> nn.Module:
     """The widest network within the budget."""
     allowed, low, high, best = left * counted_macs(network, images), 0.0, 0.95, None
     for _ in range(9):
         share = (low + high) / 2
-        module = _pruned(tp, network, images, share, make(), ranking, gradients, seed)
+        module = _pruned(network, images, share, make(), ranking, gradients, seed, round_to)
         fits = counted_macs(module, images) <= allowed
         best, low, high = (module, low, share) if fits else (best, share, high)
     if best is None:
@@ -100,7 +117,6 @@ def _bisected(
 
 
 def _pruned(
-    tp: Any,
     network: nn.Module,
     images: Images,
     share: float,
@@ -108,7 +124,10 @@ def _pruned(
     ranking: bool,
     gradients: bool,
     seed: int,
+    round_to: int | None,
 ) -> nn.Module:
+    import torch_pruning as tp
+
     module, inner = copy.deepcopy(network).eval(), INNER.get(type(network).__name__)
     for parameter in module.parameters():
         parameter.requires_grad_(True)
@@ -117,7 +136,7 @@ def _pruned(
     kept = [layer for name, layer in layers.items() if not fnmatch(name, inner)] if inner else [*layers.values()][-1:]
     pruner = tp.pruner.BasePruner(
         module, example, importance, global_pruning=ranking, pruning_ratio=share, max_pruning_ratio=0.95,
-        ignored_layers=kept,
+        ignored_layers=kept, round_to=round_to,
     )  # fmt: skip
     if gradients:
         torch.manual_seed(seed)

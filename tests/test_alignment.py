@@ -25,9 +25,8 @@ AVX512 = Alignment.of(TARGETS["ort-avx512"])
 @pytest.mark.parametrize(
     ("name", "channels", "step"),
     [
-        ("ort-avx512", 256, 16), ("ort-avx512", 64, 16), ("ort-avx512", 32, 8), ("ort-avx512", 16, 4),
-        ("ort-avx512", 12, 4), ("ort-avx512", 7, 1), ("ort-avx512", 3, 1), ("ort-avx2", 32, 8), ("ort-avx2", 16, 4),
-        ("trt-fp16", 64, 8), ("trt-int8", 512, 32), ("trt-int8", 64, 16), ("trt-int8", 8, 1), ("arm", 16, 4),
+        ("ort-avx512", 256, 16), ("ort-avx512", 32, 16), ("ort-avx2", 32, 8), ("ort-avx2", 16, 8), ("ort-avx2", 3, 8),
+        ("trt-fp16", 64, 8), ("trt-int8", 512, 32), ("trt-int8", 64, 16), ("arm", 64, 8), ("arm", 16, 4),
     ],
 )  # fmt: skip
 def test_steps_by_width(name: str, channels: int, step: int) -> None:
@@ -37,7 +36,7 @@ def test_steps_by_width(name: str, channels: int, step: int) -> None:
 def test_a_number_is_meant_as_it_is() -> None:
     eight = Alignment.parse("8")
     assert eight is not None
-    assert [eight.step(channels) for channels in (256, 16, 15)] == [8, 8, 1]
+    assert [eight.step(channels) for channels in (256, 16, 15)] == [8, 8, 8]
     assert Alignment.parse("none") is Alignment.parse("1") is None
     found = Alignment.parse("auto")
     assert found is not None

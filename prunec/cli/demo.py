@@ -11,7 +11,6 @@ from .console import out, progress
 from .model_options import Debug
 
 TARGET = "macs:0.5"
-ROUND_TO = 8  # engines run channels in blocks of 8: other counts save MACs and no time
 
 
 def demo(
@@ -42,7 +41,7 @@ def demo(
     require_free(output, force)
     calibration, test, card = assets.calibration_images(), assets.test_images(), assets.card()
     with progress() as track:
-        result = compress(assets.load_network(), calibration, target=target, round_to=ROUND_TO, track=track)
+        result = compress(assets.load_network(), calibration, target=target, track=track)
         add_accuracy(result, test, 100, track)
         add_latency(result, calibration, 18, 1, track)
         result.report["model"] = {"source": "prunec demo", "dataset": card["dataset"], "trained": card}

@@ -1,0 +1,262 @@
+"""Milliseconds as a target, measured: is it met, what does it cost, and can the benchmark be believed.
+
+    python bench/latency.py --data ../shared/data                         # every part; an hour on two quiet cores
+    python bench/latency.py --data ../shared/data --parts met --only cifar_resnet56
+    PYTHONPATH=DIR python bench/latency.py --data ../shared/data --parts peers    # DIR holds torch-pruning 1.6.1
+
+    met       latency:0.6 of the dense time at batch 1 and 8, with one and two threads; measured again afterwards
+    aware     the time of a latency target's network, beside that of plain MACs targets at the same drop of accuracy
+    aligned   50% of the MACs with widths that the engine likes, with any, and with a limit to the time as well:
+              speed-up over MACs ratio, accuracy; one thread
+    trust     A against A, 50 times: how often a difference is claimed
+    peers     Torch-Pruning with round_to=8 and BN re-estimation: how fast at how much accuracy
+
+Dense and compressed networks run in turn, ABBA; what is compared is the median of paired ratios. Latency tables are
+measured anew. Labels are read by the accuracy of each finished network alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+from accuracy import ROWS, Row, load_network  # noqa: E402
+
+from prunec.capture import capture  # noqa: E402
+from prunec.compression import PREPARE  # noqa: E402
+from prunec.constraints import Constraints  # noqa: E402
+from prunec.cost import Macs, counts_of  # noqa: E402
+from prunec.data import Images, load_images  # noqa: E402
+from prunec.deploy import benchmark  # noqa: E402
+from prunec.deploy.export import export_onnx  # noqa: E402
+from prunec.deploy.runtime import environment  # noqa: E402
+from prunec.evaluate import accuracy  # noqa: E402
+from prunec.latency.engine import On  # noqa: E402
+from prunec.latency.summary import summary  # noqa: E402
+from prunec.pipeline import Pipeline  # noqa: E402
+from prunec.plan import Plan  # noqa: E402
+from prunec.preprocess import Preprocess  # noqa: E402
+from prunec.program import Context, Program  # noqa: E402
+from prunec.target import Target  # noqa: E402
+
+NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
+IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}
+AWARE = {"cifar_resnet56": "latency:0.6", "resnet50_c4": "latency:0.6", "mobilenet_v1_075": "latency:0.85"}
+ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
+KNOWN = PREPARE + ",calibrate,select,ranks,sensitivity"
+FIT = "allocate,compensate,slice,decompose"
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+PARTS = ("met", "aware", "aligned", "trust", "peers")
+SECONDS, TRIALS, TRIAL_SECONDS = 3.0, 50, 0.5
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A network, its images, and what every part needs of it once."""
+
+    row: Row
+    data: pathlib.Path
+    seed: int = 0
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """With its weights."""
+        return load_network(self.data, self.row.network)
+
+    @cached_property
+    def train(self) -> Images:
+        """Calibration images."""
+        how, count = Preprocess.parse(self.row.preprocess), IMAGES[self.row.network]
+        return load_images(self.data / self.row.train, how, count, self.seed).unlabelled()
+
+    @cached_property
+    def test(self) -> Images:
+        """Labelled images."""
+        how = Preprocess.parse(self.row.preprocess)
+        return load_images(self.data / self.row.test, how, None, self.seed, self.row.classes)
+
+    @cached_property
+    def known(self) -> Program:
+        """The network with its sensitivity curves: what all targets start from."""
+        program = capture(self.network, tuple(one[:2] for one in self.train.inputs))
+        return Pipeline.parse(KNOWN).run(program, self.context("macs:0.5"))
+
+    @cached_property
+    def dense(self) -> Any:
+        """The dense network as ONNX."""
+        return self.exported(self.known)
+
+    @cached_property
+    def dense_accuracy(self) -> float:
+        """Top-1 in percent."""
+        return accuracy(self.network, self.test)
+
+    def context(self, target: str, on: On | None = None, align: str = "none") -> Context:
+        """What a run of passes is given."""
+        return Context(Target.parse(target), Constraints(align=align), self.train, self.seed, on=on)
+
+    def exported(self, program: Program) -> Any:
+        """A program as ONNX."""
+        return export_onnx(program.module, program.example_inputs, opset=18, dynamic_batch=True)
+
+    def share(self, model: Any, on: On) -> dict[str, float]:
+        """The share of the dense time, and the ends of its 95% interval."""
+        given = self.train.take(on.batch, 0).inputs
+        found = benchmark.compare(
+            self.dense, model, batch=on.batch, threads=on.threads, seconds=SECONDS, inputs=given
+        ).speedup
+        return {"share": 1 / found.ratio, "share_low": 1 / found.high, "share_high": 1 / found.low}
+
+    def compressed(self, target: str, on: On, align: str = "none", fit: bool = True) -> dict[str, Any]:
+        """Compress, measure again, and, where it was fitted, the accuracy lost."""
+        context, started = self.context(target, on, align), time.perf_counter()
+        narrow = Pipeline.parse(FIT if fit else FIT.replace("compensate,", "")).run(self.known, context)
+        plan = narrow.fact(Plan)
+        model = Macs.of(plan.channels)
+        macs = model.total(counts_of(plan.channels, plan.keep)) / model.total()
+        found: dict[str, Any] = {"network": self.row.network, "target": target, "align": align, "macs": macs}
+        found |= {"batch": on.batch, "threads": on.threads, "seconds": time.perf_counter() - started}
+        found |= self.share(self.exported(narrow), on)
+        if fit:
+            found |= {"dense": self.dense_accuracy, "top1": accuracy(narrow.module, self.test)}
+            found["drop"] = found["dense"] - found["top1"]
+        latency = context.notes["allocate"].get("latency", {})
+        return found | {key: latency[key] for key in ("table_error", "rounds") if key in latency}
+
+
+def met(bench: Bench) -> list[dict[str, Any]]:
+    """The target at every batch and number of threads; how well the table's layers add up to the dense network."""
+    rows = []
+    for on in ENGINES:
+        found = bench.compressed("latency:0.6", on, fit=False)
+        found["off"] = found["share"] / 0.6 - 1
+        found["sum_error"] = summary(bench.known, on.table())["error"]
+        rows.append(told("met", found))
+    return rows
+
+
+def aware(bench: Bench) -> list[dict[str, Any]]:
+    """A latency target, MACs targets, and the time of those at the same drop."""
+    own = told("aware", bench.compressed(AWARE[bench.row.network], ENGINES[0]))
+    rows = [own]
+    for share in SHARES:
+        rows.append(told("aware", bench.compressed(f"macs:{share}", ENGINES[0])))
+        if rows[-1]["drop"] > own["drop"] + 1:
+            break
+    same = at_drop([(one["drop"], one["share"]) for one in rows[1:]], own["drop"])
+    own |= {"share_by_macs": same, "faster_by": None if same is None else same / own["share"]}
+    return rows
+
+
+def at_drop(points: list[tuple[float, float]], drop: float) -> float | None:
+    """The least share of the time at which no more is lost, between the points; None where all lose more."""
+    shares = []
+    for (first, slow), (second, fast) in zip([(0.0, 1.0), *points], points, strict=False):
+        if first <= drop:
+            weight = 1.0 if second <= drop else (drop - first) / (second - first)
+            shares.append(slow + weight * (fast - slow))
+    return min(shares) if shares else None
+
+
+def aligned(bench: Bench) -> list[dict[str, Any]]:
+    """Half of the MACs, with widths that the engine likes, with any, and with a limit to the time as well."""
+    rows = []
+    for target, align in (("macs:0.5", "auto"), ("macs:0.5", "none"), ("macs:0.5,latency:0.62", "none")):
+        for on in ENGINES[::2] if bench.row.network == "cifar_resnet56" else ENGINES[:1]:
+            found = bench.compressed(target, on, align, fit=on == ENGINES[0])
+            found["realised"] = found["macs"] / found["share"]  # speed-up / MACs ratio
+            rows.append(told("aligned", found))
+    return rows
+
+
+def trust(bench: Bench) -> list[dict[str, Any]]:
+    """Trials in which one network is raced against itself."""
+    given, claimed, ratios = bench.train.take(1, 0).inputs, 0, []
+    for _ in range(TRIALS):
+        found = benchmark.compare(bench.dense, bench.dense, seconds=TRIAL_SECONDS, inputs=given)
+        claimed += found.verdict != "no difference above the noise floor"
+        ratios.append(found.speedup.ratio)
+    far = max(abs(np.log(ratios)))
+    return [told("trust", {"network": bench.row.network, "trials": TRIALS, "claimed": claimed, "furthest": far})]
+
+
+def peers(bench: Bench) -> list[dict[str, Any]]:
+    """Torch-Pruning's best of the peers' table, with `round_to=8`."""
+    from peers import pruned_to, reestimated
+
+    rows = []
+    for name in ("L2", "FPGM"):
+        for share in SHARES:
+            module = reestimated(pruned_to(bench.network, bench.train, share, name, round_to=8), bench.train)
+            program = capture(module, tuple(one[:2] for one in bench.train.inputs))
+            folded = Pipeline.parse("fold-constants,fold-bn").run(program, Context())
+            found: dict[str, Any] = {"network": bench.row.network, "method": f"Torch-Pruning {name}", "asked": share}
+            found |= bench.share(bench.exported(folded), ENGINES[0]) | {"top1": accuracy(module, bench.test)}
+            rows.append(told("peers", found | {"drop": bench.dense_accuracy - found["top1"]}))
+    return rows
+
+
+def told(part: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The row, printed."""
+    print(json.dumps({"part": part, **{key: one for key, one in found.items() if key != "rounds"}}), flush=True)
+    return found
+
+
+def show(parts: dict[str, list[dict[str, Any]]]) -> None:
+    """A table for each part."""
+    for part, rows in parts.items():
+        table = Table(title=part)
+        names = list(dict.fromkeys(key for row in rows for key, one in row.items() if not isinstance(one, list)))
+        for name in names:
+            table.add_column(name, justify="right")
+        for row in rows:
+            cells = (row.get(name, "") for name in names)
+            table.add_row(*(f"{one:.3f}" if isinstance(one, float) else str(one) for one in cells))
+        Console(width=180).print(table)
+
+
+def main() -> None:
+    """Measure, print, write after each network of a part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--only", choices=NETWORKS)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "latency.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    asked: Any = {"met": met, "aware": aware, "aligned": aligned, "trust": trust, "peers": peers}
+    document = json.loads(args.out.read_text()) if args.out.exists() else {"parts": {}}
+    command = f"python bench/latency.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA").strip()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PRUNEC_CACHE"] = folder
+        for name in (name for name in NETWORKS if args.only in (None, name)):
+            bench = Bench(next(row for row in ROWS if row.network == name), args.data)
+            first = name == NETWORKS[0]
+            for part in args.parts.split(","):
+                if first or part in ("met", "aware", "aligned"):
+                    rows = [row for row in document["parts"].get(part, []) if row["network"] != name]
+                    document["parts"][part] = rows + asked[part](bench)
+                    document |= {"command": command, "machine": environment(), "torch": torch.__version__}
+                    args.out.write_text(json.dumps(document, indent=2) + "\n")
+    show(document["parts"])
+
+
+if __name__ == "__main__":
+    main()
