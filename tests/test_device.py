@@ -25,6 +25,7 @@ from prunec.evaluate import accuracy
 from prunec.pipeline import Pass, Pipeline, Verify
 from prunec.plan import Plan
 from prunec.program import Context, Program
+from prunec.statistics import store
 from prunec.target import Target
 
 IMAGES = torch.randn(32, 3, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -224,6 +225,13 @@ def test_devices_are_named() -> None:
     assert device.named("cpu") == CPU
     assert device.named(CPU) == CPU
     assert device.named(None) is None
+
+
+@pytest.mark.usefixtures("gpu")
+def test_statistics_of_a_gpu_are_kept_apart(tmp_path: Path) -> None:
+    context = Context(calibration=as_images(IMAGES), cache=tmp_path)
+    here, there = (store.place(captured("residual").on(one), context, 64) for one in (CPU, CUDA))
+    assert here != there
 
 
 def test_a_network_on_two_devices_is_refused() -> None:
