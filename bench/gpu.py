@@ -6,7 +6,8 @@
 It needs this checkout, uninstalled, and a Python with torch, onnx and onnxruntime. TensorRT, TensorRT-RTX, ONNX Runtime
 for CUDA, onnxscript and onnx-graphsurgeon are used where they are; what is missing is skipped, and the reason is kept.
 
-calibrate   prunec.compress of the demo's network on the device and on the CPU: seconds, accuracy, channels kept alike
+calibrate   prunec.compress of the demo's network on the CPU and on the GPU, captured on either: seconds, accuracy, the
+            channels kept alike
 latency     dense against compressed on every path in float32 and float16: agreement with torch on the CPU, and paired
             times (ABBA, one run and a wait for the device each) with a 95% interval
 alignment   a chain of convolutions 64 -> C -> 64 for C from 48 to 64: where the device likes its channel counts
@@ -15,7 +16,6 @@ alignment   a chain of convolutions 64 -> C -> 64 for C from 48 to 64: where the
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import pathlib
 import platform
@@ -137,26 +137,25 @@ def calibrate(bench: Bench) -> Result:
     images, test = demo.calibration_images().inputs[0][:count], demo.test_images().take(200 if bench.quick else 2000, 0)
     kept: dict[str, Result] = {}
 
-    def on(device: torch.device, default: bool = False) -> dict[str, Any]:
+    def on(device: torch.device, there: bool = True) -> dict[str, Any]:
+        network, place = (demo_network().to(device), None) if there else (demo_network(), device)
         started = time.perf_counter()
-        with device if default else contextlib.nullcontext():
-            result = prunec.compress(demo_network().to(device), images.to(device), target="macs:0.5", round_to=8)
+        result = prunec.compress(network, images, device=place, target="macs:0.5", round_to=8)
         bench.wait()
         kept[device.type] = result
         return {
             "seconds": time.perf_counter() - started,
             "stages": result.report["seconds"],
-            "top1": accuracy(result.module.cpu(), test),
+            "top1": accuracy(result.module, test),
             "share": result.report["macs"]["share"],
         }
 
     bench.part("calibrate on the CPU", lambda: on(torch.device("cpu")), 30)
     if bench.device.type == "cuda":
-        bench.part("calibrate on the GPU", lambda: on(bench.device), 30)
-        if "cuda" not in kept:
-            bench.part("calibrate on the GPU as torch's default device", lambda: on(bench.device, True), 30)
-        else:
-            bench.part("calibrate again on the GPU, warm", lambda: on(bench.device), 30)
+        bench.part("calibrate on the GPU, captured there", lambda: on(bench.device), 30)
+        bench.part("calibrate on the GPU, captured on the CPU", lambda: on(bench.device, False), 30)
+        if "cuda" in kept:
+            bench.part("calibrate again on the GPU, warm", lambda: on(bench.device, False), 30)
         bench.part("channels kept alike", lambda: alike(kept["cpu"], kept.get("cuda")))
     return kept["cpu"]
 

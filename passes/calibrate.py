@@ -53,7 +53,7 @@ class Calibrate(Pass):
             with torch.no_grad():
                 visitor.samples = len(batch[0])
                 visitor.run(*channels_last(program.module, batch))
-        return visitor.moments
+        return {name: moments.on_cpu() for name, moments in visitor.moments.items()}
 
 
 class _Visitor(fx.Interpreter):

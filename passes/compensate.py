@@ -59,14 +59,15 @@ class Compensate(Pass):
         if Blocks.of(one).folded:
             weight, bias = self._fit_folded(dense, stop, moments, mask)
         else:
-            matrix = as_matrix(old_weight.double(), one, groups_after(one, mask))
-            weight, bias = self.method.fit(moments, matrix, old_bias.double().reshape(matrix.shape[:2]))
+            matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups_after(one, mask))
+            start = graph.numbers(pruned, str(one.bias)).reshape(matrix.shape[:2])
+            weight, bias = self.method.fit(moments, matrix, start)
         if one.node in plan.ranks:
             low = lowrank.truncated(weight[0], moments.zz[0], *plan.ranks[one.node])[None]
             weight, bias = low, bias + ((weight - low) @ moments.mean_z[:, :, None])[:, :, 0]
         if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
             raise NumericsError(f"the refit of {one.weight} is not finite; give more images or a larger ridge")
-        return from_matrix(weight, one, old_weight.shape).to(old_weight.dtype), bias.flatten().to(old_bias.dtype)
+        return from_matrix(weight, one, old_weight.shape).to(old_weight), bias.flatten().to(old_bias)
 
     def _fit_folded(self, dense: fx.GraphModule, stop: Stop, moments: Moments, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Very wide layers: the kept channels z stand in for all channels x = L z + m, so W' = W L and b' = b + W m."""
@@ -75,6 +76,6 @@ class Compensate(Pass):
         start = torch.eye(blocks.channels, dtype=torch.float64)[:, stays][None]
         lift, mean = self.method.fit(moments, start, torch.zeros(1, blocks.channels, dtype=torch.float64))
         weight = weight_of(dense, one)[0, stop.kept].unflatten(-1, (blocks.channels, blocks.taps))  # [o, C, t]
-        bias = graph.attribute(dense, str(one.bias)).double()[stop.kept]
+        bias = graph.numbers(dense, str(one.bias))[stop.kept]
         matrix = torch.einsum("oct,ck->okt", weight, lift[0]).flatten(1)[None]
         return matrix, bias + torch.einsum("oct,c->o", weight, mean[0])

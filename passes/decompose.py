@@ -48,9 +48,9 @@ def _split(module: fx.GraphModule, node: fx.Node, split: Split, rank: int) -> No
     name = str(weight_node.target).removesuffix(".weight")
     weight = graph.attribute(module, str(weight_node.target))
     source: Any = node.args[0]
-    parts = lowrank.split_exactly(weight, split, rank)
+    parts = lowrank.split_exactly(graph.numbers(module, str(weight_node.target)), split, rank)
     for place, (tensor, axes) in enumerate(zip(parts, split.layers, strict=True)):
-        graph.assign(module, f"{name}.{place}.weight", tensor.to(weight.dtype).contiguous())
+        graph.assign(module, f"{name}.{place}.weight", tensor.to(weight).contiguous())
         with module.graph.inserting_before(node):
             read = module.graph.get_attr(f"{name}.{place}.weight")
             last = place + 1 == len(parts)

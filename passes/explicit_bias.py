@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import fx
 
 from prunec import graph
@@ -43,4 +42,4 @@ def _add(module: fx.GraphModule, layer: fx.Node) -> None:
         return
     tensor = graph.attribute(module, weight.target)
     outputs = tensor.shape[1] * int(argument(layer, "groups")) if is_transposed(layer) else tensor.shape[0]
-    graph.set_bias(module, layer, torch.zeros(outputs, dtype=tensor.dtype))
+    graph.set_bias(module, layer, tensor.new_zeros(outputs))

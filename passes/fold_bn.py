@@ -61,10 +61,10 @@ def _fold(module: fx.GraphModule, norm: fx.Node) -> dict[str, Norm]:
     weight = graph.attribute(module, weight_node.target)
     scale, shift = _affine(module, norm)
     gamma, beta = (_vector(module, norm, *entry).expand(len(weight)) for entry in (("weight", 1.0), ("bias", 0.0)))
-    folded = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
-    bias = shift if bias_node is None else graph.attribute(module, bias_node.target).double() * scale + shift
-    graph.assign(module, str(weight_node.target), folded.to(weight.dtype))
-    graph.set_bias(module, layer, bias.to(weight.dtype))
+    folded = graph.numbers(module, weight_node.target) * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    bias = shift if bias_node is None else graph.numbers(module, bias_node.target) * scale + shift
+    graph.assign(module, str(weight_node.target), folded.to(weight))
+    graph.set_bias(module, layer, bias.to(weight))
     outputs = [norm] if norm.target is NORMS[0] else [one for one in norm.users if one.args[1] == 0]
     for one in outputs:
         one.replace_all_uses_with(layer)
@@ -84,4 +84,4 @@ def _vector(module: fx.GraphModule, norm: fx.Node, name: str, default: float) ->
     node = argument(norm, name)
     if node is None:
         return torch.tensor(default, dtype=torch.float64)
-    return graph.attribute(module, node.target).double()
+    return graph.numbers(module, node.target)

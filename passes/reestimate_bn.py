@@ -69,12 +69,12 @@ def _reestimate(frontier: Frontier, start: int, stop: int) -> None:
     variance = _mean(seen, mean)
     for name, value in (("running_mean", mean), ("running_var", variance)):
         parameter = str(argument(norm, name).target)
-        graph.assign(frontier.module, parameter, value.to(graph.attribute(frontier.module, parameter).dtype))
+        graph.assign(frontier.module, parameter, value.to(graph.attribute(frontier.module, parameter)))
 
 
 def _mean(batches: Sequence[Tensor], about: Tensor | None = None) -> Tensor:
     """The mean of each channel, or of its squares about `about`, float64 [C]."""
-    total, count = torch.zeros(batches[0].shape[1], dtype=torch.float64), 0
+    total, count = batches[0].new_zeros(batches[0].shape[1], dtype=torch.float64), 0
     for batch in batches:
         rows = batch.double().transpose(0, 1).flatten(1)  # [C, N · positions]
         rows = rows if about is None else (rows - about[:, None]).square()

@@ -91,10 +91,10 @@ class Sensitivity(Pass):
                 groups, rows, width = fitted.shape
                 fitted = fitted.reshape(groups, rows // blocks.taps, blocks.taps, width).transpose(2, 3).flatten(2)
                 shift = shift.reshape(groups, -1, blocks.taps).sum(-1)
-            changed[one.weight] = from_matrix(fitted, one, original.shape).to(original.dtype)
+            changed[one.weight] = from_matrix(fitted, one, original.shape).to(original)
             if one.bias is not None:
                 bias = graph.attribute(program.module, one.bias)
-                changed[one.bias] = bias + shift.flatten().to(bias.dtype)
+                changed[one.bias] = bias + shift.flatten().to(bias)
         return changed
 
 
@@ -105,7 +105,7 @@ def _truncated(program: Program, split: Split, one: Contraction, rank: int) -> d
     low = lowrank.truncated(weight, moments.zz[0], split, rank)
     bias = graph.attribute(program.module, str(one.bias))
     shift = (weight - low) @ moments.mean_z[0]
-    return {one.weight: low.reshape(original.shape).to(original.dtype), str(one.bias): bias + shift.to(bias.dtype)}
+    return {one.weight: low.reshape(original.shape).to(original), str(one.bias): bias + shift.to(bias)}
 
 
 def _scaled(curve: Curve, gone: int, measured: float) -> Curve:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from . import graph
 from .calling import Inputs, arguments, calling_of, filled, flatten, register_dataclasses, tensors_of
+from .device import CPU, device_of
 from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
 from .errors import CaptureError, SpecError
 from .opaque import sealed
@@ -43,24 +44,33 @@ class _Call:
 
     def of(self, samples: int) -> _Call:
         """The same with so many samples, repeated where there are too few."""
-        return _Call(*filled((self.args, self.kwargs), (samples_of(one, samples) for one in self.tensors)))
+        return self._with(samples_of(one, samples) for one in self.tensors)
+
+    def on(self, device: torch.device) -> _Call:
+        """The same on a device."""
+        return self._with(one.to(device) for one in self.tensors)
+
+    def _with(self, tensors: Iterable[Tensor]) -> _Call:
+        return _Call(*filled((self.args, self.kwargs), tensors))
 
 
 def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: Sequence[str] = ()) -> Program:
     """Capture `model`, called as `model(*example_inputs)`; each tensor has the batch in front (any size ≥ 1).
 
     Inputs and outputs may be nested: tuples, lists, dicts, dataclasses, constants; a mapping for `example_inputs` holds
-    keyword arguments. The program takes the tensors among them one after the other. `opaque` are paths of sub-modules,
-    or patterns of such, that are left as they are (`prunec.opaque`). Where the batch cannot be dynamic it is that of
-    the example, but two if the network runs on two. The model itself is not changed.
+    keyword arguments. The program takes the tensors among them one after the other. They come to the device that the
+    network is on, and there it is captured. `opaque` are paths of sub-modules, or patterns of such, that are left as
+    they are (`prunec.opaque`). Where the batch cannot be dynamic it is that of the example, but two if the network runs
+    on two. The model itself is not changed.
 
-    Raises CaptureError where the model does not run on the inputs or cannot be captured, SpecError for a path in
-    `opaque` that is none of the model's.
+    Raises CaptureError where the model does not run on the inputs, cannot be captured or lies on several devices,
+    SpecError for a path in `opaque` that is none of the model's.
     """
     register_dataclasses(example_inputs)
     call = _Call(*arguments(example_inputs))
     if not call.tensors:
         raise CaptureError("the example inputs hold no tensor; give what the network is called with, batch first")
+    call = call.on(device_of(model) or call.tensors[0].device)
     if isinstance(model, ExportedProgram):
         return _from_exported(model, call, opaque)
     model.eval()
@@ -80,7 +90,7 @@ def samples_of(value: Tensor, count: int) -> Tensor:
     """`count` samples of a batch, from its start and over again. Raises CaptureError where there is no batch."""
     if value.dim() == 0 or not value.shape[0]:
         raise CaptureError(f"an example input of shape {tuple(value.shape)} has no batch in front; give [N, …], N ≥ 1")
-    return value.detach()[torch.arange(count) % len(value)]
+    return value.detach()[torch.arange(count, device=value.device) % len(value)]
 
 
 def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]) -> Program:
@@ -188,7 +198,9 @@ def _program(exported: ExportedProgram, call: _Call, notes: tuple[str, ...]) -> 
     graph.strip(module)
     graph.reshape_views(module)
     flatten(module, calling)
-    return Program(graph.rebuild(module, {}), call.tensors, dynamic_batch=not notes, calling=calling, notes=notes)
+    device = call.tensors[0].device  # and all that the network reads, also where it was lax
+    module = graph.rebuild(module, {}) if device == CPU else graph.moved(module, device)
+    return Program(module, call.tensors, dynamic_batch=not notes, calling=calling, notes=notes)
 
 
 def _writes(node: fx.Node) -> bool:

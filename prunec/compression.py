@@ -25,6 +25,7 @@ from .channels.spaces import Channels
 from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
 from .data import Images, as_images
+from .device import CPU, named
 from .errors import DataError
 from .latency.engine import On
 from .opaque import paths_in
@@ -66,6 +67,7 @@ def compress(
     seed: int = 0,
     batch: int = 64,
     cache: Path | None = None,
+    device: str | torch.device | None = None,
     track: Track = silent,
     instruments: Sequence[Instrument] = (),
 ) -> Result:
@@ -87,9 +89,10 @@ def compress(
     Runtime on this machine, `none`, a number, or a name of `prunec.deploy.targets`. `batch` is the number of samples a
     step of the sweeps; a network that fixes its batch gets that, and images that fill no batch are left out
     (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next run on the same network and
-    images. The model itself is not changed.
+    images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the model is) is where the sweeps run and the result is;
+    images come to it a batch at a time, wherever they are. The model itself is not changed.
 
-    Raises CaptureError, SpecError, BudgetError, DataError, NumericsError.
+    Raises CaptureError, SpecError, BudgetError, DataError, NumericsError, BackendError.
     """
     started = time.perf_counter()
     wanted = target if isinstance(target, Target) else Target.parse(target)
@@ -99,11 +102,13 @@ def compress(
     constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to, str(align))
     Alignment.parse(constraints.align)
     engine = On.parse(on)
+    place = named(device)
     images = as_images(calibration).unlabelled()
     if not len(images):
         raise DataError("there are no calibration images; give a few hundred")
-    dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs), opaque)
-    given, images, batch = len(images), images.in_steps(dense.only_batch or 1), dense.only_batch or batch
+    dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs), opaque).on(place)
+    given, batch = len(images), dense.only_batch or batch
+    images = images.in_steps(dense.only_batch or 1).on(dense.device)
     captured = time.perf_counter() - started
     clock, verify = Time(), Verify()
     context = Context(wanted, constraints, images, seed, batch, cache, track, on=engine)
@@ -182,9 +187,10 @@ class Result:
 
         key = (program is self.program, opset)
         if key not in self._models:
+            here = program.on(CPU)
             self._models[key] = export_onnx(
-                program.module,
-                program.example_inputs,
+                here.module,
+                here.example_inputs,
                 opset=opset,
                 dynamic_batch=program.dynamic_batch,
                 provenance=provenance,
@@ -215,25 +221,24 @@ class Result:
     ) -> dict[str, Any]:
         """Write model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, all or nothing.
 
-        The ONNX file is compared with torch at batch 1, 2 and N on `check` (default: noise of the example's shape)
-        before anything is written. Returns the report. Raises DataError where `path` exists and `force` is not given,
-        NumericsError where ONNX Runtime and torch disagree, BackendError where no ONNX Runtime is installed, or an
-        opaque module cannot be written.
+        All for the CPU. The ONNX file is compared with torch at batch 1, 2 and N on `check` (default: noise) before any
+        is written. Returns the report. Raises DataError where `path` exists and `force` is not given, NumericsError if
+        ONNX Runtime and torch disagree, BackendError without an ONNX Runtime, or for an opaque module.
         """
         from .deploy import parity
 
         model = self.onnx(opset)
         inputs = check.inputs if check is not None else self._noise()
-        only = self.program.only_batch
-        agreement = parity.compare(self.program.module, model, inputs, None if only is None else (only,)).require()
+        here, only = self.program.on(CPU), self.program.only_batch
+        agreement = parity.compare(here.module, model, inputs, None if only is None else (only,)).require()
         serialised = model.SerializeToString(deterministic=True)
         self.report["parity"] = agreement.to_json()
         self.report["onnx"] = {"bytes": len(serialised), "opset": opset}
         facts = {"pipeline": self.report["pipeline"], "target": self.report["target"], "seed": self.report["seed"]}
         with artefacts.folder(Path(path), force=force, facts=facts) as folder:
             (folder / "model.onnx").write_bytes(serialised)
-            save_weights(self.program.module, folder / "model.safetensors")
-            save_program(self.program, folder / "model.pt2")
+            save_weights(here.module, folder / "model.safetensors")
+            save_program(here, folder / "model.pt2")
             artefacts.write_json(folder / "plan.json", self.plan.to_json())
             artefacts.write_json(folder / "report.json", self.report)
         return self.report
@@ -244,7 +249,7 @@ class Result:
         return tuple(
             torch.randn(count, *one.shape[1:], generator=generator)
             if one.is_floating_point()
-            else samples_of(one, count)
+            else samples_of(one.cpu(), count)
             for one in self.program.example_inputs
         )
 
@@ -269,9 +274,8 @@ def save_program(program: Program, path: Path) -> None:
 
 
 def _capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
-    batch = "any" if dense.only_batch is None else dense.only_batch
-    opaque = list(paths_in(dense.module))
-    return {"batch": batch, "left_out": left_out, "notes": list(dense.notes), "opaque": opaque}
+    place = {"batch": dense.only_batch or "any", "device": str(dense.device)}
+    return {**place, "left_out": left_out, "notes": list(dense.notes), "opaque": list(paths_in(dense.module))}
 
 
 def _report(dense: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]) -> dict[str, Any]:

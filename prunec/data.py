@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import image_folder
+from .device import CPU
 from .errors import DataError, PrunecError
 from .preprocess import Preprocess
 from .progress import Track, silent
@@ -36,6 +37,8 @@ class Images:
     """The files that could not be decoded, each with the reason."""
     step: int = 1
     """Samples come in multiples of it: the batch of a network that takes no other."""
+    device: torch.device = CPU
+    """Where ``batches`` go; the samples themselves stay where they are."""
 
     def __post_init__(self) -> None:
         counts = [len(each) for each in (*self.inputs, *([] if self.labels is None else [self.labels]))]
@@ -56,10 +59,11 @@ class Images:
         return tensor_digest(named if self.labels is None else [*named, ("labels", self.labels)])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, ...]]:
-        """The inputs in order, ``size`` samples at a time; the last batch holds what is left."""
+        """The inputs in order on ``device``, ``size`` samples at a time; the last batch holds what is left."""
         if size < 1:
             raise DataError(f"a batch of {size} images holds none: give a batch size of at least 1")
-        yield from zip(*(torch.split(tensor, size) for tensor in self.inputs), strict=True)
+        for batch in zip(*(torch.split(tensor, size) for tensor in self.inputs), strict=True):
+            yield tuple(tensor.to(self.device) for tensor in batch)
 
     def in_steps(self, step: int) -> Images:
         """The first samples, as many as make whole batches of `step`. Raises DataError where they make none."""
@@ -84,6 +88,10 @@ class Images:
         chosen = _permutation(len(self), seed)[skip : skip + -(-n // self.step) * self.step]
         labels = None if self.labels is None else self.labels[chosen]
         return replace(self, inputs=tuple(tensor[chosen] for tensor in self.inputs), labels=labels)
+
+    def on(self, device: torch.device) -> Images:
+        """The same samples, whose batches go to a device."""
+        return replace(self, device=device)
 
     def unlabelled(self) -> Images:
         """The same samples without labels."""
@@ -136,7 +144,7 @@ def as_images(data: object, limit: int | None = None) -> Images:
     """
     _check_limit(limit)
     if isinstance(data, Images):
-        return replace(data.unlabelled(), inputs=tuple(tensor[:limit] for tensor in data.inputs))
+        return replace(data.unlabelled(), inputs=tuple(tensor[:limit].cpu() for tensor in data.inputs))
     source = f"a {type(data).__name__}"
     batches: Any = [data] if isinstance(data, (Tensor, np.ndarray)) else data
     if isinstance(data, (str, bytes, Mapping)) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):

@@ -52,11 +52,11 @@ def narrow_fit(program: Program, one: Contraction, moments: Moments, plan: Plan,
     if blocks.folded:
         low = low.unflatten(1, (-1, blocks.taps)).transpose(2, 3).flatten(2)
         shift = shift.unflatten(1, (-1, blocks.taps)).sum(-1)
-    bias = graph.attribute(program.module, str(one.bias))
+    bias, numbers = graph.attribute(program.module, str(one.bias)), graph.numbers(program.module, str(one.bias))
     rows = mask[one.outputs].reshape(one.groups, -1)[0]
-    low, shift = low[:, rows], (bias.double().reshape(shift.shape) + shift)[:, rows]
+    low, shift = low[:, rows], (numbers.reshape(shift.shape) + shift)[:, rows]
     shape = _narrow_shape(original.shape, one, low)
-    return from_matrix(low, one, shape).to(original.dtype), shift.flatten().to(bias.dtype)
+    return from_matrix(low, one, shape).to(original), shift.flatten().to(bias)
 
 
 def _narrow_shape(shape: torch.Size, one: Contraction, matrix: Tensor) -> torch.Size:

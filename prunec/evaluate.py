@@ -12,6 +12,7 @@ from .calling import tensors_of
 from .capture import samples_of
 from .data import Images
 from .deploy import runtime
+from .device import CPU, device_of, full_float32
 from .errors import DataError, PrunecError
 from .progress import Track, silent
 
@@ -29,9 +30,9 @@ def accuracy(
 ) -> float:
     """How many of `images`, in percent, `network` gives the highest logit to the labelled class.
 
-    `network` maps the inputs, batch first, to logits [N, classes], its first tensor. One that takes whole batches only
-    (`fixed`) has the last one filled up. Raises DataError where the images have no labels or do not fit the network, or
-    the labels are none of its classes.
+    `network` maps the inputs, batch first, to logits [N, classes], its first tensor; images go where it is. One that
+    takes whole batches only (`fixed`) has the last one filled up. Raises DataError where the images have no labels or
+    do not fit the network, or the labels are none of its classes.
     """
     if images.labels is None:
         raise DataError(
@@ -40,20 +41,24 @@ def accuracy(
     predict = _in_torch(network) if isinstance(network, nn.Module) else _in_runtime(network)
     if not isinstance(network, nn.Module) and isinstance(only := network.get_inputs()[0].shape[0], int):
         batch, fixed = only, True
-    steps = list(zip(images.batches(batch), torch.split(images.labels, batch), strict=True))
+    steps = list(zip(images.on(_device(network)).batches(batch), torch.split(images.labels, batch), strict=True))
     correct = 0
     for inputs, labels in track(steps, "measuring accuracy"):
         whole = tuple(samples_of(tensor, batch) for tensor in inputs) if fixed else inputs
-        logits = predict(whole)[: len(labels)]
+        logits = predict(whole)[: len(labels)].cpu()
         _check(logits, labels, images.source)
         correct += int((logits.argmax(1) == labels).sum())
     return 100 * correct / len(images)
 
 
+def _device(network: nn.Module | InferenceSession) -> torch.device:
+    return (device_of(network) if isinstance(network, nn.Module) else None) or CPU
+
+
 def _in_torch(network: nn.Module) -> Callable[[tuple[Tensor, ...]], Tensor]:
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), full_float32():
                 found: Any = network(*inputs)
         except PrunecError:
             raise

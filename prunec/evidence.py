@@ -71,7 +71,7 @@ class Evidence:
         found = []
         for site in self.space.sites:
             if site.role == role and site.parameter in weights:
-                weight = graph.attribute(self.program.module, site.parameter).double().movedim(site.dim, 0)
+                weight = graph.numbers(self.program.module, site.parameter).movedim(site.dim, 0)
                 found.append(weight.flatten(1)[site.rows])
         return found
 

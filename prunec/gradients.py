@@ -99,7 +99,7 @@ def _of_batch(program: Program, batch: tuple[Tensor, ...], generator: torch.Gene
             advice = "use a criterion that needs no gradient, flap for instance"
             raise PassError(f"the network cannot be differentiated ({error}): {advice}") from error
         for (one, x), slope in zip(read, slopes, strict=True):
-            each = (x.detach() * slope).flatten(0, -2).double().sum(0)
+            each = (x.detach() * slope).flatten(0, -2).double().sum(0).cpu()
             row.index_add_(0, one.inputs.remainder(len(row)), each)
         rows.append(row[:-1])
     return rows
@@ -110,9 +110,9 @@ def surprise(found: list[Tensor], samples: int, generator: torch.Generator) -> T
     total = found[0].new_zeros(samples)
     for output in found:
         if output.dim() == 2 and output.shape[1] > 1:  # logits
-            drawn = torch.multinomial(output.detach().double().softmax(1), 1, generator=generator)[:, 0]
-            each = functional.cross_entropy(output, drawn, reduction="none")
+            drawn = torch.multinomial(output.detach().double().softmax(1).cpu(), 1, generator=generator)[:, 0]
+            each = functional.cross_entropy(output, drawn.to(output.device), reduction="none")
         else:
-            each = -output * torch.randn(output.shape, generator=generator, dtype=output.dtype)
+            each = -output * torch.randn(output.shape, generator=generator, dtype=output.dtype).to(output.device)
         total = total + each.reshape(samples, -1).sum(1)
     return total

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_aggregate
 
 Values = dict[fx.Node, Any]
 
@@ -19,6 +20,11 @@ def attribute(module: fx.GraphModule, name: str) -> Tensor:
     if not isinstance(found, Tensor):
         raise TypeError(f"{name} is a {type(found).__name__}, not a tensor")
     return found.detach()
+
+
+def numbers(module: fx.GraphModule, name: str) -> Tensor:
+    """The same as float64 on the CPU, where whatever is computed from weights is computed."""
+    return attribute(module, name).to("cpu", torch.float64)
 
 
 def run_node(module: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
@@ -94,6 +100,19 @@ def rebuild(
             name = str(node.target)
             root[name] = _frozen(tensors[name] if name in tensors else attribute(module, name))
     return fx.GraphModule(root, graph)
+
+
+def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:
+    """A copy on another device: the tensors that it reads, and those that its operators make."""
+    names = [str(node.target) for node in module.graph.nodes if node.op == "get_attr"]
+
+    def edit(old: fx.Node, new: fx.Node) -> None:
+        new.args, new.kwargs = (map_aggregate(value, there) for value in (new.args, new.kwargs))  # type: ignore[assignment]
+
+    def there(leaf: Any) -> Any:
+        return device if isinstance(leaf, torch.device) else leaf
+
+    return rebuild(module, {name: attribute(module, name).to(device) for name in names}, edit)
 
 
 def reshape_views(module: fx.GraphModule) -> None:

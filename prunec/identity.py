@@ -61,7 +61,7 @@ def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
     axis = plan.channels.values.get(node.name)
     if node.op == "get_attr" or not isinstance(axis, Axis):
         return value
-    stays = plan.mask[axis.coordinates].to(value.dtype)
+    stays = plan.mask[axis.coordinates].to(value)
     return value * stays.reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
 
 
@@ -73,7 +73,7 @@ def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: graph.Values, node
         if narrow.op == "get_attr":
             inside[narrow] = graph.attribute(sliced, str(narrow.target))
         elif isinstance(axis, Axis):
-            inside[narrow] = values[source].index_select(axis.dim, _kept(axis, plan))
+            inside[narrow] = values[source].index_select(axis.dim, _kept(axis, plan, values[source].device))
         else:
             inside[narrow] = values[source]
     found = graph.run_node(sliced, thin, inside)
@@ -82,11 +82,11 @@ def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: graph.Values, node
         return found
     shape = list(found.shape)
     shape[axis.dim] = len(axis.coordinates)
-    return found.new_zeros(shape).index_copy(axis.dim, _kept(axis, plan), found)
+    return found.new_zeros(shape).index_copy(axis.dim, _kept(axis, plan, found.device), found)
 
 
-def _kept(axis: Axis, plan: Plan) -> Tensor:
-    return plan.mask[axis.coordinates].nonzero().flatten()
+def _kept(axis: Axis, plan: Plan, device: torch.device) -> Tensor:
+    return plan.mask[axis.coordinates].nonzero().flatten().to(device)
 
 
 def prove(program: Program, channels: Channels, seed: int = 0) -> float:
@@ -98,7 +98,9 @@ def prove(program: Program, channels: Channels, seed: int = 0) -> float:
     double = replace(program, module=in_float64(program.module))
     generator = torch.Generator().manual_seed(seed)
     inputs = [
-        torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value
+        torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+        if value.is_floating_point()
+        else value
         for value in program.example_inputs
     ]
     plan = random_plan(channels, seed)

@@ -138,7 +138,7 @@ def _gated(value: Tensor, node: fx.Node, channels: Channels, gates: Tensor) -> T
         return value
     gate = gates[axis.coordinates].reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
     mean = value.mean([dim for dim in range(axis.rank) if dim != axis.dim], keepdim=True)
-    mixed: Tensor = mean + gate.to(value.dtype) * (value - mean)
+    mixed: Tensor = mean + gate.to(value) * (value - mean)
     return mixed
 
 

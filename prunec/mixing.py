@@ -24,7 +24,7 @@ def filters(module: fx.GraphModule, channels: Channels, space: Space) -> Tensor:
     layers = {name for one in channels.contractions for name in (one.weight, one.bias)}
     made = [site for site in space.sites if site.role in MADE]
     found = [site for site in made if site.role == PRODUCES or site.parameter in layers]
-    return torch.cat([_rows(graph.attribute(module, site.parameter).double(), site).flatten(1) for site in found], 1)
+    return torch.cat([_rows(graph.numbers(module, site.parameter), site).flatten(1) for site in found], 1)
 
 
 def changed(plan: Plan) -> list[tuple[Space, Tensor]]:
@@ -39,11 +39,11 @@ def mixed(module: fx.GraphModule, plan: Plan, mixes: Iterable[tuple[Space, Mappi
     for space, by_role in mixes:
         for site in space.sites:
             if site.role in by_role:
-                wide = tensors.get(site.parameter, graph.attribute(module, site.parameter).double())
+                wide = tensors.get(site.parameter, graph.numbers(module, site.parameter))
                 tensors[site.parameter] = _mix(wide, site, by_role[site.role])
     mask = plan.mask
     narrow = {name: surgery.narrow(wide, name, plan, mask) for name, wide in tensors.items()}
-    return {name: value.to(graph.attribute(module, name).dtype) for name, value in narrow.items()}
+    return {name: value.to(graph.attribute(module, name)) for name, value in narrow.items()}
 
 
 def _rows(tensor: Tensor, site: Site) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from .calling import tensors_of
 from .calls import Call, Seen, Values, learned
+from .device import CPU, device_of
 from .errors import CaptureError, SpecError
 
 Run = Callable[[], object]
@@ -160,7 +161,8 @@ class _Sealed:
 
     def __init__(self, path: str, module: nn.Module, calls: Sequence[Call]) -> None:
         self.path, self.calls = path, calls
-        self._modules = {self._dtype(call.inputs.dtypes): module for call in calls}  # by the precision of what comes in
+        self._home = device_of(module) or CPU
+        self._modules = {(self._dtype(call.inputs.dtypes), self._home): module for call in calls}  # by what comes in
         self._original = module
         word = re.sub(r"[^0-9a-zA-Z]+", "_", path)
         name = f"prunec::opaque_{word}_{next(_serial)}"
@@ -180,7 +182,7 @@ class _Sealed:
     @torch.no_grad()
     def _run(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
         """Run the original, in double precision where that is what comes in; operators must not return their inputs."""
-        module = self._in(self._dtype(one.dtype for one in inputs))
+        module = self._in(self._dtype(one.dtype for one in inputs), self._device(inputs))
         args, kwargs = self.calls[call].inputs.nested(inputs)
         found = tensors_of(module(*args, **kwargs))
         return [
@@ -190,13 +192,17 @@ class _Sealed:
     def _fake(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
         shapes = self.calls[call].shapes(inputs)
         return [
-            torch.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, self._dtypes(inputs, call), strict=True)
+            torch.empty(shape, dtype=dtype, device=self._device(inputs))
+            for shape, dtype in zip(shapes, self._dtypes(inputs, call), strict=True)
         ]
 
-    def _in(self, dtype: torch.dtype | None) -> nn.Module:
-        if dtype not in self._modules:
-            self._modules[dtype] = copy.deepcopy(self._original).to(dtype)
-        return self._modules[dtype]
+    def _device(self, inputs: Sequence[Tensor]) -> torch.device:
+        return next((one.device for one in inputs), self._home)
+
+    def _in(self, dtype: torch.dtype | None, device: torch.device) -> nn.Module:
+        if (dtype, device) not in self._modules:
+            self._modules[dtype, device] = copy.deepcopy(self._original).to(device, dtype)
+        return self._modules[dtype, device]
 
     def _dtypes(self, inputs: Sequence[Tensor], call: int) -> list[torch.dtype]:
         """The types that come out: where floats went in, floats of the same precision."""

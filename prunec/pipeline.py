@@ -15,7 +15,8 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 from . import spec as grammar
-from .errors import NumericsError, PassError, SpecError
+from .device import full_float32
+from .errors import BackendError, NumericsError, PassError, SpecError
 from .program import Context, Program
 from .registry import PASSES
 
@@ -123,12 +124,18 @@ class Pipeline:
         """Run every pass. An exception leaves with a note of the step that raised it.
 
         Raises SpecError before any work where a pass would not find what it requires, PassError where one does not do
-        what it says.
+        what it says, BackendError where the memory of a GPU is too small.
         """
         self.check(tuple(program.facts))
         for number, step in enumerate(self.passes, 1):
             try:
-                program = self._step(step, program, context, instruments)
+                with full_float32():
+                    program = self._step(step, program, context, instruments)
+            except torch.OutOfMemoryError as error:
+                raise BackendError(
+                    f"'{step}' needs more memory than {program.device} has, for it holds what it knows of all images at"
+                    " once: give fewer images, or run it on the CPU"
+                ) from error
             except Exception as error:
                 _note(error, f"while running step {number} of {len(self.passes)}, {step}")
                 raise

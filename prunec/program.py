@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import Tensor, fx
 
+from . import graph
 from .constraints import ANY, Constraints
 from .errors import PassError
 from .progress import Track, silent
@@ -44,6 +46,18 @@ class Program:
     def only_batch(self) -> int | None:
         """The batch size where it is fixed; None where any will do."""
         return None if self.dynamic_batch else len(self.example_inputs[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.example_inputs[0].device
+
+    def on(self, device: torch.device | None) -> Program:
+        """The same network on another device, where no fact of it is known; itself where it is there, or for None."""
+        if device is None or device == self.device:
+            return self
+        inputs = tuple(value.to(device) for value in self.example_inputs)
+        return replace(self.rewritten(graph.moved(self.module, device)), example_inputs=inputs)
 
     def as_called(self, plain: bool = False) -> fx.GraphModule:
         """The network, called as the original was; with `plain`, without the classes of the user's in its interface."""

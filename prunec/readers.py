@@ -68,8 +68,8 @@ def groups_after(one: Contraction, mask: Tensor) -> int:
 
 
 def weight_of(module: fx.GraphModule, one: Contraction) -> Tensor:
-    """The weight of a contraction as float64 [g, O/g, C/g·taps]."""
-    return as_matrix(graph.attribute(module, one.weight).double(), one, one.groups)
+    """The weight of a contraction as float64 [g, O/g, C/g·taps], on the CPU."""
+    return as_matrix(graph.numbers(module, one.weight), one, one.groups)
 
 
 def as_matrix(weight: Tensor, one: Contraction, groups: int) -> Tensor:

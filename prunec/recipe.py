@@ -64,6 +64,7 @@ class Options:
     seed: int = 0
     batch: int = 64
     threads: int | None = None
+    device: str | None = None  # where PyTorch computes; None: where the network is
     provider: str = "cpu"  # of ONNX Runtime, for the latency before and after
     cache: Path | None = None
 
@@ -191,7 +192,7 @@ def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str
 READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("model", "data", "labelled"), _text),
     "target": _joined,
-    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider", "on"), _text),
+    **dict.fromkeys(("selector", "allocator", "compensator", "decomposer", "provider", "device", "on"), _text),
     "align": _align,
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
@@ -206,7 +207,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
 }
 _COMPRESS = (
     "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",
-    "align", "on", "opset", "seed", "batch", "threads", "provider", "cache",
+    "align", "on", "opset", "seed", "batch", "threads", "device", "provider", "cache",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},

@@ -39,14 +39,14 @@ def repaired(program: Program, plan: Plan, context: Context, rows: int, limit: f
     def fit(stop: Stop, moments: Moments) -> None:
         one = stop.one
         weight, bias = (graph.attribute(pruned, name) for name in (one.weight, str(one.bias)))
-        matrix = as_matrix(weight.double(), one, groups_after(one, plan.mask))
+        matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups_after(one, plan.mask))
         if Blocks.of(one).folded:
             shifted = _mean(program, stop, moments, matrix)
         else:
             low = _low(plan, stop, moments, matrix)
             matrix, shifted = matched(moments, low, limit)  # scaled rows have the rank that they had
-        refit[one.weight] = from_matrix(matrix, one, weight.shape).to(weight.dtype)
-        refit[str(one.bias)] = shifted.flatten().to(bias.dtype)
+        refit[one.weight] = from_matrix(matrix, one, weight.shape).to(weight)
+        refit[str(one.bias)] = shifted.flatten().to(bias)
         for name in (one.weight, str(one.bias)):
             graph.assign(pruned, name, refit[name])
 
@@ -86,7 +86,7 @@ def _mean(program: Program, stop: Stop, moments: Moments, matrix: Tensor) -> Ten
     """The bias that gives a very wide layer its mean: z are its pruned channels, y its dense ones, at any position."""
     taps, one = Blocks.of(stop.one).taps, stop.one
     dense = weight_of(program.module, one)[0, stop.kept]
-    bias = graph.attribute(program.module, str(one.bias)).double()[stop.kept]
+    bias = graph.numbers(program.module, str(one.bias))[stop.kept]
     mean_y, mean_z = (each[0].repeat_interleave(taps) for each in (moments.mean_y, moments.mean_z))
     found: Tensor = bias + dense @ mean_y - matrix[0] @ mean_z
     return found

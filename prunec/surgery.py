@@ -48,7 +48,7 @@ def narrow(tensor: Tensor, name: str, plan: Plan, mask: Tensor) -> Tensor:
     for dim in range(tensor.dim()):
         rows = plan.channels.parameters.get((name, dim))
         if rows is not None and not bool(mask[rows].all()):
-            tensor = tensor.index_select(dim, mask[rows].nonzero().flatten())
+            tensor = tensor.index_select(dim, mask[rows].nonzero().flatten().to(tensor.device))
     return tensor.contiguous()
 
 

@@ -45,7 +45,7 @@ class Gram(Compensator):
             gram = torch.stack([_channel_gram(moments[one.node], Blocks.of(one)) for one in sharing]).sum(0)
             original = graph.attribute(program.module, name)
             wide = from_matrix(self._mixed(program, sharing[0], gram, mask), sharing[0], original.shape)
-            refit[name] = narrow(wide.to(original.dtype), name, plan, mask)
+            refit[name] = narrow(wide.to(original), name, plan, mask)
         return replace(plan, refit=MappingProxyType(refit))
 
     def _mixed(self, program: Program, one: Contraction, gram: Tensor, mask: Tensor) -> Tensor:

@@ -95,7 +95,9 @@ def indices_of(node: fx.Node, rank: int) -> list[Any]:
 
 def constant_of(module: fx.GraphModule, node: Any) -> Tensor | None:
     """The value of a get_attr node, None for any other."""
-    return graph.attribute(module, str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    return graph.attribute(module, str(node.target)).cpu()
 
 
 def embedding(walk: Walk, node: fx.Node) -> Any:

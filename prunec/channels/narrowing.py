@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from ..device import CPU, device_of
 from .contraction import argument
 from .movement import constant_of, indices_of
 from .spaces import Axis
@@ -189,7 +190,7 @@ def _reindex(one: Narrowing) -> None:
     number = stays.cumsum(0) - 1
     picked = number[moved[stays[moved]]]
     name = f"{one.node.name}_places"
-    one.tensors[name] = picked
+    one.tensors[name] = picked.to(device_of(one.module) or CPU)
     with one.new.graph.inserting_before(one.new):
         constant = one.new.graph.get_attr(name)
     one.new.target = aten.index_select.default

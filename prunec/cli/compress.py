@@ -15,6 +15,7 @@ from .model_options import (
     Cache,
     Classes,
     Debug,
+    Device,
     Freeze,
     InputShape,
     Only,
@@ -116,6 +117,7 @@ def compress(
     batch: Batch = None,
     cache: Cache = None,
     threads: Threads = None,
+    device: Device = None,
     opset: Annotated[
         int | None, typer.Option(metavar="N", help="Of ONNX.", show_default="18", rich_help_panel=OUTPUT)
     ] = None,
@@ -177,7 +179,7 @@ def compress(
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
         "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
         "limit": limit or None, "round_to": round_to, "align": align, "on": on, "seed": seed, "batch": batch,
-        "cache": cache, "threads": threads, "opset": opset, "provider": provider,
+        "cache": cache, "threads": threads, "device": device, "opset": opset, "provider": provider,
     }  # fmt: skip
     options = Options.merged(given, recipe)
     work.check(options, whole=stop_after is None)

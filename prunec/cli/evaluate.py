@@ -15,6 +15,7 @@ from .model_options import (
     Batch,
     Classes,
     Debug,
+    Device,
     PreprocessText,
     Provider,
     Weights,
@@ -43,6 +44,7 @@ def evaluate(
             help="Of an .onnx file: round where it says so, not as the CPU's kernels do. FP8 runs only so.",
         ),
     ] = False,
+    device: Device = None,
     provider: Provider = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
     debug: Debug = False,
@@ -55,6 +57,7 @@ def evaluate(
         prunec evaluate out/model.onnx --data test.npz
         prunec evaluate model8.onnx --data test.npz --as-written
         prunec evaluate out/model.onnx --data test.npz --provider cuda
+        prunec evaluate nets.py:make --weights net.safetensors --data test.npz --device cuda
         prunec evaluate torchvision:resnet50 --weights resnet50.pt --data imagenette/val \\
             --classes 0,217,482,491,497,566,569,571,574,701
     """
@@ -62,7 +65,7 @@ def evaluate(
     from ..recipe import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
-    network, shape, only = _opened(model, weights, provider, written)
+    network, shape, only = _opened(model, weights, device, provider, written)
     with progress() as track:
         images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track)
         found = accuracy(network, images, batch=only or batch or 64, fixed=only is not None, track=track)
@@ -73,7 +76,7 @@ def evaluate(
 
 
 def _opened(
-    source: str, weights: Path | None, provider: str, written: bool
+    source: str, weights: Path | None, device: str | None, provider: str, written: bool
 ) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None]:
     """The network, and the shape of its input and its only batch size, where they are known."""
     from ..errors import SpecError
@@ -84,12 +87,14 @@ def _opened(
         from ..source import load_model
 
         loaded = load_model(source, weights)
-        return module_of(loaded), loaded.input_size_hint, batch_of(loaded)
+        return module_of(loaded, device), loaded.input_size_hint, batch_of(loaded)
     from ..deploy import reference
     from ..deploy.runtime import session
 
     if weights is not None:
         raise SpecError(f"{source} carries its own weights: leave out --weights {weights}")
+    if device is not None:
+        raise SpecError(f"--device is PyTorch's, and {source} runs in ONNX Runtime: give --provider, for instance cuda")
     if written and provider != "cpu":
         raise SpecError(f"--as-written computes on the CPU, and --provider {provider} does not: give one or the other")
     opened = reference.session(Path(source)) if written else session(Path(source), provider=provider)

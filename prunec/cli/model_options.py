@@ -62,6 +62,14 @@ Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", s
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu|cuda",
+        help="Where PyTorch computes; cuda:1 is the second GPU.",
+        show_default="where the network is",
+    ),
+]
 Provider = Annotated[
     str,
     typer.Option(
@@ -129,11 +137,20 @@ def preprocess_of(
     return Preprocess.imagenet(shape[1])
 
 
-def module_of(loaded: LoadedModel) -> nn.Module:
-    """The network to call. The module of an exported program is in eval mode already."""
-    from torch import nn
+def module_of(loaded: LoadedModel, device: str | None = None) -> nn.Module:
+    """The network to call, on a device. The module of an exported program is in eval mode already.
 
-    return loaded.model if isinstance(loaded.model, nn.Module) else loaded.model.module()
+    Raises SpecError or BackendError for a device that is not there.
+    """
+    from torch import nn
+    from torch.export.passes import move_to_device_pass
+
+    from ..device import named
+
+    model, place = loaded.model, named(device)
+    if isinstance(model, nn.Module):
+        return model if place is None else model.to(place)
+    return (model if place is None else move_to_device_pass(model, place)).module()
 
 
 def batch_of(loaded: LoadedModel) -> int | None:
@@ -149,9 +166,10 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
     """Raise DataError where the network does not run on two of the images, or they are not of the shape asked for."""
     import torch
 
+    from ..device import CPU, device_of
     from ..errors import DataError
 
-    found = tuple(images.inputs[0].shape[1:])
+    images, found = images.on(device_of(loaded.model) or CPU), tuple(images.inputs[0].shape[1:])
     if shape is not None and found != shape:
         advice = "set size= in --preprocess"
         raise DataError(f"the images in {images.source} come as {_x(found)}, not {_x(shape)}: {advice}")

@@ -14,6 +14,7 @@ from .model_options import (
     Batch,
     Cache,
     Debug,
+    Device,
     Freeze,
     InputShape,
     Only,
@@ -45,6 +46,7 @@ def sensitivity(
     seed: Annotated[int, typer.Option(metavar="N", help="Of every choice.")] = 0,
     batch: Batch = None,
     cache: Cache = None,
+    device: Device = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves as SVG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every point as JSON instead of a table.")] = False,
     debug: Debug = False,
@@ -61,6 +63,7 @@ def sensitivity(
     from ..capture import capture
     from ..compression import PREPARE
     from ..constraints import Constraints
+    from ..device import named
     from ..pipeline import Pipeline
     from ..program import Context
     from ..recipe import shape_of
@@ -68,17 +71,18 @@ def sensitivity(
     from ..report.curves import drawing
     from ..source import load_model
 
+    place = named(device)
     passes = Pipeline.parse(PASSES.format(prepare=PREPARE, selector=selector, decomposer=decomposer))
     loaded = load_model(model, weights)
     shape = loaded.input_size_hint if input_shape is None else shape_of("--input-shape", input_shape)
     constraints = Constraints(tuple(freeze or ()), tuple(only or ()))
     with progress() as track:
         found = read_images(data, preprocess_of(preprocess, data, shape), images, seed, None, track).unlabelled()
-        captured = capture(loaded.model, tuple(value[:2] for value in found.inputs))
+        captured = capture(loaded.model, tuple(value[:2] for value in found.inputs)).on(place)
         for note in captured.notes:
             warn(note)
-        size = captured.only_batch or batch or 64
-        context = Context(None, constraints, found.in_steps(captured.only_batch or 1), seed, size, cache, track)
+        size, found = captured.only_batch or batch or 64, found.in_steps(captured.only_batch or 1).on(captured.device)
+        context = Context(None, constraints, found, seed, size, cache, track)
         facts = facts_of(loaded.source, passes.run(captured, context))
     if plot is not None:
         from ..artefacts import write_bytes

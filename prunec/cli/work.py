@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .. import device
 from ..alignment import Alignment
 from ..compression import Result, compress
 from ..data import Images
@@ -31,8 +32,8 @@ CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 def check(options: Options, whole: bool = True) -> None:
     """What can be wrong with the method, before any work; `whole` pipelines make a plan and files.
 
-    Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the provider that is
-    to be timed is not there.
+    Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the device or the
+    provider that is to be timed is not there.
     """
     Target.parse(options.target)
     Alignment.parse(options.align)
@@ -48,6 +49,7 @@ def check(options: Options, whole: bool = True) -> None:
             raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
     if whole and options.opaque:
         raise BackendError(unwritable(options.opaque, "ONNX"))
+    device.named(options.device)
     if options.provider != "cpu":
         providers.require(runtime.require(), options.provider)
     if options.opset not in OPSETS:
@@ -99,6 +101,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         seed=options.seed,
         batch=options.batch,
         cache=options.cache,
+        device=options.device,
         track=track,
         instruments=watching,
     )

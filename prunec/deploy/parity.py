@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..device import CPU, device_of, full_float32
 from ..errors import DataError, NumericsError
 from .runtime import Array, Model, run, session
 
@@ -122,7 +123,9 @@ def _reference(module: nn.Module | InferenceSession, inputs: tuple[Tensor, ...])
     """The outputs of the module, flat."""
     if not isinstance(module, nn.Module):
         return run(module, inputs)
-    with torch.no_grad():
+    device = device_of(module) or CPU
+    with torch.no_grad(), full_float32():
+        inputs = tuple(tensor.to(device) for tensor in inputs)
         return [leaf.detach().cpu().numpy() for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
 
 

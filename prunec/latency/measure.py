@@ -234,7 +234,7 @@ def inputs_of(program: Program, batch: int, seed: int = 0) -> Arrays:
     found = (
         torch.randn(batch, *one.shape[1:], generator=generator)
         if one.is_floating_point()
-        else capture.samples_of(one, batch)
+        else capture.samples_of(one.cpu(), batch)
         for one in program.example_inputs
     )
     return first_of(tuple(found), batch)

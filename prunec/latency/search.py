@@ -18,6 +18,7 @@ import numpy as np
 
 from ..allocation import Allocation
 from ..deploy.timing.sampling import WALL, race, until
+from ..device import CPU
 from ..errors import BackendError
 from ..pipeline import Pipeline
 from ..plan import Plan
@@ -131,10 +132,8 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
 
     Every few shapes the table is written, so that a run that was stopped goes on from there.
     """
-    from ..deploy.export import export_onnx
-
     digest = state_digest(program.module)
-    model = export_onnx(program.module, program.example_inputs, opset=18, dynamic_batch=program.dynamic_batch)
+    model = _exported(program)
     for chunk in measure.chunks(measure.missing(table, measure.needs_of(layers))):
         what = f"latency of {', '.join(map(str, list(chunk)[:2]))} …"
         table = table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what))
@@ -149,11 +148,16 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
 
 def narrowed(program: Program, problem: Allocation, counts: Counts) -> ModelProto:
     """The network with these widths and ranks, and nothing fitted."""
-    from ..deploy.export import export_onnx
-
     bare = program.knowing(Plan(problem.channels, problem.keep(counts)))
     narrow = Pipeline.parse("slice,decompose").run(bare, Context())
-    return export_onnx(narrow.module, narrow.example_inputs, opset=18, dynamic_batch=program.dynamic_batch)
+    return _exported(narrow)
+
+
+def _exported(program: Program) -> ModelProto:
+    from ..deploy.export import export_onnx
+
+    here = program.on(CPU)
+    return export_onnx(here.module, here.example_inputs, opset=18, dynamic_batch=program.dynamic_batch)
 
 
 def _race(

@@ -4,7 +4,7 @@
 
 each group by itself.
 
-Products of a batch are float32, their sums float64.
+Products of a batch are float32, their sums float64, both where the network is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ class Moments:
             self._sum("y", y.sum(1))
             self._sum("yy", y.square().sum(1))
             self._sum("zy", z.mT @ y)
+
+    def on_cpu(self) -> Moments:
+        """The same on the CPU, where all that follows is computed."""
+        found = Moments()
+        found.count, found._sums = self.count, {name: value.cpu() for name, value in self._sums.items()}
+        return found
 
     def sums(self) -> dict[str, Tensor]:
         """Everything that is known, to be saved."""

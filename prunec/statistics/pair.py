@@ -96,7 +96,7 @@ def sweep(
             narrow.run(batch, done, stop.place)
             drawn = count * len(batches[batch][0])
             _measure(moments, stop, whole, narrow, batch, drawn, generator)
-        fit(stop, moments)
+        fit(stop, moments.on_cpu())
         done = stop.place
 
 

@@ -1,7 +1,8 @@
 """Dense statistics on disk, so that many methods can be tried on one calibration.
 
 A file is named by the digest of all that its content depends on: the network's graph and weights, the images, the
-number of rows, the seed, the batch and the version of torch. Another network is another file, never a wrong one.
+number of rows, the seed, the batch, the version of torch and the GPU, if it was one. Another network is another file,
+never a wrong one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from .. import artefacts
+from ..device import CPU
 from ..errors import DataError
 from ..program import Context, Program
 from ..source import state_digest
@@ -25,6 +27,7 @@ def place(program: Program, context: Context, rows: int) -> Path | None:
         return None
     parts = [str(program.module.graph), state_digest(program.module), context.images().digest]
     parts += [str(rows), str(context.seed), str(context.batch), torch.__version__]
+    parts += [] if program.device == CPU else [str(program.device)]  # whose sums differ in their last bits
     return context.cache / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:32]}.safetensors"
 
 

@@ -1,0 +1,87 @@
+"""Where a network computes, and that float32 is float32 there.
+
+What runs the network over images runs where the network is, and the images come to it a batch at a time. What was
+measured comes to the CPU, where all that follows is done in float64 (`prunec.graph.numbers`, `Moments.on_cpu`): it is
+small, it takes many steps that wait for one another, and it gives the same everywhere. What it finds goes back to the
+network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from .errors import BackendError, CaptureError, SpecError
+
+CPU = torch.device("cpu")
+
+
+def named(text: str | torch.device | None) -> torch.device | None:
+    """`cpu`, `cuda` or `cuda:1`; None for None. Raises SpecError for other text, BackendError without such a GPU."""
+    if text is None:
+        return None
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise SpecError(f"'{text}' is no device that prunec computes on: give cpu, cuda, or cuda:1 for the second GPU")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        built = "finds no GPU" if torch.version.cuda else "was built without CUDA"
+        raise BackendError(f"there is no device {text}: torch {torch.__version__} {built}; leave it out, or give cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackendError(f"there is no device {text}: torch finds {torch.cuda.device_count()} GPU, counted from 0")
+    return device
+
+
+def device_of(model: nn.Module | ExportedProgram) -> torch.device | None:
+    """Where the parameters of a model are, or else its buffers; None without. Raises CaptureError for two places."""
+    found = {tensor.device: None for tensor in (list(model.parameters()) or model.buffers())}
+    if len(found) > 1:
+        raise CaptureError(f"the network lies on {' and '.join(map(str, found))}: move all of it to one device")
+    return next(iter(found), None)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """While the block runs, GPUs compute in float32 where it says so, and the same each time.
+
+    By default torch rounds the factors of convolutions to ten bits (TF32) on GPUs that have it: more than a pass that
+    calls itself exact may move an output. Torch has older and newer names for the setting and refuses to read the
+    older where the two disagree, so both are set, and both set back.
+    """
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    newer = {place: place.fp32_precision for place in (cudnn.conv, cudnn.rnn, matmul)}
+    older = _older()
+    repeatable = cudnn.deterministic, cudnn.benchmark
+    cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    for place in newer:
+        place.fp32_precision = "ieee"
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = repeatable
+        cudnn.allow_tf32 = older[0]
+        torch.set_float32_matmul_precision(older[1])
+        for place, precision in newer.items():
+            place.fp32_precision = precision
+
+
+def _older() -> tuple[bool, str]:
+    """The setting by its older names; torch's default where it was set by the newer ones alone."""
+    try:
+        convolutions = bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        convolutions = True
+    try:
+        return convolutions, torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return convolutions, "highest"
