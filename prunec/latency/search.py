@@ -19,7 +19,7 @@ import numpy as np
 from ..allocation import Allocation
 from ..deploy.timing.sampling import WALL, race, until
 from ..device import CPU
-from ..errors import BackendError
+from ..errors import BackendError, BudgetError
 from ..pipeline import Pipeline
 from ..plan import Plan
 from ..program import Context, Program
@@ -28,6 +28,7 @@ from ..quantity import LatencyQuantity
 from ..several import spend
 from ..source import state_digest
 from ..strategy import Allocator
+from ..target import Target
 from ..terms import Counts
 from . import engine, measure
 from .cost import NS, Latency, latency_of
@@ -54,6 +55,7 @@ class Try:
     measured_ms: float
     share: float  # of the dense time, measured side by side
     off: float  # measured / wanted
+    error: float = 0.0  # of the prediction
 
     @property
     def badness(self) -> float:
@@ -68,39 +70,68 @@ class Try:
 def within(problem: Allocation, method: Allocator, program: Program, context: Context) -> Met:
     """The counts that meet a target with latency in it, the problem with the corrected table, and for the report how.
 
-    Raises BudgetError where the table says that it is out of reach, BackendError where a table from another machine
-    lacks layers of this network.
+    Raises BudgetError where it is out of reach, as measured with the fewest channels, or as a table from another
+    machine has it; BackendError where such a table lacks layers of this network.
     """
     table, layers, dense = ready(program, context.on, context)
-    wanted = next(one for one in problem.target.each if one.kind == "latency")
     whole = table.wholes.get(state_digest(program.module))
     cost = latency_of(program, layers, table, whole)
-    dense_ns = cost.total() if whole is None else round(whole.ms * NS)
-    allowed = wanted.allowed(dense_ns)
-    facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": dense_ns / NS}
-    timed, counts = _spent(problem, method, cost, dense_ns)
+    wanted = next(one for one in problem.target.each if one.kind == "latency")
+    search = _Search(problem, method, wanted, cost.total() if whole is None else round(whole.ms * NS))
+    facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
-        return timed, counts, {"latency": {**facts, "predicted_ms": cost.total(counts) / NS, "rounds": []}}
+        counts = search.spent(cost)
+        return search.timed(cost), counts, {"latency": facts | {"predicted_ms": cost.total(counts) / NS, "rounds": []}}
     tries: list[Try] = []
-    while not any((one.counts == counts).all() for one in tries):
-        share, ms = _race(dense, narrowed(program, problem, counts), table, program, context)
-        true = share * dense_ns if wanted.unit is None else ms * NS
-        tries.append(Try(cost.correction, counts, cost.total(counts) / NS, ms, share, true / allowed))
-        if abs(math.log(tries[-1].off)) <= NEAR or len(tries) == ROUNDS:
+    while (found := search.next(cost, tries)) is not None and len(tries) < ROUNDS:
+        share, ms = _race(dense, narrowed(program, problem, found), table, program, context)
+        tries.append(search.judged(cost, found, share, ms))
+        if abs(math.log(tries[-1].off)) <= NEAR:
             break
         cost = cost.corrected(_correction(tries))
-        timed, counts = _spent(problem, method, cost, dense_ns)
     best = min(tries, key=lambda one: one.badness)
-    timed = replace(problem, latency=LatencyQuantity(cost.corrected(best.correction), dense_ns))
     facts |= {"rounds": [one.to_json() for one in tries], "share": best.share, "ms": best.measured_ms}
-    facts |= {"predicted_ms": best.predicted_ms, "off": best.off - 1}
-    facts["table_error"] = tries[0].predicted_ms * NS / (tries[0].off * allowed) - 1
-    return timed, best.counts, {"latency": facts}
+    facts |= {"predicted_ms": best.predicted_ms, "off": best.off - 1, "table_error": tries[0].error}
+    return search.timed(cost.corrected(best.correction)), best.counts, {"latency": facts}
 
 
-def _spent(problem: Allocation, method: Allocator, cost: Latency, dense_ns: int) -> tuple[Allocation, Counts]:
-    timed = replace(problem, latency=LatencyQuantity(cost, dense_ns))
-    return timed, spend(timed, method)
+@dataclass(frozen=True)
+class _Search:
+    """What stays the same from round to round."""
+
+    problem: Allocation
+    method: Allocator
+    wanted: Target
+    dense_ns: int
+
+    def timed(self, cost: Latency) -> Allocation:
+        """The problem in this table's time."""
+        return replace(self.problem, latency=LatencyQuantity(cost, self.dense_ns))
+
+    def spent(self, cost: Latency) -> Counts:
+        """The counts within the budget as this table has it. Raises BudgetError where there are none."""
+        return spend(self.timed(cost), self.method)
+
+    def next(self, cost: Latency, tries: Sequence[Try]) -> Counts | None:
+        """The next counts to measure; None where all has been tried.
+
+        Where the table has none within the budget the fewest are measured before that is believed: raises BudgetError
+        if they are too slow.
+        """
+        try:
+            found = self.spent(cost)
+        except BudgetError:
+            found = cost.whole(self.problem.fewest)
+            if any((one.counts == found).all() and one.off > 1 for one in tries):
+                raise
+        return None if any((one.counts == found).all() for one in tries) else found
+
+    def judged(self, cost: Latency, counts: Counts, share: float, ms: float) -> Try:
+        """What was measured, beside what was wanted and predicted."""
+        true = share * self.dense_ns if self.wanted.unit is None else ms * NS
+        predicted = cost.total(counts)
+        off = true / self.wanted.allowed(self.dense_ns)
+        return Try(cost.correction, counts, predicted / NS, ms, share, off, predicted / true - 1)
 
 
 def _correction(tries: Sequence[Try]) -> float:
