@@ -3,9 +3,7 @@
 An engine computes channels in blocks (`prunec/deploy/targets.py`): 49 to 60 channels cost what 64 do in blocks of 16,
 and off the granule a layer leaves the fast kernel. Half a block saves nothing, made or read: measured with ONNX Runtime
 on AVX2, 3x3 on 32x32, 12 -> 12 channels take what 16 -> 16 take, 20 -> 20 what 24 -> 24 do. So what stays of a space is
-a multiple of what the engine likes; where there is room for fewer than `ROOM` of those, of its block; or all. A layer
-in parts needs one kernel more, and what lies between them is written and read: it stays whole unless they cost `PARTS`
-of its MACs at most.
+a multiple of what the engine likes; where there is room for fewer than `ROOM` of those, of its block; or all.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from .deploy.targets import TARGETS, DeployTarget, target_of
 from .errors import SpecError
 
 ROOM = 4  # blocks in a space whose steps are whole blocks
-PARTS = 0.6  # at two thirds of the MACs, ResNet-56's split layers took 0.8 to 0.9 of the time
 NONE = "none"
 
 
@@ -64,8 +61,7 @@ class Alignment:
     def _stepped(self, space: Space) -> Space:
         rows = next((site.rows.shape[1] for site in space.sites if site.role == PRODUCES), 1)
         step = self.step(space.size * rows)
-        most = None if space.sites else int(PARTS * space.size)  # of ranks; at all of them parts cost what one does
-        return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)), most=most)
+        return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)))
 
     def finer(self) -> Iterator[Alignment]:
         """This one, then what is left where it leaves no room: steps of half, a quarter, …"""

@@ -38,7 +38,6 @@ class Space:
     renormalised: bool = False  # a norm, softmax, mean or product of activations runs over them, not weights alone
     least: int = 1  # coordinates that must stay
     step: int = 1  # how many stay is a multiple of this, or all
-    most: int | None = None  # and no more than this, or all
 
     @property
     def coordinates(self) -> Tensor:
@@ -46,15 +45,13 @@ class Space:
         return torch.arange(self.start, self.start + self.size)
 
     def may_keep(self, count: int) -> bool:
-        """Whether so many coordinates may stay: all, or enough and not too many and a multiple of the step."""
-        most = self.size - 1 if self.most is None else self.most
-        return count == self.size or (self.least <= count <= most and count % self.step == 0)
+        """Whether so many coordinates may stay: all, or enough and a multiple of the step."""
+        return count == self.size or (self.least <= count < self.size and count % self.step == 0)
 
     @property
     def fewest(self) -> int:
         """The smallest count that may stay."""
-        few = -(-self.least // self.step) * self.step
-        return few if self.may_keep(few) else self.size
+        return min(self.size, -(-self.least // self.step) * self.step)
 
 
 @dataclass(frozen=True)
