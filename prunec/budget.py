@@ -14,7 +14,7 @@ from .errors import BudgetError, PassError
 from .memory import memory
 from .quantity import LatencyQuantity, Quantity
 from .target import NAMES, Target
-from .terms import Counts
+from .terms import Cost, Counts, Terms
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,22 @@ def quantity_of(
 
 
 def least_of(channels: Channels, found: Quantity | LatencyQuantity) -> int:
-    """What remains with the fewest coordinates of each space, each layer in one or several as is least."""
-    fewest = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
-    if not len(fewest):
+    """What remains where as little as may be does, each layer in one or several as is least."""
+    if not channels.prunable:
         return found.dense
     steps = [found.weighted(row) for row in np.eye(found.steps)]
-    return max(step.total(step.whole(fewest)) for step in steps)
+    return max(step.total(leanest(channels, step)) for step in steps)
+
+
+def leanest(channels: Channels, cost: Cost) -> Counts:
+    """The counts that cost least, each space in turn: the fewest, but for time, which odd widths may take more of."""
+    counts = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
+    if isinstance(cost, Terms):
+        return cost.whole(counts)
+    for place, space in enumerate(channels.prunable):
+        along = cost.along(counts, place)
+        counts[place] = min((one for one in range(space.size + 1) if space.may_keep(one)), key=along.__getitem__)
+    return cost.whole(counts)
 
 
 def _unreachable(channels: Channels, target: Target, least: int, dense: int) -> str:

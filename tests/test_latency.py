@@ -16,6 +16,7 @@ from torch import nn
 
 import prunec
 from prunec import demo
+from prunec.budget import leanest
 from prunec.capture import capture
 from prunec.channels.spaces import Channels, Split
 from prunec.compression import prepared
@@ -252,3 +253,15 @@ def test_the_command_writes_a_table_that_compress_reads(tmp_path: Path, monkeypa
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["speedup"]["predicted"] > 0
     assert "latency:0.8 on ort-cpu{batch=1,threads=1}" in " ".join(done.stdout.split())
+
+
+def test_the_leanest_network_has_no_odd_widths() -> None:
+    """One channel is fewer than four and takes longer: it is no floor for what can be asked."""
+    program = of("plain")
+    table = by_macs(program, Table({**EVERYWHERE, "target": "ort-avx2"}, 1, 1))
+    table = table.with_grids({shape: replace(grid, odd_in=9.0, odd_out=9.0) for shape, grid in table.grids.items()})
+    cost = latency_of(program, shapes.layers_of(program), table, None)
+    channels = program.fact(Channels)
+    counts = leanest(channels, cost)
+    assert any(count % 4 == 0 for count in counts)
+    assert cost.total(counts) < cost.total(np.array([space.fewest for space in channels.prunable], dtype=np.int64))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..allocation import Allocation
+from ..budget import leanest
 from ..deploy.timing.sampling import WALL, race, until
 from ..device import CPU
 from ..errors import BackendError, BudgetError
@@ -70,7 +71,7 @@ class Try:
 def within(problem: Allocation, method: Allocator, program: Program, context: Context) -> Met:
     """The counts that meet a target with latency in it, the problem with the corrected table, and for the report how.
 
-    Raises BudgetError where it is out of reach, as measured with the fewest channels, or as a table from another
+    Raises BudgetError where it is out of reach, as measured with what costs least, or as a table from another
     machine has it; BackendError where such a table lacks layers of this network.
     """
     table, layers, dense = ready(program, context.on, context)
@@ -115,13 +116,13 @@ class _Search:
     def next(self, cost: Latency, tries: Sequence[Try]) -> Counts | None:
         """The next counts to measure; None where all has been tried.
 
-        Where the table has none within the budget the fewest are measured before that is believed: raises BudgetError
+        Where the table has none within the budget the leanest are measured before that is believed: raises BudgetError
         if they are too slow.
         """
         try:
             found = self.spent(cost)
         except BudgetError:
-            found = cost.whole(self.problem.fewest)
+            found = leanest(self.problem.channels, cost)
             if any((one.counts == found).all() and one.off > 1 for one in tries):
                 raise
         return None if any((one.counts == found).all() for one in tries) else found
