@@ -70,8 +70,9 @@ def test_the_record_is_whole_and_finite() -> None:
 
     found = compare(network(64), network(64), threads=2, seconds=0, min_pairs=5, track=track)
     record = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert said == ["timing A against A", "timing A against B"]
-    assert [len(record["samples_ms"][name]) for name in ("a", "b", "control_a", "control_b")] == [6, 6, 6, 6]
+    assert said == ["timing A and B in turn"]
+    assert [len(record["samples_ms"][name]) for name in ("a", "b", "control_a", "control_b")] == [18, 18, 6, 6]
+    assert record["openings"] == 3
     assert record["a"]["p50_ms"] <= record["a"]["p90_ms"]
     assert record["verdict"] == found.verdict
     assert (record["batch"], record["threads"], record["environment"]["provider"]) == (1, 2, "cpu")
@@ -138,7 +139,9 @@ def test_given_images_are_used() -> None:
     with pytest.raises(SpecError, match=r"float\[batch, features\]: noise needs floats and fixed sizes; give inputs"):
         compare(symbolic, symbolic)
     images = (torch.ones(4, 128),)
-    assert len(compare(symbolic, symbolic, batch=4, inputs=images, seconds=0, min_pairs=2).a_ms) == 2
+    assert (
+        len(compare(symbolic, symbolic, batch=4, inputs=images, seconds=0, min_pairs=2).a_ms) == 6
+    )  # of three sessions
     with pytest.raises(SpecError, match="batch 5 needs that many images"):
         compare(symbolic, symbolic, batch=5, inputs=images)
 

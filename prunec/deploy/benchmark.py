@@ -2,9 +2,10 @@
 
     speedup = median over pairs of  time(A) / time(B)        95% interval by bootstrap over the pairs
 
-The two run in one process in ABBA blocks, so that load, heat and caches meet both alike. Two sessions of the *same*
-model A go first: how far their interval reaches from 1 is the noise floor. Measured on a busy 2-core machine, ResNet-56
-against itself: one after the other, the ratio of medians is wrong by up to 64%; the median of paired ratios by 4.9%.
+The two run in one process in ABBA blocks, so that load, heat and caches meet both alike. Each is opened three times,
+and one session of A against the others is the noise floor: how far that interval reaches from 1. Measured on a busy
+2-core machine, ResNet-56 against itself: one after the other, the ratio of medians is wrong by up to 64%; in turn, the
+median of paired ratios by 4.9%, for a session's place in memory stays with it. Over three sessions of each: 1%.
 
 Here two models meet once, as `prunec compress` has it. `timing.sweep` takes several, of any backend, at several batches
 and threads, and both are made of the same parts: `timing.sampling`, `timing.statistics`, `timing.metrics`.
@@ -28,14 +29,17 @@ from .timing.inputs import first_of, noise
 from .timing.metrics import summary
 from .timing.onnx_sessions import bound
 from .timing.sampling import WALL, race, until
-from .timing.statistics import Speedup, Times, noise_floor, paired_speedup
+from .timing.statistics import OPENINGS, Speedup, Times, grouped, noise_floor, paired_speedup, spread
 
 __all__ = ["Comparison", "Speedup", "compare", "noise", "paired_speedup", "summary"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Raw paired times in milliseconds; all else follows from them. `control_*` are two sessions of A."""
+    """Raw paired times in milliseconds; all else follows from them.
+
+    Of `openings` sessions of each in turn; `control_*` are one session of A and the mean of its others.
+    """
 
     a_ms: Times
     b_ms: Times
@@ -45,11 +49,13 @@ class Comparison:
     threads: int = 1
     seed: int = 0
     environment: Mapping[str, Any] = field(default_factory=dict)
+    openings: int = 1
 
     @cached_property
     def speedup(self) -> Speedup:
         """How many times faster B is than A."""
-        return paired_speedup(self.a_ms, self.b_ms, self.seed)
+        a, b = (grouped(times, self.openings) for times in (self.a_ms, self.b_ms))
+        return paired_speedup(a, b, self.seed)
 
     @cached_property
     def control(self) -> Speedup:
@@ -78,6 +84,7 @@ class Comparison:
             "batch": self.batch,
             "threads": self.threads,
             "seed": self.seed,
+            "openings": self.openings,
             "environment": dict(self.environment),
             "samples_ms": {name: list(getattr(self, f"{name}_ms")) for name in ("a", "b", "control_a", "control_b")},
         }
@@ -96,7 +103,7 @@ def compare(
     provider: str = "cpu",
     track: Track = silent,
 ) -> Comparison:
-    """Time A against A, then A against B, for `seconds` each and `min_pairs` pairs at least, after a warm-up.
+    """Time three sessions of A and three of B in turn, for twice `seconds` and `min_pairs` pairs at least, warmed up.
 
     `inputs` are batch first, their first `batch` samples are used; without them both get seeded normal noise of the
     shapes that A declares. Raises SpecError for shapes that only `inputs` can settle or too few of those, DataError
@@ -105,16 +112,16 @@ def compare(
     """
     if batch < 1 or min_pairs < 2 or not 0 <= seconds < math.inf:
         raise SpecError(f"cannot time batch {batch} for {seconds} s and {min_pairs} pairs; the least are 1, 0 s and 2")
-    sessions = [session(model, threads=threads, provider=provider) for model in (a, a, b)]
+    sessions = [session(model, threads=threads, provider=provider) for model in (a, b, b, a, a, b)]
     samples = noise(sessions[0], batch, seed) if inputs is None else first_of(inputs, batch)
-    first, second, other = (bound(opened, samples) for opened in sessions)
+    runs = [bound(opened, samples) for opened in sessions]
     facts, blocks = environment(), math.ceil(min_pairs / 2)
     with denormals_as_zero():
-        control = race((first, second), track(until(seconds, blocks), "timing A against A"))
-        found = race((first, other), track(until(seconds, blocks), "timing A against B"))
+        times = [one[WALL] for one in race(runs, track(until(2 * seconds, blocks), "timing A and B in turn"))]
     facts |= {"load_average_after": load_average(), "provider": provider}
     facts["nodes_by_provider"] = {
-        side: nodes_by_provider(opened) for side, opened in zip("ab", sessions[1:], strict=True)
+        side: nodes_by_provider(opened) for side, opened in zip("ab", sessions[:2], strict=True)
     }
-    a_ms, b_ms, control_a, control_b = (one[WALL] for one in (*found, *control))
-    return Comparison(a_ms, b_ms, control_a, control_b, batch, threads, seed, facts)
+    of_a, of_b = [times[place] for place in (0, 3, 4)], [times[place] for place in (1, 2, 5)]
+    control = of_a[0], grouped(spread(of_a[1:]), OPENINGS - 1)
+    return Comparison(spread(of_a), spread(of_b), *control, batch, threads, seed, facts, OPENINGS)

@@ -2,6 +2,9 @@
 
     speedup = median over pairs of  time(A) / time(B)
 
+A model is opened several times, since where its memory lies makes a session 1 to 2% faster or slower than another of
+the same model: the times of a pair are means over the openings, and A against itself is one opening against the rest.
+
 The 95% interval is a moving block bootstrap (Künsch 1989): what disturbs one run, heat or another process, disturbs the
 next ones too, so pairs are drawn in stretches of about the cube root of their number; one by one they would promise an
 interval that is too narrow.
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_EFFECT = 0.02  # two sessions of one model differ by this much through memory placement alone
+OPENINGS = 3  # of each model
 RESAMPLES = 1000
 AT_ONCE = 1_000_000  # ratios in memory
 
@@ -62,6 +66,17 @@ def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
         part[:] = np.median(ratios[drawn], axis=1)
     low, high = np.percentile(medians, (2.5, 97.5))
     return Speedup(float(np.median(ratios)), float(low), float(high))
+
+
+def spread(openings: Sequence[Times]) -> Times:
+    """The times of several openings in turn: the first of each, the second of each, …"""
+    return tuple(one for taken in zip(*openings, strict=True) for one in taken)
+
+
+def grouped(times: Times, openings: int) -> Times:
+    """The mean over the openings of what `spread` gave."""
+    rows = np.asarray(times).reshape(-1, openings)
+    return tuple(rows.mean(1).tolist())
 
 
 def middle_mean(samples: Sequence[float]) -> float:

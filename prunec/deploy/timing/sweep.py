@@ -1,4 +1,4 @@
-"""Several models at several batches and threads: at each of these points all are opened, A races itself, then the rest.
+"""Several models at several batches and threads: at each of these points all are opened three times, and race.
 
 Each point opens its models anew: threads belong to a session, and shapes to what is compiled.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -25,7 +25,7 @@ from .gpu_state import gpu_state, throttled
 from .inputs import Arrays, first_of
 from .metrics import cautions, compared, metrics, summary
 from .sampling import WARM_UP_SECONDS, Samples, race, until
-from .statistics import Speedup, noise_floor, paired_speedup
+from .statistics import OPENINGS, Speedup, Times, grouped, noise_floor, paired_speedup, spread
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FEWEST = 20  # runs of each
@@ -38,7 +38,7 @@ class Sweep:
     batches: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
     seconds: float = 2.0
-    """Of each of the two races of a point, all their models together."""
+    """Half of what a point takes, all its models together."""
     iterations: int = FEWEST
     """Runs of each model, at least."""
     warm_up: float = WARM_UP_SECONDS
@@ -64,7 +64,10 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one batch and number of threads. The first model is A; `control` are two openings of it."""
+    """What was measured at one batch and number of threads. The first model is A.
+
+    Of `openings` of each in turn; `control` is one opening of A and the mean of its others.
+    """
 
     batch: int
     threads: int
@@ -74,6 +77,7 @@ class Point:
     facts: tuple[Mapping[str, Any], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    openings: int = 1
 
     @property
     def compared_by(self) -> str:
@@ -94,7 +98,7 @@ class Point:
     @cached_property
     def speedups(self) -> tuple[Speedup, ...]:
         """How many times faster each model but A is than A."""
-        first, *others = (each[self.compared_by] for each in self.samples)
+        first, *others = (grouped(each[self.compared_by], self.openings) for each in self.samples)
         return tuple(paired_speedup(first, other, self.seed) for other in others)
 
     def verdict(self, place: int) -> str:
@@ -121,6 +125,7 @@ class Point:
             "batch": self.batch,
             "threads": self.threads,
             "compared_by": self.compared_by,
+            "openings": self.openings,
             "noise": {**asdict(self.noise), "floor": self.noise_floor},
             "models": [self._model(place) for place in range(len(self.names))],
             "cautions": self.cautions(),
@@ -178,21 +183,27 @@ def _point(
     inputs: tuple[Tensor | Array, ...] | None,
     track: Track,
 ) -> Point:
-    order = [entries[0], *entries]
+    count = len(entries)
+    order = [*entries, *reversed(entries), *entries]  # where the memory of the first lies is not A's alone
     opened = [entry.open(setup) for entry in track(order, "opening the models")]
     samples = _noise(opened, batch, sweep.seed) if inputs is None else first_of(inputs, batch)
-    twin, *runs = [each.bind(samples) for each in track(opened, "running each once")]
+    runs = [each.bind(samples) for each in track(opened, "running each once")]
     facts, blocks = _environment(entries), math.ceil(sweep.iterations / 2)
     where = f"batch {batch}, {setup.threads} thread{'' if setup.threads == 1 else 's'}"
     with denormals_as_zero():
-        steps = track(until(sweep.seconds, blocks), f"A against A, {where}")
-        control = race((twin, runs[0]), steps, sweep.warm_up)
-        steps = track(until(sweep.seconds, blocks), f"all in turn, {where}") if len(runs) > 1 else ()
-        found = race(runs, steps, sweep.warm_up) if len(runs) > 1 else control[1:]
+        taken = race(runs, track(until(2 * sweep.seconds, blocks), f"all in turn, {where}"), sweep.warm_up)
     _close(facts)
-    ran = tuple(each.facts for each in opened[1:])
-    names = tuple(entry.name for entry in entries)
-    return Point(batch, setup.threads, names, found, control, ran, facts, sweep.seed)
+    groups = [[taken[place], taken[2 * count - 1 - place], taken[2 * count + place]] for place in range(count)]
+    first, *others = groups[0]
+    control = first, _merged(others, lambda times: grouped(spread(times), OPENINGS - 1))
+    found = tuple(_merged(each, spread) for each in groups)
+    ran, names = tuple(each.facts for each in opened[:count]), tuple(entry.name for entry in entries)
+    return Point(batch, setup.threads, names, found, control, ran, facts, sweep.seed, OPENINGS)
+
+
+def _merged(openings: Sequence[Samples], how: Callable[[list[Times]], Times]) -> Samples:
+    """One record of several, each quantity by itself."""
+    return {name: how([one[name] for one in openings]) for name in openings[0]}
 
 
 def _noise(opened: Sequence[Opened], batch: int, seed: int) -> Arrays:
