@@ -64,7 +64,8 @@ ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
 KNOWN = PREPARE + ",calibrate,select,ranks,sensitivity"
 FIT = "allocate,compensate,slice,decompose"
 SHARES = (0.8, 0.6, 0.5, 0.4, 0.3)
-PARTS = ("met", "aware", "aligned", "trust", "peers")
+EACH = ("met", "aware")  # parts for every network; the others for the first alone
+PARTS = (*EACH, "aligned", "trust", "peers")
 SECONDS, TRIALS = 2.0, 50
 
 
@@ -74,6 +75,7 @@ class Bench:
 
     row: Row
     data: pathlib.Path
+    threads: tuple[int, ...] = (1, 2)  # of the engines of `met`
     seed: int = 0
 
     @cached_property
@@ -145,7 +147,7 @@ class Bench:
 def met(bench: Bench) -> list[dict[str, Any]]:
     """The target at every batch and number of threads; how well the table's layers add up to the dense network."""
     rows = []
-    for on in ENGINES:
+    for on in (one for one in ENGINES if one.threads in bench.threads):
         try:
             found = bench.compressed("latency:0.6", on, fit=False)
         except BudgetError as error:
@@ -188,7 +190,7 @@ def aligned(bench: Bench) -> list[dict[str, Any]]:
     """Half of the MACs, with widths that the engine likes, with any, and with a limit to the time as well."""
     rows = []
     for target, align in (("macs:0.5", "auto"), ("macs:0.5", "none"), ("macs:0.5,latency:0.62", "none")):
-        for on in ENGINES[::2] if bench.row.network == "cifar_resnet56" else ENGINES[:1]:
+        for on in ENGINES[::2]:
             found = bench.compressed(target, on, align, fit=on == ENGINES[0])
             found["realised"] = found["macs"] / found["share"]  # speed-up / MACs ratio
             rows.append(told("aligned", found))
@@ -227,6 +229,16 @@ def peers(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
+def joined(known: list[dict[str, Any]], done: list[dict[str, Any]], part: str) -> list[dict[str, Any]]:
+    """The rows, those that were measured again in the place of the old ones."""
+
+    def key(row: dict[str, Any]) -> tuple[str, int | None]:
+        return row["network"], row["threads"] if part == "met" else None
+
+    again = set(map(key, done))
+    return [row for row in known if key(row) not in again] + done
+
+
 def told(part: str, found: dict[str, Any]) -> dict[str, Any]:
     """The row, printed."""
     print(json.dumps({"part": part, **{key: one for key, one in found.items() if key != "rounds"}}), flush=True)
@@ -252,23 +264,25 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--only", choices=NETWORKS)
+    parser.add_argument("--threads", default="1,2", help="of the engines of part met")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "latency.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
     asked: Any = {"met": met, "aware": aware, "aligned": aligned, "trust": trust, "peers": peers}
     document = json.loads(args.out.read_text()) if args.out.exists() else {"parts": {}}
     command = f"python bench/latency.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA").strip()
+    document["commands"] = [*dict.fromkeys([*document.get("commands", []), command])]
+    document |= {"machine": environment(), "torch": torch.__version__}
+    names = [name for name in NETWORKS if args.only in (None, name)]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PRUNEC_CACHE"] = folder
-        for name in (name for name in NETWORKS if args.only in (None, name)):
-            bench = Bench(next(row for row in ROWS if row.network == name), args.data)
-            first = name == NETWORKS[0]
-            for part in args.parts.split(","):
-                if first or part in ("met", "aware", "aligned"):
-                    rows = [row for row in document["parts"].get(part, []) if row["network"] != name]
-                    document["parts"][part] = rows + asked[part](bench)
-                    document |= {"command": command, "machine": environment(), "torch": torch.__version__}
-                    args.out.write_text(json.dumps(document, indent=2) + "\n")
+        for name in names:
+            row = next(row for row in ROWS if row.network == name)
+            bench = Bench(row, args.data, tuple(map(int, args.threads.split(","))))
+            for part in (one for one in args.parts.split(",") if name == NETWORKS[0] or one in EACH):
+                known = document["parts"].get(part, [])
+                document["parts"][part] = joined(known, asked[part](bench), part)
+                args.out.write_text(json.dumps(document, indent=2) + "\n")
     show(document["parts"])
 
 
