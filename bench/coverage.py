@@ -42,12 +42,13 @@ from prunec import cost, surgery  # noqa: E402
 from prunec.capture import capture  # noqa: E402
 from prunec.channels.analysis import analyse  # noqa: E402
 from prunec.channels.spaces import Channels  # noqa: E402
-from prunec.compression import prepared, versions  # noqa: E402
+from prunec.compression import prepared  # noqa: E402
 from prunec.deploy import parity  # noqa: E402
 from prunec.deploy.export import export_onnx  # noqa: E402
 from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
 from prunec.identity import in_float64, prove, random_plan  # noqa: E402
+from prunec.versions import versions  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
 PATIENCE = 300  # seconds for all of it

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +32,7 @@ from .program import Context, Program
 from .progress import Track, silent
 from .source import state_digest
 from .target import Target
+from .versions import versions
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -292,13 +290,3 @@ def _report(dense: Program, program: Program, plan: Plan, images: Images, second
 
 def _count(module: fx.GraphModule) -> int:
     return sum(graph.attribute(module, name).numel() for name, _ in module.named_parameters())
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("prunec", "numpy", "onnx", "onnxruntime", "onnxscript"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    found.setdefault("prunec", "uninstalled")
-    return found
