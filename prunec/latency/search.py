@@ -18,7 +18,6 @@ import numpy as np
 
 from ..allocation import Allocation
 from ..budget import leanest
-from ..deploy.timing.sampling import WALL, race, until
 from ..device import CPU
 from ..errors import BackendError, BudgetError
 from ..pipeline import Pipeline
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 Met = tuple[Allocation, Counts, dict[str, Any]]
 NEAR = 0.01
 ROUNDS = 5
-LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 2.0
+LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -195,15 +194,13 @@ def _exported(program: Program) -> ModelProto:
 def _race(
     dense: ModelProto, narrow: ModelProto, table: Table, program: Program, context: Context
 ) -> tuple[float, float]:
-    """The share of the dense time that the narrow network takes, and its own in ms: medians."""
-    from ..deploy.runtime import denormals_as_zero, session
-    from ..deploy.timing.onnx_sessions import bound
+    """The share of the dense time that the narrow network takes, and its own median in ms: as reports measure them."""
+    from ..deploy.benchmark import compare
 
-    inputs = measure.inputs_of(program, table.batch)
-    runs = [bound(session(model, threads=table.threads), inputs) for model in (dense, narrow)]
-    with denormals_as_zero():
-        first, second = race(runs, context.track(until(RACE_SECONDS, 20), "dense and narrow in turn"))
-    return float(np.median(np.array(second[WALL]) / np.array(first[WALL]))), float(np.median(second[WALL]))
+    inputs: Any = measure.inputs_of(program, table.batch)
+    how: Any = {"batch": table.batch, "threads": table.threads, "seconds": RACE_SECONDS, "track": context.track}
+    found = compare(dense, narrow, inputs=inputs, **how)
+    return 1 / found.speedup.ratio, float(np.median(found.b_ms))
 
 
 def _unknown(table: Table, lacking: measure.Needs) -> str:
