@@ -66,6 +66,54 @@ def test_gathers_are_folded(before: str, after: list[str]) -> None:
     np.testing.assert_allclose(run(session(cleaned), (X,))[0], run(session(model), (X,))[0])
 
 
+SKIP = "int64[2] start = {0, 0}, int64[2] end = {3, 9223372036854775807}, int64[2] axes = {2, 3}"
+SKIP += ", int64[2] step = {2, 2}"
+PAD = "int64[8] pads = {0, 2, 0, 0, 0, 1, 0, 0}"
+SLICED = "s = Slice(x, start, end, axes, step)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"<{SKIP}, {PAD}> {{ {SLICED} y = Pad(s, pads) }}", ["Conv"]),
+        # chosen channels, in any order, before and after
+        (
+            f"<{SKIP}, {PAD}, int64[3] i = {{3, 1, 0}}, int64[4] j = {{5, 0, 3, 2}}>"
+            f" {{ g = Gather<axis = 1>(x, i) s = Slice(g, start, end, axes, step) p = Pad(s, pads)"
+            " y = Gather<axis = 1>(p, j) }",
+            ["Conv"],
+        ),
+        # a slice of channels, and one axis alone skipped
+        (
+            "<int64[2] start = {0, 1}, int64[2] end = {3, 4}, int64[2] axes = {3, 1}, int64[2] step = {2, 2}>"
+            f" {{ y = {SLICED.removeprefix('s = ')} }}",
+            ["Conv"],
+        ),
+        # whose result is wanted twice
+        (f"<{SKIP}, {PAD}> {{ {SLICED} p = Pad(s, pads) r = Relu(p) y = Add(p, r) }}", ["Conv", "Relu", "Add"]),
+        # nothing skipped, nothing moved, the middle wanted too, other axes padded, not with zeros, not from the start
+        (f"<{PAD}> {{ y = Pad(x, pads) }}", ["Pad"]),
+        (f"<{SKIP}> {{ y = {SLICED.removeprefix('s = ')} }}", ["Slice"]),
+        (
+            f"<{SKIP}, int64[4] i = {{2, 0, 1, 3}}> {{ {SLICED} g = Gather<axis = 1>(s, i) y = Add(s, g) }}",
+            ["Slice", "Gather", "Add"],
+        ),
+        (f"<{SKIP}, int64[8] pads = {{0, 2, 1, 0, 0, 1, 0, 0}}> {{ {SLICED} y = Pad(s, pads) }}", ["Slice", "Pad"]),
+        (f"<{SKIP}, {PAD}, float v = {{2}}> {{ {SLICED} y = Pad(s, pads, v) }}", ["Slice", "Pad"]),
+        (f'<{SKIP}, {PAD}> {{ {SLICED} y = Pad<mode = "edge">(s, pads) }}', ["Slice", "Pad"]),
+        (
+            f"<{SKIP.replace('start = {0, 0}', 'start = {1, 0}')}, {PAD}> {{ {SLICED} y = Pad(s, pads) }}",
+            ["Slice", "Pad"],
+        ),
+    ],
+)
+def test_a_shortcut_that_skips_pixels_is_a_convolution(before: str, after: list[str]) -> None:
+    model = graph(f"g (float[batch, 4, 3, 3] x) => (float[batch, C, H, W] y) {before}")
+    cleaned = clean(model)
+    assert ops(cleaned) == after
+    np.testing.assert_array_equal(run(session(cleaned), (X,))[0], run(session(model), (X,))[0])
+
+
 def test_nodes_that_hand_on_are_removed() -> None:
     model = graph("""
         g (float[batch, 4, 3, 3] x) => (float[batch, 4, 3, 3] y)

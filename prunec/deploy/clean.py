@@ -1,7 +1,8 @@
 """Rewrites of an exported ONNX graph, run in order by `clean`. Each keeps the outputs and the interface's names.
 
 The exporter leaves names such as `node_Conv_374`, stack traces with local paths, and now and then an Identity. Clean-up
-is for readers, parsers and reproducible bytes; it makes no engine faster (measured: the same kernels after as before).
+is for readers, parsers and reproducible bytes, and makes no engine faster (measured: the same kernels after as before)
+but for `join_subsampling`.
 `prunec.deploy.rewrites` has one idea a file.
 
 >>> clean(model)            # doctest: +SKIP
@@ -21,11 +22,14 @@ from .rewrites.dead import drop_dead, sort_nodes
 from .rewrites.gathers import fold_gathers
 from .rewrites.identities import remove_identities
 from .rewrites.names import name_interface, name_nodes
+from .rewrites.subsampling import join_subsampling
 
 MAX_IR = 10  # read by ONNX Runtime since 1.18 and by TensorRT since 10.0
 Rewrite = Callable[[gs.Graph], None]
 TIDY: tuple[Rewrite, ...] = (remove_identities, drop_dead, sort_nodes)  # leaves the names
-REWRITES: tuple[Rewrite, ...] = (fold_constants, remove_identities, fold_gathers, drop_dead, sort_nodes, name_nodes)
+REWRITES: tuple[Rewrite, ...] = (
+    fold_constants, remove_identities, fold_gathers, join_subsampling, drop_dead, sort_nodes, name_nodes,
+)  # fmt: skip
 SAME: Mapping[str, str] = MappingProxyType({})
 
 
