@@ -189,7 +189,7 @@ def at_drop(points: list[tuple[float, float]], drop: float) -> float | None:
 def aligned(bench: Bench) -> list[dict[str, Any]]:
     """Half of the MACs, with widths that the engine likes, with any, and with a limit to the time as well."""
     rows = []
-    for target, align in (("macs:0.5", "auto"), ("macs:0.5", "none"), ("macs:0.5,latency:0.62", "none")):
+    for target, align in (("macs:0.5", "auto"), ("macs:0.5", "none"), ("macs:0.5,latency:0.6", "none")):
         for on in ENGINES[::2]:
             found = bench.compressed(target, on, align, fit=on == ENGINES[0])
             found["realised"] = found["macs"] / found["share"]  # speed-up / MACs ratio
@@ -270,7 +270,8 @@ def main() -> None:
     torch.set_num_threads(1)
     asked: Any = {"met": met, "aware": aware, "aligned": aligned, "trust": trust, "peers": peers}
     document = json.loads(args.out.read_text()) if args.out.exists() else {"parts": {}}
-    command = f"python bench/latency.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA").strip()
+    command = f"python bench/latency.py {' '.join(sys.argv[1:])}".replace(str(args.data), "DATA")
+    command = command.replace(str(args.out), "OUT").strip()
     document["commands"] = [*dict.fromkeys([*document.get("commands", []), command])]
     document |= {"machine": environment(), "torch": torch.__version__}
     names = [name for name in NETWORKS if args.only in (None, name)]

@@ -27,6 +27,7 @@ from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_
 from .errors import CaptureError, SpecError
 from .opaque import sealed
 from .program import Program
+from .samples import samples_of
 
 UNBOUNDED = 2**31  # samples: a range that ends before ends because of something in the network
 
@@ -84,13 +85,6 @@ def only_batch(exported: ExportedProgram) -> int | None:
     """The batch size of an exported program where it is fixed, None where any will do."""
     sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
     return next((size for size in sizes if isinstance(size, int)), None)
-
-
-def samples_of(value: Tensor, count: int) -> Tensor:
-    """`count` samples of a batch, from its start and over again. Raises CaptureError where there is no batch."""
-    if value.dim() == 0 or not value.shape[0]:
-        raise CaptureError(f"an example input of shape {tuple(value.shape)} has no batch in front; give [N, …], N ≥ 1")
-    return value.detach()[torch.arange(count, device=value.device) % len(value)]
 
 
 def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]) -> Program:

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from . import artefacts, graph
 from .alignment import Alignment
 from .calling import Inputs
-from .capture import capture, dynamic_shapes, quiet, samples_of
+from .capture import capture, dynamic_shapes, quiet
 from .channels.spaces import Channels
 from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
@@ -30,6 +30,7 @@ from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
 from .program import Context, Program
 from .progress import Track, silent
+from .samples import noise_like
 from .source import state_digest
 from .target import Target
 from .versions import versions
@@ -76,9 +77,9 @@ def compress(
     `macs:0.5` keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at
     once) may be asked for too, several in a list or with commas. `latency:0.6` keeps as much of the time of a run, and
     `latency:3.5ms` asks for so much, in the engine `on`: `ort-cpu{batch=8,threads=2}`, which is timed here, or the file
-    of a table from `prunec profile`. `example_inputs` (default: the first samples) are what
-    the model is captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them
-    are, in order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into.
+    of a table from `prunec profile`. `example_inputs` (default: the first samples) are what the model is captured with:
+    arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in order, those of the
+    images. `opaque` names sub-modules that are left as they are, and not looked into.
     `selector`, `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
     `sequential{ridge=1e-4}`; `pipeline` replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep
     all their channels, as do those that match none of `only`; `limits` says by pattern what share of a layer's channels
@@ -226,8 +227,8 @@ class Result:
         from .deploy import parity
 
         model = self.onnx(opset)
-        inputs = check.inputs if check is not None else self._noise()
         here, only = self.program.on(CPU), self.program.only_batch
+        inputs = check.inputs if check is not None else noise_like(here.example_inputs, max(8, only or 1))
         agreement = parity.compare(here.module, model, inputs, None if only is None else (only,)).require()
         serialised = model.SerializeToString(deterministic=True)
         self.report["parity"] = agreement.to_json()
@@ -240,16 +241,6 @@ class Result:
             artefacts.write_json(folder / "plan.json", self.plan.to_json())
             artefacts.write_json(folder / "report.json", self.report)
         return self.report
-
-    def _noise(self) -> tuple[Tensor, ...]:
-        generator = torch.Generator().manual_seed(0)
-        count = max(8, self.program.only_batch or 1)
-        return tuple(
-            torch.randn(count, *one.shape[1:], generator=generator)
-            if one.is_floating_point()
-            else samples_of(one.cpu(), count)
-            for one in self.program.example_inputs
-        )
 
 
 def save_weights(module: fx.GraphModule, path: Path) -> None:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from .calling import tensors_of
-from .capture import samples_of
 from .data import Images
 from .deploy import runtime
 from .device import CPU, device_of, full_float32
 from .errors import DataError, PrunecError
 from .progress import Track, silent
+from .samples import samples_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

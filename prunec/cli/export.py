@@ -109,16 +109,10 @@ def _names(given: list[str]) -> dict[str, str]:
 
 def _images(program: Program, data: str | None, preprocess: str | None, track: Track) -> tuple[Tensor, ...]:
     """Images for the comparison, or seeded noise of the example's shape."""
-    import torch
-
-    from ..capture import samples_of
+    from ..samples import noise_like
 
     count = max(CHECKED_IMAGES, program.only_batch or 1)
     if data is not None:
         shape = tuple(program.example_inputs[0].shape[1:])
         return read_images(data, preprocess_of(preprocess, data, shape), count, 0, None, track).inputs
-    generator = torch.Generator().manual_seed(0)
-    return tuple(
-        torch.randn(count, *one.shape[1:], generator=generator) if one.is_floating_point() else samples_of(one, count)
-        for one in program.example_inputs
-    )
+    return noise_like(program.example_inputs, count)

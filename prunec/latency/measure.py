@@ -20,16 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
-import torch
+from torch import Tensor
 
-from .. import capture
 from ..deploy.layers import network_of
 from ..deploy.runtime import Array, Model, denormals_as_zero, feed_of, session
-from ..deploy.timing.inputs import Arrays, first_of, noise
+from ..deploy.timing.inputs import noise
 from ..deploy.timing.sampling import until
 from ..deploy.timing.statistics import middle_mean
 from ..diff.profiles import kernels, read, samples_of
-from ..program import Program
 from ..progress import Track, silent
 from .layer_models import BEFORE, model_of, name_of
 from .shapes import LINEAR, Layer, LayerShape
@@ -62,6 +60,7 @@ class Span:
 
 
 Needs = Mapping[LayerShape, Span]
+Inputs = Sequence[Tensor | Array]
 
 
 def needs_of(layers: Sequence[Layer]) -> Needs:
@@ -169,7 +168,7 @@ def whole(
     model: onnx.ModelProto,
     layers: Sequence[Layer],
     table: Table,
-    inputs: Arrays,
+    inputs: Inputs,
     seconds: float,
     track: Track = silent,
 ) -> Whole:
@@ -219,22 +218,10 @@ class _Profiled:
 
 
 @contextmanager
-def _profiled(models: Sequence[Model], table: Table, inputs: Arrays | None = None) -> Iterator[_Profiled]:
+def _profiled(models: Sequence[Model], table: Table, inputs: Inputs | None = None) -> Iterator[_Profiled]:
     with TemporaryDirectory() as folder, denormals_as_zero():
         opened = [
             session(model, threads=table.threads, profile=Path(folder) / str(number))
             for number, model in enumerate(models)
         ]
         yield _Profiled(opened, [feed_of(one, inputs or noise(one, table.batch, 0)) for one in opened])
-
-
-def inputs_of(program: Program, batch: int, seed: int = 0) -> Arrays:
-    """Seeded noise of the shapes of a network's inputs, or its own examples where they are whole numbers."""
-    generator = torch.Generator().manual_seed(seed)
-    found = (
-        torch.randn(batch, *one.shape[1:], generator=generator)
-        if one.is_floating_point()
-        else capture.samples_of(one.cpu(), batch)
-        for one in program.example_inputs
-    )
-    return first_of(tuple(found), batch)

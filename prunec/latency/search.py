@@ -25,6 +25,7 @@ from ..plan import Plan
 from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
+from ..samples import noise_like
 from ..several import spend
 from ..source import state_digest
 from ..strategy import Allocator
@@ -170,7 +171,7 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
         table = table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what))
         engine.keep(table)
     if digest not in table.wholes:
-        inputs = measure.inputs_of(program, table.batch)
+        inputs = noise_like(program.example_inputs, table.batch)
         own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
         table = table.with_whole(digest, measure.whole(model, own, table, inputs, WHOLE_SECONDS, track))
         engine.keep(table)
@@ -197,7 +198,7 @@ def _race(
     """The share of the dense time that the narrow network takes, and its own median in ms: as reports measure them."""
     from ..deploy.benchmark import compare
 
-    inputs: Any = measure.inputs_of(program, table.batch)
+    inputs = noise_like(program.example_inputs, table.batch)
     how: Any = {"batch": table.batch, "threads": table.threads, "seconds": RACE_SECONDS, "track": context.track}
     found = compare(dense, narrow, inputs=inputs, **how)
     return 1 / found.speedup.ratio, float(np.median(found.b_ms))

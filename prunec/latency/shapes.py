@@ -78,25 +78,7 @@ class Layer:
 
 def layers_of(program: Program) -> list[Layer]:
     """Every contraction whose time a table can tell."""
-    channels = program.fact(Channels)
-    values = graph.example_values(program.module, program.example_inputs)
-    nodes = {node.name: node for node in values}
-    places = {product.node: number for number, product in enumerate(channels.products)}
-    names = [space.name for space in channels.prunable]
-    factorings = {one.node: one for one in channels.factorings}
-    found = []
-    for one in channels.contractions:
-        shape = _shape_of(program, one, nodes[one.node], values)
-        if shape is None or one.node not in places:
-            continue
-        factored = factorings.get(one.node)
-        if factored is None:
-            found.append(Layer(one, places[one.node], shape))
-        else:
-            parts = parts_of(shape, factored.split)
-            rank = names.index(factored.space)
-            found.append(Layer(one, places[one.node], shape, parts, channels.prunable[rank].size, rank))
-    return found
+    return _layers(program, graph.example_values(program.module, program.example_inputs))
 
 
 def all_layers_of(program: Program, decomposer: Decomposer) -> list[Layer]:
@@ -104,7 +86,7 @@ def all_layers_of(program: Program, decomposer: Decomposer) -> list[Layer]:
     channels = program.fact(Channels)
     values = graph.example_values(program.module, program.example_inputs)
     nodes = {node.name: node for node in values}
-    found = layers_of(program)
+    found = _layers(program, values)
     for layer in list(found):
         one, product = layer.one, channels.products[layer.product]
         if not factoring.may_split(channels, one, nodes[one.node]):
@@ -130,6 +112,27 @@ def parts_of(shape: LayerShape, split: Split) -> tuple[LayerShape, ...]:
         parts.append(LayerShape(shape.op, size, kernel, stride, padding, dilation, after=after))
         size = _output(parts[-1])
     return tuple(parts)
+
+
+def _layers(program: Program, values: graph.Values) -> list[Layer]:
+    channels = program.fact(Channels)
+    nodes = {node.name: node for node in values}
+    places = {product.node: number for number, product in enumerate(channels.products)}
+    names = [space.name for space in channels.prunable]
+    factorings = {one.node: one for one in channels.factorings}
+    found = []
+    for one in channels.contractions:
+        shape = _shape_of(program, one, nodes[one.node], values)
+        if shape is None or one.node not in places:
+            continue
+        factored = factorings.get(one.node)
+        if factored is None:
+            found.append(Layer(one, places[one.node], shape))
+        else:
+            parts = parts_of(shape, factored.split)
+            rank = names.index(factored.space)
+            found.append(Layer(one, places[one.node], shape, parts, channels.prunable[rank].size, rank))
+    return found
 
 
 def _output(shape: LayerShape) -> Sizes:
