@@ -69,7 +69,7 @@ def test_the_same_bytes_whatever_the_file_is_called(folder: Path, precision: str
     settings = Settings.parse(RTX, sms="86,89,120", profile="1/8/32")
     first = build(folder / f"{precision}.onnx", settings)
     if not first.record["reproducible"]:
-        pytest.skip("this system forbids fixed addresses")
+        pytest.skip("this system forbids fixed addresses, or one thread at a time")
     other = tmp_path / "the same network in a file with a longer name.onnx"
     other.write_bytes((folder / f"{precision}.onnx").read_bytes())
     second = build(other, settings)

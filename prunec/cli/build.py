@@ -139,5 +139,5 @@ def _build(model: Path, settings: Settings, output: Path, cache: Path | None) ->
     store.save(engine, output)
     out.print(engine_lines(engine))
     if not engine.record["reproducible"]:
-        say("the system forbids fixed addresses, so another build may differ in its bytes", "dim")
+        say("the system forbids fixed addresses or threads in order: another build may differ in its bytes", "dim")
     err.print(f"wrote {output} and {store.record_path(output).name}", style="dim", markup=False, soft_wrap=True)

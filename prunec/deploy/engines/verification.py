@@ -161,7 +161,9 @@ def _without_gpu(engine: Engine, source: Source, proved: tuple[str, ...], track:
     _, plan, _ = process.ask(source, settings, track=track, what="building it again")
     if plan == engine.plan:
         return Verification((*proved, again, f"a second build gives the same {len(plan):,} bytes"), unproved)
-    why = "it did not" if engine.record["reproducible"] else "it did not, and the first had no fixed addresses"
+    why = (
+        "it did not" if engine.record["reproducible"] else "it did not, and the system forbids what makes them the same"
+    )
     same = f"that a second build gives the same bytes: {why}"
     return Verification((*proved, again), (same, *unproved))
 
