@@ -39,6 +39,14 @@ def head(i: int) -> nn.Linear:
     return nn.Linear(i, 5)
 
 
+def three(*widths: int) -> nn.Sequential:
+    """Three convolutions of so many channels on images of 3x12x12, and three classes."""
+    torch.manual_seed(0)
+    a, b, c = widths
+    last = nn.Linear(c * 144, 3)
+    return nn.Sequential(conv(3, a), nn.ReLU(), conv(a, b), nn.ReLU(), conv(b, c), nn.ReLU(), nn.Flatten(), last).eval()
+
+
 def pooled(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from micro import conv, networks
-from torch import nn
+from micro import networks, three
 
 import prunec
 from prunec.alignment import Alignment
@@ -58,15 +57,8 @@ def test_heads_are_whole_and_what_the_user_demands_stays() -> None:
     assert {space.name for space in frozen}.isdisjoint({"a", "b"})
 
 
-def wide() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        conv(3, 32), nn.ReLU(), conv(32, 32), nn.ReLU(), conv(32, 16), nn.ReLU(), nn.Flatten(), nn.Linear(2304, 3)
-    ).eval()
-
-
 def test_channels_and_ranks_are_aligned_and_it_is_said() -> None:
-    result = prunec.compress(wide(), IMAGES, target="macs:0.5", align="ort-avx512")
+    result = prunec.compress(three(32, 32, 16), IMAGES, target="macs:0.5", align="ort-avx512")
     kept = {space.name: (len(result.plan.keep[space.name]), space) for space in result.plan.channels.prunable}
     assert all(count == space.size or count % AVX512.step(space.size) == 0 for count, space in kept.values())
     assert any(not space.sites for _, space in kept.values())
@@ -79,11 +71,11 @@ def test_channels_and_ranks_are_aligned_and_it_is_said() -> None:
 
 def test_alignment_gives_way_before_a_target_is_out_of_reach() -> None:
     options: Any = {"target": "macs:0.05", "decomposer": "none"}
-    result = prunec.compress(wide(), IMAGES, align="16", **options)
+    result = prunec.compress(three(32, 32, 16), IMAGES, align="16", **options)
     assert result.report["macs"]["share"] <= 0.05
     assert result.report["notes"]["allocate"]["alignment"]["gave_way"].startswith("from multiples of 16 to")
     with pytest.raises(BudgetError, match="relax --limit or --round-to"):
-        prunec.compress(wide(), IMAGES, round_to=16, **options)
+        prunec.compress(three(32, 32, 16), IMAGES, round_to=16, **options)
 
 
 def test_what_is_asked_for_wins() -> None:

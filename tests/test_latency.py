@@ -11,8 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from micro import conv, networks
-from torch import nn
+from micro import networks, three
 
 import prunec
 from prunec import demo
@@ -192,23 +191,18 @@ def test_several_targets_with_time_among_them(tmp_path: Path) -> None:
     assert params["planned"] <= params["allowed"]
 
 
-def wide() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        conv(3, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), conv(64, 64), nn.ReLU(), nn.Flatten(), nn.Linear(9216, 3)
-    ).eval()
-
-
 def test_a_network_is_measured_and_its_target_met() -> None:
     """Measured on this machine, beside other tests: what is asked is that it converges, not by how little it misses."""
-    result = prunec.compress(wide(), IMAGES, target="latency:0.6", decomposer="none")
+    result = prunec.compress(three(64, 64, 64), IMAGES, target="latency:0.6", decomposer="none")
     latency = result.report["notes"]["allocate"]["latency"]
     assert latency["share"] == pytest.approx(0.6, rel=0.2)
     assert 1 <= len(latency["rounds"]) <= search.ROUNDS
     block = engine.On().table().likes.block
     assert all(len(result.plan.keep[name]) % block == 0 for name in ("0", "2"))  # the rest of a block is free
     again = engine.On().table()
-    assert measure.missing(again, measure.needs_of(shapes.layers_of(prepared(capture(wide(), EXAMPLE))))) == {}
+    assert (
+        measure.missing(again, measure.needs_of(shapes.layers_of(prepared(capture(three(64, 64, 64), EXAMPLE))))) == {}
+    )
 
 
 def test_the_layers_of_a_network_add_up_to_about_its_time() -> None:
