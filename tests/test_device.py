@@ -10,11 +10,12 @@ from typing import Any
 import micro
 import pytest
 import torch
+from micro import three
 from simulated_device import CPU, CUDA, Simulated, simulated
 from torch import Tensor, fx, nn
 
 import prunec
-from prunec import compression, demo, device, graph, identity
+from prunec import compression, device, graph, identity
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import PIPELINE, PREPARE
@@ -83,14 +84,13 @@ def require_alike(here: Program, there: Program) -> None:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_the_demo_is_compressed_to_the_same_plan_and_the_same_files(tmp_path: Path) -> None:
-    images = demo.calibration_images().take(48, 0)
-    options: dict[str, Any] = {"target": "macs:0.5", "round_to": 8}
-    here = prunec.compress(demo.load_network(), images, **options)
-    there = prunec.compress(demo.load_network(), images, device="cuda", **options)
+def test_the_same_plan_the_same_accuracy_and_the_same_files(tmp_path: Path) -> None:
+    network = three(16, 16, 16)
+    here = prunec.compress(network, IMAGES, target="macs:0.5", round_to=4)
+    there = prunec.compress(network, IMAGES, target="macs:0.5", round_to=4, device="cuda")
     require_alike(here.program, there.program)
     assert (here.report["capture"]["device"], there.report["capture"]["device"]) == ("cpu", "cuda:0")
-    test = demo.test_images().take(64, 0)
+    test = Images((IMAGES,), network(IMAGES).argmax(1), "test")
     assert accuracy(there.module, test) == accuracy(here.module, test)
     assert accuracy(there.pruned_only(), test) == accuracy(here.pruned_only(), test)
     assert there.save(tmp_path / "there")["parity"]["ok"]
