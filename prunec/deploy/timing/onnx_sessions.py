@@ -33,7 +33,7 @@ class OnnxSession(Opened):
         self.takes = Takes.of(session)
         self.facts = {
             "threads": setup.threads,
-            "spinning": False,  # of its thread pool
+            "spinning": setup.threads > 1,  # of its thread pool, during a run
             "denormals_as_zero": True,
             "provider": entry.provider,
             "nodes_by_provider": nodes_by_provider(session),
