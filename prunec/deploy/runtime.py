@@ -1,4 +1,4 @@
-"""ONNX Runtime, set up to be compared: threads explicit, no denormals, pools that spin in runs alone, no silent fallback.
+"""ONNX Runtime, set up to be compared: threads explicit, no denormals, pools spin in runs only, no silent fallback.
 
 Denormal weights made a trained MobileNet 8x slower (onnxruntime issue 12959). The thread pools of two sessions in one
 process steal each other's cores while they spin, and one that never spins wakes up for every kernel: measured with two
