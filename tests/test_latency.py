@@ -29,6 +29,7 @@ from prunec.latency.cost import latency_of
 from prunec.latency.engine import On
 from prunec.latency.summary import summary
 from prunec.latency.table import Grid, Table, Whole, ladder, odd_of, weights_of
+from prunec.latency.tries import ROUNDS
 from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.source import state_digest
@@ -196,7 +197,7 @@ def test_a_network_is_measured_and_its_target_met() -> None:
     result = prunec.compress(three(64, 64, 64), IMAGES, target="latency:0.6", decomposer="none")
     latency = result.report["notes"]["allocate"]["latency"]
     assert latency["share"] == pytest.approx(0.6, rel=0.2)
-    assert 1 <= len(latency["rounds"]) <= search.ROUNDS
+    assert 1 <= len(latency["rounds"]) <= ROUNDS
     block = engine.On().table().likes.block
     assert all(len(result.plan.keep[name]) % block == 0 for name in ("0", "2"))  # the rest of a block is free
     again = engine.On().table()
@@ -220,13 +221,6 @@ def test_every_way_to_split_is_measured_for_another_machine() -> None:
     layers = shapes.all_layers_of(program, STRATEGIES["decomposers"].make("collaborative"))
     kernels = {part.kernel for layer in layers for part in layer.parts}
     assert {(3, 1), (1, 3), (3, 3), (1, 1)} <= kernels
-
-
-def test_corrections_close_in_on_the_target() -> None:
-    first = search.Try(1.0, np.array([4]), 1.0, 1.0, 0.7, 1.1)
-    assert search._correction([first]) == pytest.approx(1.1)
-    second = replace(first, correction=1.2, off=0.9)
-    assert 1.0 < search._correction([first, second]) < 1.2
 
 
 def test_the_command_writes_a_table_that_compress_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,17 @@
 """Meet a target in milliseconds: allocate in the table's, measure the whole network, correct the table, repeat.
 
-    correction <- correction · measured / wanted        until measured is within `NEAR` of what is wanted
+    correction <- what the races so far say together (`tries`)        until a network is near what is wanted
 
 The network that is measured has the planned widths and ranks and the old weights: what they are changes no time, so
-nothing needs to be fitted before the widths are settled. Dense and narrow networks run in turn; what is compared is the
-median of the ratios, and one that is near is raced again, for the first of several to be near may be so by chance: the
-mean of both counts. With a table from another machine nothing is measured, and the report says so.
+nothing needs to be fitted before the widths are settled. Dense and narrow networks run in turn on calibration images;
+what is compared is the median of the ratios. With a table from another machine nothing is measured, and the report says
+so.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,41 +37,13 @@ from .cost import NS, Latency, latency_of
 from .engine import On
 from .shapes import Layer, LayerShape, layers_of
 from .table import Table
+from .tries import Tries, Try
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 Met = tuple[Allocation, Counts, dict[str, Any]]
-NEAR = 0.01
-ROUNDS = 5
 LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
-
-
-@dataclass(frozen=True)
-class Try:
-    """One round: the correction of the table, the counts it led to, and their time: predicted, measured, wanted."""
-
-    correction: float
-    counts: Counts
-    predicted_ms: float
-    measured_ms: float
-    share: float  # of the dense time, measured side by side
-    off: float  # measured / wanted
-    error: float = 0.0  # of the prediction
-
-    @property
-    def near(self) -> bool:
-        """Whether that is what was asked for."""
-        return abs(math.log(self.off)) <= NEAR
-
-    @property
-    def badness(self) -> float:
-        """How far from the target; to be slower than asked is worse than to be faster."""
-        return abs(math.log(self.off)) * (2 if self.off > 1 + NEAR else 1)
-
-    def to_json(self) -> dict[str, float]:
-        """For the report."""
-        return {"predicted_ms": self.predicted_ms, "measured_ms": self.measured_ms, "share": self.share}
 
 
 def within(problem: Allocation, method: Allocator, program: Program, context: Context) -> Met:
@@ -91,19 +61,13 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     if dense is None:
         counts = search.spent(cost)
         return search.timed(cost), counts, {"latency": facts | {"predicted_ms": cost.total(counts) / NS, "rounds": []}}
-    tries: list[Try] = []
-    while (found := search.next(cost, tries)) is not None and len(tries) < ROUNDS:
-        race = _Race(dense, narrowed(program, problem, found), table, program, context)
-        tries.append(search.judged(cost, found, *race.run()))
-        if tries[-1].near:  # by chance, perhaps
-            tries[-1] = search.judged(cost, found, *race.run())
-        if tries[-1].near:
-            break
-        cost = cost.corrected(_correction(tries))
-    best = min(tries, key=lambda one: one.badness)
-    facts |= {"rounds": [one.to_json() for one in tries], "share": best.share, "ms": best.measured_ms}
-    facts |= {"predicted_ms": best.predicted_ms, "off": best.off - 1, "table_error": tries[0].error}
-    return search.timed(cost.corrected(best.correction)), best.counts, {"latency": facts}
+    race, tries = _Race(problem, program, context, table, dense), Tries(wanted.allowed(search.dense_ns))
+    while not tries.over:
+        found = search.next(cost, tries)
+        tries.each.append(search.judged(cost, found, *race(found)))
+        cost = cost.corrected(tries.correction)
+    best = tries.best
+    return search.timed(cost.corrected(best.correction)), best.counts, {"latency": facts | tries.report()}
 
 
 @dataclass(frozen=True)
@@ -123,38 +87,24 @@ class _Search:
         """The counts within the budget as this table has it. Raises BudgetError where there are none."""
         return spend(self.timed(cost), self.method)
 
-    def next(self, cost: Latency, tries: Sequence[Try]) -> Counts | None:
-        """The next counts to measure; None where all has been tried.
+    def next(self, cost: Latency, tries: Tries) -> Counts:
+        """The next counts to measure, which may be those of before.
 
         Where the table has none within the budget the leanest are measured before that is believed: raises BudgetError
         if they are too slow.
         """
         try:
-            found = self.spent(cost)
+            return self.spent(cost)
         except BudgetError:
             found = leanest(self.problem.channels, cost)
-            if any((one.counts == found).all() and one.off > 1 for one in tries):
+            if tries.known_to_be_slow(found):
                 raise
-        return None if any((one.counts == found).all() for one in tries) else found
+            return found
 
     def judged(self, cost: Latency, counts: Counts, share: float, ms: float) -> Try:
-        """What was measured, beside what was wanted and predicted."""
+        """What was measured, beside what was predicted."""
         true = share * self.dense_ns if self.wanted.unit is None else ms * NS
-        predicted = cost.total(counts)
-        off = true / self.wanted.allowed(self.dense_ns)
-        return Try(cost.correction, counts, predicted / NS, ms, share, off, predicted / true - 1)
-
-
-def _correction(tries: Sequence[Try]) -> float:
-    """The next: between the nearest that were too slow and too fast, or else the last times how far it was off."""
-    ordered = sorted(tries, key=lambda one: one.correction)
-    slow = [one for one in ordered if one.off > 1]
-    fast = [one for one in ordered if one.off <= 1]
-    if not slow or not fast or slow[-1].correction >= fast[0].correction:
-        return tries[-1].correction * tries[-1].off
-    above, below = math.log(slow[-1].off), math.log(fast[0].off)
-    weight = above / (above - below)
-    return math.exp((1 - weight) * math.log(slow[-1].correction) + weight * math.log(fast[0].correction))
+        return Try(cost.correction, counts, cost.total(counts) / cost.correction, true, ms, share)
 
 
 def ready(program: Program, on: On | None, context: Context) -> tuple[Table, list[Layer], ModelProto | None]:
@@ -204,26 +154,26 @@ def _exported(program: Program) -> ModelProto:
 
 @dataclass(frozen=True)
 class _Race:
-    """The dense network and a narrow one, which run in turn as often as is asked; what is told is the mean."""
+    """The dense network against narrow ones, each exported once."""
 
-    dense: ModelProto
-    narrow: ModelProto
-    table: Table
+    problem: Allocation
     program: Program
     context: Context
-    shares: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    table: Table
+    dense: ModelProto
+    narrow: dict[bytes, ModelProto] = field(default_factory=dict)
 
-    def run(self) -> tuple[float, float]:
-        """The share of the dense time that the narrow network takes, and its own median in ms: as reports have them."""
+    def __call__(self, counts: Counts) -> tuple[float, float]:
+        """The share of the dense time that a network takes, and its own median in ms: as reports measure them."""
         from ..deploy.benchmark import compare
 
-        inputs, table = _samples(self.program, self.context, self.table.batch), self.table
+        key, table = counts.tobytes(), self.table
+        if key not in self.narrow:
+            self.narrow[key] = narrowed(self.program, self.problem, counts)
+        inputs = _samples(self.program, self.context, table.batch)
         how: Any = {"batch": table.batch, "threads": table.threads, "seconds": RACE_SECONDS}
-        found = compare(self.dense, self.narrow, inputs=inputs, track=self.context.track, **how)
-        self.shares.append(1 / found.speedup.ratio)
-        self.times.append(float(np.median(found.b_ms)))
-        return geometric_mean(self.shares), geometric_mean(self.times)
+        found = compare(self.dense, self.narrow[key], inputs=inputs, track=self.context.track, **how)
+        return 1 / found.speedup.ratio, float(np.median(found.b_ms))
 
 
 def _samples(program: Program, context: Context, batch: int) -> tuple[Tensor, ...]:

@@ -89,10 +89,10 @@ def _target(latency: Facts) -> str:
     if not latency["rounds"]:
         return f"{latency['target']} by the table of {latency['on']}; not measured here"
     near = f"{latency['off']:+.1%} off" if abs(latency["off"]) >= 0.0005 else "met exactly"
-    rounds = counted(len(latency["rounds"]), "network")
+    races = counted(len(latency["rounds"]), "race")
     table = f"the table was {latency['table_error']:+.1%} off at first"
     share = f"{latency['target']} on {latency['on']}: {latency['share']:.3f} of the dense time"
-    return f"{share}, {near}; {rounds} timed, {table}"
+    return f"{share}, {near}, by {races}; {table}"
 
 
 def latency_table(facts: Facts) -> Table:

@@ -1,0 +1,106 @@
+"""What several races say of a target in milliseconds, each of which is only nearly right.
+
+    c    = mean of measured / predicted, over the networks within `CLOSE` of the target
+    time = c · predicted
+
+Measured on two virtual cores: of the same widths, races some seconds apart differ by 3%, though the two networks run in
+turn, and of several the first that comes near does so by chance. So no network is judged by its own race.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import geometric_mean
+from typing import Any
+
+from ..terms import Counts
+
+NEAR, CLOSE = 0.01, 0.08
+ENOUGH, ROUNDS = 3, 6
+SLOWER = 2  # times as bad as faster
+
+
+@dataclass(frozen=True)
+class Try:
+    """One race: the correction of the table, the counts that it led to, and their time."""
+
+    correction: float
+    counts: Counts
+    plain_ns: float  # as the table has it, not corrected
+    true_ns: float  # as measured, of the kind that is wanted
+    measured_ms: float
+    share: float  # of the dense time, measured side by side
+
+    @property
+    def predicted_ms(self) -> float:
+        """As the corrected table had it."""
+        return self.correction * self.plain_ns / 1e6
+
+    @property
+    def factor(self) -> float:
+        """What the correction should have been."""
+        return self.true_ns / self.plain_ns
+
+    def to_json(self) -> dict[str, float]:
+        """For the report."""
+        return {"predicted_ms": self.predicted_ms, "measured_ms": self.measured_ms, "share": self.share}
+
+
+@dataclass
+class Tries:
+    """All of them, and what is wanted."""
+
+    wanted_ns: float
+    each: list[Try] = field(default_factory=list)
+
+    @property
+    def close(self) -> list[Try]:
+        """Those not far from the target."""
+        return [one for one in self.each if abs(math.log(one.true_ns / self.wanted_ns)) <= CLOSE]
+
+    @property
+    def correction(self) -> float:
+        """Of the table, for the next one."""
+        return geometric_mean(one.factor for one in self.close or self.each[-1:])
+
+    def off(self, one: Try) -> float:
+        """Its time, as all races have it, over what is wanted."""
+        return self.correction * one.plain_ns / self.wanted_ns
+
+    @property
+    def best(self) -> Try:
+        """The nearest to the target."""
+
+        def badness(one: Try) -> float:
+            off = self.off(one)
+            return abs(math.log(off)) * (SLOWER if off > 1 + NEAR else 1)
+
+        return min(self.each, key=badness)
+
+    @property
+    def over(self) -> bool:
+        """Whether one is near, as far as can be told, or there is nothing else to try."""
+        if len(self.each) >= ROUNDS:
+            return True
+        if len(self.close) >= ENOUGH:
+            return abs(math.log(self.off(self.best))) <= NEAR
+        stuck = len(self.each) > 1 and bool((self.each[-1].counts == self.each[-2].counts).all())
+        return stuck and not self.close
+
+    def known_to_be_slow(self, counts: Counts) -> bool:
+        """Whether these very counts were raced, and took longer than is wanted."""
+        return any((one.counts == counts).all() and one.true_ns > self.wanted_ns for one in self.each)
+
+    def report(self) -> dict[str, Any]:
+        """Of the best: its time, by all races."""
+        best = self.best
+        scale = self.off(best) * self.wanted_ns / best.true_ns
+        return {
+            "rounds": [one.to_json() for one in self.each],
+            "share": best.share * scale,
+            "ms": best.measured_ms * scale,
+            "predicted_ms": best.predicted_ms,
+            "off": self.off(best) - 1,
+            "table_error": 1 / self.each[0].factor - 1,
+        }

@@ -1,0 +1,37 @@
+"""Several noisy races of networks near a target in milliseconds: what they say together, and when they end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prunec.latency.tries import Tries, Try
+
+
+def raced(count: int, true: float, correction: float = 1.0) -> Try:
+    """A race of a network of so many channels, which the table has at 10 ns each."""
+    return Try(correction, np.array([count]), 10.0 * count, true, true / 1e6, true / 200)
+
+
+def test_races_are_believed_together() -> None:
+    """The table is 10% too low, races are off by 3% either way, and 100 ns are wanted: 9 channels take 99."""
+    tries = Tries(100.0, [raced(20, 220.0)])
+    assert tries.correction == pytest.approx(1.1)
+    tries.each.extend([raced(9, 102.0, 1.1), raced(9, 96.0, 1.1), raced(10, 107.0, 1.07)])
+    assert tries.correction == pytest.approx(1.09, abs=0.01)  # the first was far away
+    assert tries.best.counts == 9
+    assert tries.report()["off"] == pytest.approx(-0.02, abs=0.01)
+    assert not tries.over
+    tries.each.append(raced(9, 104.0, 1.09))
+    assert tries.report()["off"] == pytest.approx(-0.005, abs=0.002)
+    assert tries.report()["share"] == pytest.approx(tries.report()["ms"] * 1e6 / 200)
+    assert tries.over
+
+
+def test_races_end() -> None:
+    """Where another budget binds the same widths come again, and far from the target that is enough."""
+    assert not Tries(100.0, [raced(5, 55.0)]).over
+    assert Tries(100.0, [raced(5, 55.0), raced(5, 54.0, 1.1)]).over
+    assert Tries(100.0, [raced(9, 97.0), raced(9, 98.0), raced(9, 93.0)] * 2).over
+    assert Tries(100.0, [raced(9, 140.0)]).known_to_be_slow(np.array([9]))
+    assert not Tries(100.0, [raced(9, 90.0)]).known_to_be_slow(np.array([9]))
