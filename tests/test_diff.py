@@ -143,8 +143,11 @@ def test_resnet56_before_and_after() -> None:
     result = resnet56()
     before, after = result.dense_onnx(18), result.onnx(18)
     facts = sound(difference(network_of(before), network_of(after)), before, after)
-    assert facts["totals"]["before"]["macs"] == result.report["macs"]["dense"]
-    assert facts["totals"]["after"]["macs"] == result.report["macs"]["compressed"]
+    shortcuts = [row for row in facts["layers"] if row["name"] in ("pad", "pad_1")]  # convolutions in ONNX alone
+    for side, told in (("before", "dense"), ("after", "compressed")):
+        added = [row[side]["macs"] for row in shortcuts]
+        assert min(added) > 0
+        assert facts["totals"][side]["macs"] - sum(added) == result.report["macs"][told]
     changed = {row["name"] for row in facts["layers"] if row["status"] != "same" and row["before"]["weights"][0]}
     assert len(changed) >= 54
 
@@ -309,8 +312,9 @@ def test_lint_knows_every_copy_that_tensorrt_rtx_adds(tmp_path: Path) -> None:
     said = [one.node for one in findings(network_of(model), TARGETS["rtx-fp16"]) if one.facts["off_fast_kernel"]]
     engine = read(plan(model, tmp_path / "resnet56.engine"))
     copied = [layer.nodes[0] for layer in engine.layers if layer.kernel_name == "__myl_ReplConc"]
+    reads = {node.name: node.input[0] for node in model.graph.node}
     assert said
-    assert len(copied) == len(said)
+    assert len(copied) == len({reads[name] for name in said})  # a shortcut shares the copy with its block
 
 
 # The command
