@@ -226,7 +226,10 @@ def test_a_real_network_stays_within_fp16_on_real_images() -> None:
     model = export_onnx(program.module, (images[:2],))
     verdict = check(model, TARGETS["trt-fp16"], as_images(images))
     assert (said(verdict.findings), verdict.skipped, verdict.cost.needed) == ([], (), network_of(model).macs)
-    assert network_of(model).macs == total_macs(program.fact(Channels))
+    network = network_of(model)
+    shortcuts = sum(layer.macs for layer in network.layers if layer.name in ("pad", "pad_1"))  # in ONNX alone
+    assert shortcuts > 0
+    assert network.macs - shortcuts == total_macs(program.fact(Channels))
 
 
 # Shapes

@@ -20,7 +20,7 @@ def test_a_real_network_is_within_the_bars(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = {row["precision"]: row for row in json.loads(out.read_text())["rows"]}
-    assert {name: row["layers"] for name, row in rows.items()} == {"fp32": 0, "fp16": 56, "int8": 54}
+    assert {name: row["layers"] for name, row in rows.items()} == {"fp32": 0, "fp16": 58, "int8": 56}
     assert all(row["met"] for row in rows.values())
     assert rows["fp32"]["max_abs"] < 1e-4
     assert rows["int8"]["bytes"] < 0.3 * rows["fp32"]["bytes"]
