@@ -201,9 +201,8 @@ def test_a_network_is_measured_and_its_target_met() -> None:
     block = engine.On().table().likes.block
     assert all(len(result.plan.keep[name]) % block == 0 for name in ("0", "2"))  # the rest of a block is free
     again = engine.On().table()
-    assert (
-        measure.missing(again, measure.needs_of(shapes.layers_of(prepared(capture(three(64, 64, 64), EXAMPLE))))) == {}
-    )
+    layers = shapes.layers_of(prepared(capture(three(64, 64, 64), EXAMPLE)))
+    assert measure.missing(again, measure.needs_of(layers)) == {}
 
 
 def test_the_layers_of_a_network_add_up_to_about_its_time() -> None:

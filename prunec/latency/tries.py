@@ -15,6 +15,7 @@ from statistics import geometric_mean
 from typing import Any
 
 from ..terms import Counts
+from .cost import NS
 
 NEAR, CLOSE = 0.01, 0.08
 ENOUGH, ROUNDS = 3, 6
@@ -35,7 +36,7 @@ class Try:
     @property
     def predicted_ms(self) -> float:
         """As the corrected table had it."""
-        return self.correction * self.plain_ns / 1e6
+        return self.correction * self.plain_ns / NS
 
     @property
     def factor(self) -> float:

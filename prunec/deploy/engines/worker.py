@@ -7,7 +7,8 @@ builds gave six INT8 engines. So on Linux this process starts itself again witho
 loaded. What its threads allocate and free moves addresses too: of 27 engines of a ResNet-50, eight differed. So they
 run one at a time, each until it waits: on one core, first in, first out (16 builds of 16 the same, in the same time; on
 one core alone, in one arena, or without thread caches, they differ). Where the system forbids that, as it does without
-root, the engine is as good, and the record says that it is not reproducible.
+root, the engine is as good, and the record says that it is not reproducible. So it says of TensorRT, which times its
+kernels on the GPU.
 
     worker REQUEST < model.onnx          the reply: one line of JSON, then the engine, then the timing cache
 """
@@ -33,11 +34,13 @@ ASK, NO_RANDOMIZE = 0xFFFFFFFF, 0x0040000  # of personality(2)
 
 def main() -> None:
     """Answer the request of the command line."""
-    fixed, in_order = _fix_addresses(), _run_in_order()
+    fixed, request = _fix_addresses(), json.loads(sys.argv[1])
+    ahead_of_time = package(request["settings"]["backend"]).ahead_of_time  # others wait for a GPU, and spin
+    fixed = fixed and ahead_of_time and _run_in_order()
     reply = _own_stdout()
     try:
-        facts, parts = build(json.loads(sys.argv[1]), sys.stdin.buffer.read())
-        facts["reproducible"] = fixed and in_order
+        facts, parts = build(request, sys.stdin.buffer.read())
+        facts["reproducible"] = fixed
     except PrunecError as error:
         facts, parts = {"error": str(error), "class": type(error).__name__}, ()
     reply.write(json.dumps({**facts, "parts": [len(part) for part in parts]}).encode() + b"\n")
