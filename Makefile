@@ -1,12 +1,14 @@
 # Two commands: `make demo` and `make test`. Both make what they need in .venv, once.
 #   PYTHON=python3.12   the interpreter that .venv is made from, 3.10 or newer
 #   VENV=.venv          where the environment is
+#   JOBS=auto           tests that run side by side; as many as there are cores, unless you say
 
 # Threads that wait do not spin: on a shared machine spinning slows everything tenfold.
 export OMP_WAIT_POLICY ?= passive
 
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -23,7 +25,8 @@ demo: $(VENV)/.run ## Set up, then compress the network that comes with prunec (
 	$(BIN)/prunec demo
 
 test: lint ## Set up, then lint, check the types and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not timed" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m timed
 
 lint: $(VENV)/.test ## Set up, then ruff and mypy only
 	$(BIN)/ruff check

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: a core each
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the programs that tests start
+    torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

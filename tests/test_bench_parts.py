@@ -25,6 +25,7 @@ from prunec.deploy.timing.sampling import WALL, Samples
 from prunec.deploy.timing.statistics import MIN_EFFECT, Speedup, Times, noise_floor, paired_speedup
 from prunec.deploy.timing.sweep import Point, Sweep, measure
 from prunec.errors import BackendError
+from prunec.report.benchmark import point_lines
 
 SMI = "NVIDIA H200, GPU-1234, 570.86, P0, 1980, 1980, 3201, 120.5, 700.00, 35, 0x0000000000000020"
 ON_GPU: Samples = {
@@ -76,6 +77,17 @@ def test_one_real_model_against_itself(tmp_path: Path) -> None:
     assert (not point.verdict(1).startswith("no difference")) == claims
     assert point.noise_floor >= MIN_EFFECT
     assert point.noise_floor >= max(point.noise.high, 1 / point.noise.low) - 1
+
+
+@pytest.mark.parametrize(
+    ("slower", "told"), [(1.5, "; 1.60x the speed of A while the machine was quickest"), (1.3, "")]
+)
+def test_what_an_undisturbed_machine_would_say_is_said_where_it_differs(slower: float, told: str) -> None:
+    busy = np.arange(600) % 60 < 40
+    a, b = 1.6 * np.where(busy, 1.3, 1.0), np.where(busy, slower, 1.0)
+    samples = tuple({WALL: tuple(times.tolist())} for times in (a, b))
+    point = Point(1, 1, ("a", "b"), samples, (samples[0], samples[0]), ({}, {}), {"cpu": "one", "cores": 2})
+    assert point_lines(point.to_json()).plain.splitlines()[-1] == point.verdict(1) + told
 
 
 def test_the_interval_knows_that_neighbours_are_alike() -> None:

@@ -15,8 +15,10 @@ from onnx import numpy_helper
 
 from prunec.deploy.benchmark import Comparison, Speedup, compare, paired_speedup
 from prunec.deploy.timing.sampling import WALL, Run, Stages, race
+from prunec.deploy.timing.statistics import undisturbed
 from prunec.errors import DataError, SpecError
 
+pytestmark = pytest.mark.timed
 T = TypeVar("T")
 FINE = (1.0, 1.01, 0.99, 1.0, 1.005, 0.995) * 10
 
@@ -126,12 +128,24 @@ def teller(name: str, calls: list[str]) -> Run:
 @pytest.mark.parametrize(
     ("names", "order"), [("ab", "abba" + "baab" + "abba"), ("abc", "abccba" + "bcaacb" + "cabbac")]
 )
-def test_models_run_in_turn_there_and_back(names: str, order: str) -> None:
+def test_models_run_in_turn_there_and_back_twice_each(names: str, order: str) -> None:
     calls: list[str] = []
     found = race([teller(name, calls) for name in names], range(3), warm_up=0)
-    assert "".join(calls[-len(order) :]) == order
+    assert "".join(calls[-2 * len(order) :: 2]) == "".join(calls[1 - 2 * len(order) :: 2]) == order
     assert [len(each[WALL]) for each in found] == [6] * len(names)
-    assert len(calls) - len(order) == 10 * len(names)
+    assert len(calls) - 2 * len(order) == 10 * len(names)
+
+
+def test_a_disturbance_that_not_all_feel_alike_is_left_out() -> None:
+    """Two thirds of the time others slow A by 1.3 and B by 1.5; A takes 1.6 times as long as B undisturbed."""
+    generator = np.random.default_rng(4)
+    busy = np.arange(600) % 60 < 40
+    a, b = (generator.lognormal(0, 0.02, busy.size) * np.where(busy, slower, 1.0) for slower in (1.3, 1.5))
+    times_of_a = tuple((1.6 * a).tolist())
+    assert paired_speedup(times_of_a, tuple(b.tolist())).ratio == pytest.approx(1.6 * 1.3 / 1.5, rel=0.02)
+    assert undisturbed(times_of_a, tuple(b.tolist())).ratio == pytest.approx(1.6, rel=0.01)
+    same = tuple((a * generator.lognormal(0, 0.02, busy.size)).tolist())
+    assert undisturbed(tuple(a.tolist()), same).ratio == pytest.approx(1.0, abs=0.01)
 
 
 def test_given_images_are_used() -> None:

@@ -34,6 +34,7 @@ from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.source import state_digest
 
+pytestmark = pytest.mark.timed
 NETS = networks()
 EXAMPLE = (torch.randn(2, 3, 12, 12),)
 SOURCE = """

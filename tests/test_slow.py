@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,6 +10,8 @@ from prunec.capture import capture
 from prunec.deploy.export import export_onnx
 from prunec.diff.slow import slow_layers
 from prunec.report.console import outcome_table
+
+pytestmark = pytest.mark.timed
 
 
 def test_layers_that_lose_macs_and_no_time_are_named() -> None:

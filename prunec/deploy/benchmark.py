@@ -29,7 +29,7 @@ from .timing.inputs import first_of, noise
 from .timing.metrics import summary
 from .timing.onnx_sessions import bound
 from .timing.sampling import WALL, race, until
-from .timing.statistics import OPENINGS, Speedup, Times, grouped, noise_floor, paired_speedup, spread
+from .timing.statistics import OPENINGS, Speedup, Times, grouped, noise_floor, paired_speedup, spread, undisturbed
 
 __all__ = ["Comparison", "Speedup", "compare", "noise", "paired_speedup", "summary"]
 
@@ -54,8 +54,16 @@ class Comparison:
     @cached_property
     def speedup(self) -> Speedup:
         """How many times faster B is than A."""
-        a, b = (grouped(times, self.openings) for times in (self.a_ms, self.b_ms))
-        return paired_speedup(a, b, self.seed)
+        return paired_speedup(*self._pairs, self.seed)
+
+    @cached_property
+    def undisturbed(self) -> Speedup:
+        """The same while the machine was quickest."""
+        return undisturbed(*self._pairs, self.seed)
+
+    @property
+    def _pairs(self) -> tuple[Times, Times]:
+        return grouped(self.a_ms, self.openings), grouped(self.b_ms, self.openings)
 
     @cached_property
     def control(self) -> Speedup:
@@ -77,6 +85,7 @@ class Comparison:
         return {
             "verdict": self.verdict,
             "speedup": asdict(self.speedup),
+            "undisturbed": asdict(self.undisturbed),
             "noise_floor": self.noise_floor,
             "control": asdict(self.control),
             "a": summary(self.a_ms),

@@ -40,7 +40,7 @@ def point_lines(point: Facts) -> Text:
     """Below it: the noise floor, where nodes run, cautions, verdicts."""
     noise = point["noise"]
     few = [] if "p99_ms" in point["models"][0] else ["no p99 from fewer than 1,000 runs: --iterations 1000\n"]
-    verdicts = "\n".join(model["verdict"] for model in point["models"][1:])
+    verdicts = "\n".join(_verdict(model, noise["floor"]) for model in point["models"][1:])
     return Text.assemble(
         f"A against itself: {noise['ratio']:.3f}, 95% interval {noise['low']:.3f}..{noise['high']:.3f}, so less than"
         f" {noise['floor']:.1%} is noise\n",
@@ -50,6 +50,13 @@ def point_lines(point: Facts) -> Text:
         *((f"caution: {one}\n", "yellow") for one in point["cautions"]),
         (f"{verdicts}\n" if verdicts else "", "bold"),
     )
+
+
+def _verdict(model: Facts, floor: float) -> str:
+    """And what an undisturbed machine would say, where that is something else."""
+    quiet, ratio = model["undisturbed"]["ratio"], model["speedup"]["ratio"]
+    same = max(quiet / ratio, ratio / quiet) < 1 + floor
+    return f"{model['verdict']}{'' if same else f'; {quiet:.2f}x the speed of A while the machine was quickest'}"
 
 
 def _against(model: Facts) -> tuple[str, str]:

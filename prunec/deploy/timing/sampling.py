@@ -1,6 +1,8 @@
 """Runs in turn: every model meets the same load, heat and caches, and no place in the order is always the same one's.
 
-Two models run ABBA BAAB, three ABCCBA BCAACB CABBAC: a block goes there and back, the next begins one further on.
+Two models run ABBA BAAB, three ABCCBA BCAACB CABBAC: a block goes there and back, the next begins one further on. At
+its turn each runs twice and the second run is timed, as in use, where a model follows itself: the first finds the
+caches full of the others' weights, which cost a 4 ms network 1% and the same compressed to 2.7 ms 3%.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def until(seconds: float, blocks: int) -> Iterator[int]:
 
 
 def _timed(run: Run) -> Stages:
-    """One run: its wall time, and the stages that it tells of."""
+    """One run after another: its wall time, and the stages that it tells of."""
+    run()
     start = time.perf_counter_ns()
     stages = run()
     return {**stages, WALL: max(time.perf_counter_ns() - start, 1) / 1e6}

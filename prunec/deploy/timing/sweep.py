@@ -25,7 +25,7 @@ from .gpu_state import gpu_state, throttled
 from .inputs import Arrays, first_of
 from .metrics import cautions, compared, metrics, summary
 from .sampling import WARM_UP_SECONDS, Samples, race, until
-from .statistics import OPENINGS, Speedup, Times, grouped, noise_floor, paired_speedup, spread
+from .statistics import OPENINGS, Speedup, Times, grouped, noise_floor, paired_speedup, spread, undisturbed
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FEWEST = 20  # runs of each
@@ -98,8 +98,18 @@ class Point:
     @cached_property
     def speedups(self) -> tuple[Speedup, ...]:
         """How many times faster each model but A is than A."""
-        first, *others = (grouped(each[self.compared_by], self.openings) for each in self.samples)
+        first, *others = self._grouped
         return tuple(paired_speedup(first, other, self.seed) for other in others)
+
+    @cached_property
+    def undisturbed(self) -> tuple[Speedup, ...]:
+        """The same while the machine was quickest."""
+        first, *others = self._grouped
+        return tuple(undisturbed(first, other, self.seed) for other in others)
+
+    @property
+    def _grouped(self) -> list[Times]:
+        return [grouped(each[self.compared_by], self.openings) for each in self.samples]
 
     def verdict(self, place: int) -> str:
         """Of the model in that place, 1 for B."""
@@ -147,6 +157,7 @@ class Point:
         }
         if place:
             found |= {"speedup": asdict(self.speedups[place - 1]), "verdict": self.verdict(place)}
+            found["undisturbed"] = asdict(self.undisturbed[place - 1])
         return found
 
 
