@@ -40,4 +40,10 @@ def _told(problem: Allocation, wanted: Alignment, used: Alignment, counts: Count
     steps = sorted({space.step for space in used.apply(problem.channels).prunable})
     found = {"name": wanted.name, "steps": steps, "error": problem.expected(counts)}
     found["error_unaligned"] = problem.expected(free)
-    return found if used == wanted else {**found, "gave_way": f"from multiples of {wanted.most} to {used.most}"}
+    if used == wanted:
+        return found
+    fewer = f"to fewer than {wanted.fewest} channels a layer"
+    return {
+        **found,
+        "gave_way": fewer if used.most == wanted.most else f"from multiples of {wanted.most} to {used.most}",
+    }

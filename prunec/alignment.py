@@ -3,7 +3,9 @@
 An engine computes channels in blocks (`prunec/deploy/targets.py`): 49 to 60 channels cost what 64 do in blocks of 16,
 and off the granule a layer leaves the fast kernel. Half a block saves nothing, made or read: measured with ONNX Runtime
 on AVX2, 3x3 on 32x32, 12 -> 12 channels take what 16 -> 16 take, 20 -> 20 what 24 -> 24 do. So what stays of a space is
-a multiple of what the engine likes; where there is room for fewer than `ROOM` of those, of its block; or all.
+a multiple of what the engine likes; where there is room for fewer than `ROOM` of those, of its block; or all. And as
+many channels stay as fill the fast kernel: on AVX2 half of ResNet-56's MACs take 2% less time so (5% on a machine that
+nobody else uses), at the same error of the curves, 0.0300 for 0.0294; 0.7 of them 0.0076 for 0.0090.
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Alignment:
-    """Multiples of `most` channels, or in narrow spaces of a half or a quarter of that, `least` at least; or all."""
+    """Multiples of `most` channels, or in narrow spaces of a half or a quarter of that, `least` at least; or all.
+
+    Of channels (ranks may be fewer) `fewest` stay.
+    """
 
     name: str
     most: int
     least: int
+    fewest: int = 1
 
     @staticmethod
     def parse(text: str) -> Alignment | None:
@@ -45,7 +51,7 @@ class Alignment:
     @staticmethod
     def of(target: DeployTarget) -> Alignment:
         """What a deployment target likes."""
-        return Alignment(target.name, target.likes, min(target.block, target.likes))
+        return Alignment(target.name, target.likes, min(target.block, target.likes), target.fewest)
 
     def step(self, channels: int) -> int:
         """The multiple for a space of so many channels."""
@@ -61,10 +67,13 @@ class Alignment:
     def _stepped(self, space: Space) -> Space:
         rows = next((site.rows.shape[1] for site in space.sites if site.role == PRODUCES), 1)
         step = self.step(space.size * rows)
-        return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)))
+        least = min(-(-self.fewest // rows), space.size) if space.sites else 1
+        return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)), least=max(space.least, least))
 
     def finer(self) -> Iterator[Alignment]:
-        """This one, then what is left where it leaves no room: steps of half, a quarter, …"""
+        """This one, then what is left where it leaves no room: any number of steps, then steps of half, a quarter, …"""
+        if self.fewest > 1:
+            yield self
         most = self.most
         while most > 1:
             yield Alignment(self.name, most, min(self.least, most))

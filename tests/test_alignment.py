@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,23 @@ def test_heads_are_whole_and_what_the_user_demands_stays() -> None:
     assert spaces("dense_block", Alignment("4", 4, 4), Constraints(round_to=6))["a"].step == 12
     frozen = AVX512.apply(prunec.inspect(NETS["dense_block"], EXAMPLE, Constraints(freeze=("a", "b")))).prunable
     assert {space.name for space in frozen}.isdisjoint({"a", "b"})
+
+
+def test_so_many_channels_stay_as_fill_the_fast_kernel_but_for_ranks() -> None:
+    avx2 = Alignment.of(TARGETS["ort-avx2"])
+    found = spaces("plain", avx2)
+    assert {space.fewest for space in found.values()} == {min(16, space.size) for space in found.values()}
+    assert spaces("fused_attention", avx2)["qkv"].fewest == 2  # heads of 4 channels in q, k and v
+    ranks = replace(next(iter(found.values())), sites=(), size=24, least=1)
+    assert avx2.apply(replace(prunec.inspect(NETS["plain"], EXAMPLE), spaces=(ranks,))).spaces[0].fewest == 8
+    assert [(one.most, one.fewest) for one in avx2.finer()] == [(8, 16), (8, 1), (4, 1), (2, 1)]
+
+
+def test_fewer_channels_stay_before_a_target_is_out_of_reach() -> None:
+    result = prunec.compress(three(32, 32, 16), IMAGES, target="macs:0.1", decomposer="none", align="ort-avx2")
+    assert result.report["macs"]["share"] <= 0.1
+    told = result.report["notes"]["allocate"]["alignment"]
+    assert (told["steps"], told["gave_way"]) == ([8], "to fewer than 16 channels a layer")
 
 
 def test_channels_and_ranks_are_aligned_and_it_is_said() -> None:
