@@ -11,6 +11,8 @@ import pytest
 import torch
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: a core each
+    for size in ("COLUMNS", "LINES"):  # of a terminal: readline, in the process that started this one, has made them up
+        os.environ.pop(size, None)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the programs that tests start
     torch.set_num_threads(1)
 
