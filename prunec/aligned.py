@@ -42,8 +42,6 @@ def _told(problem: Allocation, wanted: Alignment, used: Alignment, counts: Count
     found["error_unaligned"] = problem.expected(free)
     if used == wanted:
         return found
-    fewer = f"to fewer than {wanted.fewest} channels a layer"
-    return {
-        **found,
-        "gave_way": fewer if used.most == wanted.most else f"from multiples of {wanted.most} to {used.most}",
-    }
+    if used.most == wanted.most:
+        return {**found, "gave_way": f"to fewer than {wanted.fewest} channels a layer"}
+    return {**found, "gave_way": f"from multiples of {wanted.most} to {used.most}"}

@@ -71,7 +71,7 @@ class Alignment:
         return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)), least=max(space.least, least))
 
     def finer(self) -> Iterator[Alignment]:
-        """This one, then what is left where it leaves no room: any number of steps, then steps of half, a quarter, …"""
+        """This one, then what is left where it leaves no room: fewer than `fewest`, then steps of half, a quarter, …"""
         if self.fewest > 1:
             yield self
         most = self.most
