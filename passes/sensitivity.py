@@ -1,8 +1,13 @@
 """Scale each curve to what the outputs feel: remove a part of one space at a time, refit its readers, run to the end.
 
-    scale_s = ( sum |f_s(x) - f(x)|² / sum |f(x) - mean f|² ) / error_s(k)
+    scale_s(k) = ( sum |f_s(x) - f(x)|² / sum |f(x) - mean f|² ) / error_s(k)          k coordinates removed at first
 
-with k = level · size removed at first, and what the plan removes where there is a plan already.
+is measured with half of the space gone, and with more `levels` with 7/8 of it, 31/32 …; between, the logarithm of the
+scale is interpolated. Measured on ResNet-56: with 1/8 of the ranks left the scale is 0.5 to 6.6 times that with half
+left, with 1/16 in the last layer, whose 64 outputs tell 10 classes apart, 64 times; with two levels `latency:0.6` has
+11% less error of the outputs, half of the MACs as much as with one. One is the default: where a layer has fewer samples
+than inputs (the classifier of MobileNet, 256 images) what is measured deep in a curve flatters it, and 0.85 of
+MobileNet's MACs do worse on other images.
 
 The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
 shares every prefix: it forks where the first reader of a space is and runs only what follows. Where a norm runs over
@@ -11,10 +16,11 @@ the space, masking is not removing, and the sliced network is run whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -27,13 +33,18 @@ from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
 from prunec.statistics.sweep import channels_last, floats, outputs
 
+LEAST = 1e-6  # of the largest scale: no less is believed
+
 
 @dataclass(frozen=True)
 class Sensitivity(Pass):
-    """Measure, one space at a time, the error of the outputs on `images` images with `level` of the space gone."""
+    """Measure, one space at a time, the error of the outputs on `images` images with a part of the space gone.
+
+    At `levels` levels: 1/2, 7/8, 31/32 … of it; and where there is a plan already, what that removes.
+    """
 
     images: int = 16
-    level: float = 0.5
+    levels: int = 1
     ridge: float = 1e-3
 
     requires = (Channels, Statistics, Curves)
@@ -41,14 +52,36 @@ class Sensitivity(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Replace the `Curves` fact by one whose errors are those of the outputs."""
+        curves = program.fact(Curves).by_space
+        found: dict[str, dict[int, float]] = {name: {} for name in curves}
+        batches = list(context.images().take(self.images, context.seed).batches(context.batch))
+        for gone in context.track(list(self._tries(program)), "sensitivity"):
+            left = {name: count for name, count in gone.items() if count not in found[name]}
+            for name, error in self._measured(program, batches, left).items():
+                found[name][gone[name]] = error
+        return program.knowing(Curves({name: _scaled(curves[name], found[name]) for name in curves}, scaled=True))
+
+    def _tries(self, program: Program) -> Iterator[dict[str, int]]:
+        """How many coordinates of each space are removed, in turn."""
+        spaces = program.fact(Channels).prunable
+        for level in range(self.levels):
+            gone = 1 - 0.5 * 0.25**level
+            yield {one.name: min(max(1, round(one.size * gone)), max(1, one.size - 1)) for one in spaces}
+        if program.has(Plan):
+            planned = {one.name: one.size - len(program.fact(Plan).keep[one.name]) for one in spaces}
+            yield {name: count for name, count in planned.items() if count}
+
+    def _measured(
+        self, program: Program, batches: Sequence[tuple[Tensor, ...]], gone: Mapping[str, int]
+    ) -> dict[str, float]:
+        """The relative squared error of the outputs without so many coordinates of one space at a time."""
         channels, curves = program.fact(Channels), program.fact(Curves).by_space
-        gone = {space.name: self._gone(program, space) for space in channels.prunable}
         splits = {one.space: one.split for one in channels.factorings}
         places = {one.node: one.space for one in channels.factorings}
         layers = {places[one.node]: one for one in channels.contractions if one.node in places}
         forks: dict[str, list[tuple[Space, Mapping[str, Tensor]]]] = {}
         sliced: dict[str, fx.GraphModule] = {}
-        for space in channels.prunable:
+        for space in (one for one in channels.prunable if one.name in gone):
             readers = readers_of(channels, space) or [layers[space.name]]
             if space.sites:
                 weights = self._weights(program, space, readers, gone[space.name])
@@ -58,19 +91,11 @@ class Sensitivity(Pass):
                 sliced[space.name] = _sliced(program.module, channels, curves[space.name], space, gone, weights)
             else:
                 forks.setdefault(readers[0].node, []).append((space, weights))
-        totals: dict[str, float] = {}
-        subset = context.images().take(self.images, context.seed)
-        batches = list(subset.batches(context.batch))
-        for batch in context.track(batches, "sensitivity"):
+        totals: dict[str, float] = dict.fromkeys(gone, 0.0)
+        for batch in batches:
             for name, error in _errors(program.module, batch, forks, sliced).items():
-                totals[name] = totals.get(name, 0.0) + error / len(batches)
-        scaled = {name: _scaled(curves[name], gone[name], total) for name, total in totals.items()}
-        return program.knowing(Curves(scaled, scaled=True))
-
-    def _gone(self, program: Program, space: Space) -> int:
-        """How many coordinates are tried."""
-        planned = space.size - len(program.fact(Plan).keep[space.name]) if program.has(Plan) else 0
-        return planned or min(max(1, round(space.size * self.level)), max(1, space.size - 1))
+                totals[name] += error / len(batches)
+        return totals
 
     def _weights(self, program: Program, space: Space, readers: list[Contraction], count: int) -> dict[str, Tensor]:
         """Full-size weights and biases of the readers, refitted without the part of the space that is gone."""
@@ -108,9 +133,16 @@ def _truncated(program: Program, split: Split, one: Contraction, rank: int) -> d
     return {one.weight: low.reshape(original.shape).to(original), str(one.bias): bias + shift.to(bias)}
 
 
-def _scaled(curve: Curve, gone: int, measured: float) -> Curve:
-    local = float(curve.error[gone])
-    return replace(curve, error=curve.error * (measured / local if local > 0 else 0.0))
+def _scaled(curve: Curve, measured: Mapping[int, float]) -> Curve:
+    """The curve through what was measured, by coordinates gone; its scale outside as at the nearest."""
+    local = curve.error.numpy()
+    known = sorted(count for count in measured if local[count] > 0)
+    scales = np.array([measured[count] / local[count] for count in known])
+    if len(known) < 2 or not scales.any():
+        return replace(curve, error=curve.error * float(scales.sum()))
+    logarithms = np.log(np.maximum(scales, LEAST * scales.max()))
+    error = local * np.exp(np.interp(np.arange(len(local)), known, logarithms))
+    return replace(curve, error=torch.from_numpy(np.maximum.accumulate(error)))
 
 
 def _sliced(

@@ -25,7 +25,7 @@ from prunec.deploy.targets import TARGETS
 from prunec.deploy.timing.inputs import noise
 from prunec.errors import BackendError, BudgetError, DataError, SpecError
 from prunec.latency import engine, layer_models, measure, search, shapes
-from prunec.latency.cost import latency_of
+from prunec.latency.cost import LayerTime, Surface, latency_of
 from prunec.latency.engine import On
 from prunec.latency.summary import summary
 from prunec.latency.table import Grid, Table, Whole, ladder, odd_of, weights_of
@@ -191,6 +191,27 @@ def test_several_targets_with_time_among_them(tmp_path: Path) -> None:
     time, params = result.report["notes"]["allocate"]["budgets"]
     assert time["planned"] <= time["allowed"]
     assert params["planned"] <= params["allowed"]
+
+
+def test_widths_asked_for_are_kept_to_with_a_latency_target_and_auto_leaves_them_to_the_table(tmp_path: Path) -> None:
+    net = three(32, 32, 16)
+    program = prepared(capture(net, EXAMPLE))
+    by_macs(program, Table({**EVERYWHERE, "target": "arm"}, 1, 1)).save(tmp_path / "edge.json")
+    options: Any = {"target": "latency:0.7", "decomposer": "none", "on": str(tmp_path / "edge.json")}
+    found = prunec.compress(net, IMAGES, align=8, **options)
+    assert all(len(kept) % 8 == 0 for kept in found.plan.keep.values())
+    assert found.report["notes"]["allocate"]["alignment"]["name"] == "8"
+    assert "alignment" not in prunec.compress(net, IMAGES, **options).report["notes"]["allocate"]
+
+
+def test_a_rank_that_saves_time_and_no_macs_is_not_counted() -> None:
+    fast, slow = (
+        Surface(np.ones((9, 1)), np.full((1, 1), ms), np.ones((9, 1)), *[np.ones(9)] * 2, 0.0) for ms in (1, 9)
+    )
+    layer = LayerTime(slow, 0, 8, (fast, fast), (1.0, 1.0, 0.0, 1.0))  # 64 MACs whole, 16 a rank in parts
+    ranks = np.arange(9)
+    wide = np.full(9, 8)
+    assert layer(wide, wide, ranks).tolist() == [2.0] * 4 + [9.0] * 5
 
 
 def test_a_network_is_measured_and_its_target_met() -> None:

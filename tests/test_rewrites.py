@@ -114,6 +114,27 @@ def test_a_shortcut_that_skips_pixels_is_a_convolution(before: str, after: list[
     np.testing.assert_array_equal(run(session(cleaned), (X,))[0], run(session(model), (X,))[0])
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<int64[2] a = {2, 3}> { y = ReduceMean(x, a) }", ["GlobalAveragePool"]),
+        ("<int64[2] a = {-1, -2}> { m = ReduceMean(x, a) y = Relu(m) }", ["GlobalAveragePool", "Relu"]),
+        # the axes of pixels gone
+        ("<int64[2] a = {2, 3}> { y = ReduceMean<keepdims = 0>(x, a) }", ["GlobalAveragePool", "Flatten"]),
+        # other axes, or not known before it runs
+        ("<int64[1] a = {3}> { y = ReduceMean(x, a) }", ["ReduceMean"]),
+        ("<int64[3] a = {1, 2, 3}> { y = ReduceMean(x, a) }", ["ReduceMean"]),
+        ("{ y = ReduceMean(x) }", ["ReduceMean"]),
+    ],
+)
+def test_a_mean_over_all_pixels_is_pooling(before: str, after: list[str]) -> None:
+    shape = "batch, 4" if "keepdims" in before else "batch, C, H, W"
+    model = graph(f"g (float[batch, 4, 3, 3] x) => (float[{shape}] y) {before}")
+    cleaned = clean(model)
+    assert ops(cleaned) == after
+    np.testing.assert_allclose(run(session(cleaned), (X,))[0], run(session(model), (X,))[0], rtol=1e-6)
+
+
 def test_nodes_that_hand_on_are_removed() -> None:
     model = graph("""
         g (float[batch, 4, 3, 3] x) => (float[batch, 4, 3, 3] y)

@@ -91,7 +91,7 @@ def compress(
         typer.Option(
             metavar="auto|none|N|NAME",
             help="Widths that the engine likes, where the target can be met so: of ONNX Runtime here, none, multiples"
-            " of N, or those of trt-fp16, rtx-fp16, ort-avx2, arm …",
+            " of N, or those of trt-fp16, rtx-fp16, ort-avx2, arm … Of a latency target auto means its table's.",
             show_default="auto",
         ),
     ] = None,

@@ -2,7 +2,7 @@
 
 The exporter leaves names such as `node_Conv_374`, stack traces with local paths, and now and then an Identity. Clean-up
 is for readers, parsers and reproducible bytes, and makes no engine faster (measured: the same kernels after as before)
-but for `join_subsampling`.
+but for `join_subsampling` and `name_pooling`.
 `prunec.deploy.rewrites` has one idea a file.
 
 >>> clean(model)            # doctest: +SKIP
@@ -22,13 +22,14 @@ from .rewrites.dead import drop_dead, sort_nodes
 from .rewrites.gathers import fold_gathers
 from .rewrites.identities import remove_identities
 from .rewrites.names import name_interface, name_nodes
+from .rewrites.pooling import name_pooling
 from .rewrites.subsampling import join_subsampling
 
 MAX_IR = 10  # read by ONNX Runtime since 1.18 and by TensorRT since 10.0
 Rewrite = Callable[[gs.Graph], None]
 TIDY: tuple[Rewrite, ...] = (remove_identities, drop_dead, sort_nodes)  # leaves the names
 REWRITES: tuple[Rewrite, ...] = (
-    fold_constants, remove_identities, fold_gathers, join_subsampling, drop_dead, sort_nodes, name_nodes,
+    fold_constants, remove_identities, fold_gathers, join_subsampling, name_pooling, drop_dead, sort_nodes, name_nodes,
 )  # fmt: skip
 SAME: Mapping[str, str] = MappingProxyType({})
 

@@ -67,16 +67,22 @@ class LayerTime:
     rank: int = -1  # the place of its rank space
     full: int = 0  # the size of that: the layer is whole
     parts: tuple[Surface, ...] = ()
+    macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # its term' scale, first, middle and second
 
     def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
-        """With so many channels read and made, and ranks, elementwise; the parts count where they save time."""
+        """With so many channels read and made, and ranks, elementwise; the parts count where they save time and MACs.
+
+        Where they do not the layer stays one (`Latency.whole`), and what they would have saved is not to be spent.
+        """
         whole = self.whole(into, out)
         if self.rank < 0:
             return whole
         inner = np.minimum(rank, self.full - 1)
         widths = [into, *[inner] * (len(self.parts) - 1), out]
         split = np.sum([part(widths[place], widths[place + 1]) for place, part in enumerate(self.parts)], 0)
-        found: Array = np.where(rank < self.full, np.minimum(split, whole), whole)
+        scale, first, middle, second = self.macs
+        saves = (rank < self.full) & (rank * (first * into + middle * rank + second * out) < scale * out * into)
+        found: Array = np.where(saves, np.minimum(split, whole), whole)
         return found
 
 
@@ -180,9 +186,10 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
         parts = tuple(
             Surface.of(table, part, (ends[place], ends[place + 1]), whole) for place, part in enumerate(layer.parts)
         )
-        times.append(
-            LayerTime(Surface.of(table, layer.shape, (widest[0], widest[1]), whole), layer.rank, layer.full, parts)
-        )
+        surface = Surface.of(table, layer.shape, (widest[0], widest[1]), whole)
+        place = layer.product
+        each = tuple(float(one[place]) for one in (macs.scale, macs.first, macs.middle, macs.second))
+        times.append(LayerTime(surface, layer.rank, layer.full, parts, each))
     rest = _rest(program, layers, 0.0 if whole is None else (whole.rest_ms + whole.rest_kernels * whole.gap_ms) * NS)
     return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs)
 

@@ -3,9 +3,10 @@
     correction <- what the races so far say together (`tries`)        until a network is near what is wanted
 
 The network that is measured has the planned widths and ranks and the old weights: what they are changes no time, so
-nothing needs to be fitted before the widths are settled. Dense and narrow networks run in turn on calibration images;
-what is compared is the median of the ratios. With a table from another machine nothing is measured, and the report says
-so.
+nothing needs to be fitted before the widths are settled. The table knows the engine's steps, so `--align auto` adds
+nothing to it; widths asked for by name or number are kept to while the budget has such. Dense and narrow networks run
+in turn on calibration images; what is compared is the median of the ratios. With a table from another machine nothing
+is measured, and the report says so.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from ..aligned import aligned
+from ..alignment import NONE
 from ..allocation import Allocation
 from ..budget import leanest
+from ..constraints import Constraints
 from ..device import CPU
 from ..errors import BackendError, BudgetError
 from ..pipeline import Pipeline
@@ -27,7 +31,6 @@ from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
 from ..samples import noise_like, samples_of
-from ..several import spend
 from ..source import state_digest
 from ..strategy import Allocator
 from ..target import Target
@@ -56,18 +59,25 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     whole = table.wholes.get(state_digest(program.module))
     cost = latency_of(program, layers, table, whole)
     wanted = next(one for one in problem.target.each if one.kind == "latency")
-    search = _Search(problem, method, wanted, cost.total() if whole is None else round(whole.ms * NS))
+    dense_ns = cost.total() if whole is None else round(whole.ms * NS)
+    search = _Search(problem, method, wanted, dense_ns, _asked(context.constraints))
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
-        return search.timed(cost), counts, {"latency": facts | {"predicted_ms": cost.total(counts) / NS, "rounds": []}}
+        facts |= {"predicted_ms": cost.total(counts) / NS, "rounds": []}
+        return search.timed(cost), counts, {"latency": facts} | search.told.get(counts.tobytes(), {})
     race, tries = _Race(problem, program, context, table, dense), Tries(wanted.allowed(search.dense_ns))
     while not tries.over:
         found = search.next(cost, tries)
         tries.each.append(search.judged(cost, found, *race(found)))
         cost = cost.corrected(tries.correction)
     best = tries.best
-    return search.timed(cost.corrected(best.correction)), best.counts, {"latency": facts | tries.report()}
+    told = {"latency": facts | tries.report()} | search.told.get(best.counts.tobytes(), {})
+    return search.timed(cost.corrected(best.correction)), best.counts, told
+
+
+def _asked(constraints: Constraints) -> Constraints:
+    return replace(constraints, align=NONE) if constraints.align == "auto" else constraints
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,8 @@ class _Search:
     method: Allocator
     wanted: Target
     dense_ns: int
+    constraints: Constraints
+    told: dict[bytes, dict[str, Any]] = field(default_factory=dict)  # by counts: how they were aligned
 
     def timed(self, cost: Latency) -> Allocation:
         """The problem in this table's time."""
@@ -85,7 +97,9 @@ class _Search:
 
     def spent(self, cost: Latency) -> Counts:
         """The counts within the budget as this table has it. Raises BudgetError where there are none."""
-        return spend(self.timed(cost), self.method)
+        counts, told = aligned(self.timed(cost), self.method, self.constraints)
+        self.told[counts.tobytes()] = told
+        return counts
 
     def next(self, cost: Latency, tries: Tries) -> Counts:
         """The next counts to measure, which may be those of before.
