@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
+from itertools import islice
 from typing import Any
 
 import torch
@@ -44,6 +45,9 @@ from prunec.compression import PREPARE, Result  # noqa: E402
 from prunec.demo.network import FashionResNet  # noqa: E402
 from prunec.deploy.benchmark import paired_speedup, summary  # noqa: E402
 from prunec.deploy.parity import agreement  # noqa: E402
+from prunec.deploy.timing import sampling  # noqa: E402
+from prunec.deploy.timing.sampling import Stages  # noqa: E402
+from prunec.deploy.timing.statistics import Times  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 
 BUDGET_SECONDS = 450  # and what began before then may take half a minute more
@@ -53,7 +57,7 @@ CHEAP = f"{PREPARE},calibrate,select{{method=top{{by=l1}}}},allocate{{method=uni
 WIDE = {"blocks_per_stage": 3, "widths": (64, 128, 256)}  # with random weights: for times only
 COSINE = {"fp32": 0.9999, "fp16": 0.999}  # TF32 is torch's default for convolutions
 CHANNELS = range(48, 65)
-LEAST_RUNS, MOST_RUNS = 20, 1000
+LEAST_BLOCKS, MOST_BLOCKS = 10, 500  # of two runs of each network
 ALIGNED_PATHS = ("torch", "torch-graph", "ort-cuda", "tensorrt", "tensorrt-rtx")
 
 
@@ -184,7 +188,8 @@ def one_path(bench: Bench, path: str, precision: str, pair: list[Network]) -> di
     opened = [PATHS[path](network, precision) for network in pair]
     ready = time.perf_counter() - started
     right = [_agrees(one, network, precision) for one, network in zip(opened, pair, strict=True)]
-    times = race(bench, opened[0], opened[1], 0.2 if bench.quick else 1.0)
+    blocks = islice(sampling.until(0.2 if bench.quick else 1.0, LEAST_BLOCKS), MOST_BLOCKS)
+    times = race(bench, opened, blocks)
     return {
         "right": all(one["ok"] for one in right),
         "speedup": asdict(paired_speedup(times[0], times[1])),
@@ -204,27 +209,15 @@ def _agrees(opened: Opened, network: Network, precision: str) -> dict[str, Any]:
     return {**asdict(found), "ok": found.cosine >= COSINE[precision]}
 
 
-def race(bench: Bench, first: Opened, second: Opened, seconds: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Times in ms of both, ABBA and BAAB in turn, after a warm-up."""
-    firsts: list[float] = []
-    seconds_ms: list[float] = []
-    sides = (first, firsts), (second, seconds_ms)
-    for _ in range(10):
-        timed(bench, first), timed(bench, second)
-    end = time.perf_counter() + seconds
-    while len(firsts) < LEAST_RUNS or (time.perf_counter() < end and len(firsts) < MOST_RUNS):
-        near, far = sides if len(firsts) // 2 % 2 else sides[::-1]
-        for opened, taken in (near, far, far, near):
-            taken.append(timed(bench, opened))
-    return tuple(firsts), tuple(seconds_ms)
+def race(bench: Bench, opened: Iterable[Opened], blocks: Iterable[int]) -> list[Times]:
+    """Times in ms of each, run in turn, each with a wait for the device; two a block."""
 
+    def run(one: Opened) -> Stages:
+        one.start()
+        bench.wait()
+        return {}
 
-def timed(bench: Bench, opened: Opened) -> float:
-    """One run and a wait for the device, in ms."""
-    started = time.perf_counter_ns()
-    opened.start()
-    bench.wait()
-    return max(time.perf_counter_ns() - started, 1) / 1e6
+    return [taken[sampling.WALL] for taken in sampling.race([partial(run, one) for one in opened], blocks)]
 
 
 def chain(channels: int) -> nn.Module:
@@ -244,10 +237,8 @@ def alignment(bench: Bench, path: str, precision: str, channels: Iterable[int]) 
         if bench.left < 20:
             break  # a curve of fewer widths is one too
         opened[width] = PATHS[path](Network(chain(width), sample, bench.device), precision)
-    for one in opened.values():
-        timed(bench, one), timed(bench, one)
-    rounds = [{width: timed(bench, one) for width, one in opened.items()} for _ in range(2 if bench.quick else 50)]
-    return {str(width): statistics.median(one[width] for one in rounds) for width in opened}
+    times = race(bench, opened.values(), range(1 if bench.quick else 25))
+    return {str(width): statistics.median(taken) for width, taken in zip(opened, times, strict=True)}
 
 
 def wide(bench: Bench) -> tuple[nn.Module, nn.Module, Tensor]:

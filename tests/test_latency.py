@@ -205,9 +205,8 @@ def test_widths_asked_for_are_kept_to_with_a_latency_target_and_auto_leaves_them
 
 
 def test_a_rank_that_saves_time_and_no_macs_is_not_counted() -> None:
-    fast, slow = (
-        Surface(np.ones((9, 1)), np.full((1, 1), ms), np.ones((9, 1)), *[np.ones(9)] * 2, 0.0) for ms in (1, 9)
-    )
+    ones, column = np.ones(9), np.ones((9, 1))
+    fast, slow = (Surface(column, np.full((1, 1), ms), column, ones, ones, 0.0) for ms in (1.0, 9.0))
     layer = LayerTime(slow, 0, 8, (fast, fast), (1.0, 1.0, 0.0, 1.0))  # 64 MACs whole, 16 a rank in parts
     ranks = np.arange(9)
     wide = np.full(9, 8)

@@ -1,0 +1,117 @@
+"""A network of the latency benchmark: its images, its curves, what it becomes for a target, and that raced with it."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import geometric_mean
+from typing import Any
+
+from torch import nn
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+from accuracy import Row, load_network  # noqa: E402
+
+from prunec.capture import capture  # noqa: E402
+from prunec.compression import PREPARE  # noqa: E402
+from prunec.constraints import Constraints  # noqa: E402
+from prunec.cost import Macs, counts_of  # noqa: E402
+from prunec.data import Images, load_images  # noqa: E402
+from prunec.deploy import benchmark  # noqa: E402
+from prunec.deploy.export import export_onnx  # noqa: E402
+from prunec.evaluate import accuracy  # noqa: E402
+from prunec.latency.engine import On  # noqa: E402
+from prunec.pipeline import Pipeline  # noqa: E402
+from prunec.plan import Plan  # noqa: E402
+from prunec.preprocess import Preprocess  # noqa: E402
+from prunec.program import Context, Program  # noqa: E402
+from prunec.target import Target  # noqa: E402
+
+IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}
+KNOWN = PREPARE + ",calibrate,select,ranks,sensitivity"
+FIT = "allocate,compensate,slice,decompose"
+SECONDS, RACES = 2.0, 3
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A network, its images, and what every part needs of it once."""
+
+    row: Row
+    data: pathlib.Path
+    threads: tuple[int, ...] = (1, 2)  # of the engines of `met`
+    seed: int = 0
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """With its weights."""
+        return load_network(self.data, self.row.network)
+
+    @cached_property
+    def train(self) -> Images:
+        """Calibration images."""
+        how, count = Preprocess.parse(self.row.preprocess), IMAGES[self.row.network]
+        return load_images(self.data / self.row.train, how, count, self.seed).unlabelled()
+
+    @cached_property
+    def test(self) -> Images:
+        """Labelled images."""
+        how = Preprocess.parse(self.row.preprocess)
+        return load_images(self.data / self.row.test, how, None, self.seed, self.row.classes)
+
+    @cached_property
+    def known(self) -> Program:
+        """The network with its sensitivity curves: what all targets start from."""
+        program = capture(self.network, tuple(one[:2] for one in self.train.inputs))
+        return Pipeline.parse(KNOWN).run(program, self.context("macs:0.5"))
+
+    @cached_property
+    def dense(self) -> Any:
+        """The dense network as ONNX."""
+        return self.exported(self.known)
+
+    @cached_property
+    def dense_accuracy(self) -> float:
+        """Top-1 in percent."""
+        return accuracy(self.network, self.test)
+
+    def context(self, target: str, on: On | None = None, align: str = "none") -> Context:
+        """What a run of passes is given."""
+        return Context(Target.parse(target), Constraints(align=align), self.train, self.seed, on=on)
+
+    def exported(self, program: Program) -> Any:
+        """A program as ONNX."""
+        return export_onnx(program.module, program.example_inputs, opset=18, dynamic_batch=True)
+
+    def share(self, model: Any, on: On) -> dict[str, float]:
+        """The share of the dense time, the ends of its 95% interval, and the share while the machine was quickest."""
+        given = self.train.take(on.batch, 0).inputs
+        how: Any = {"batch": on.batch, "threads": on.threads, "seconds": SECONDS, "inputs": given}
+        races = [benchmark.compare(self.dense, model, **how) for _ in range(RACES)]
+        return {
+            "share": 1 / geometric_mean(one.speedup.ratio for one in races),
+            "share_low": 1 / geometric_mean(one.speedup.high for one in races),
+            "share_high": 1 / geometric_mean(one.speedup.low for one in races),
+            "undisturbed": 1 / geometric_mean(one.undisturbed.ratio for one in races),
+        }
+
+    def compressed(self, target: str, on: On, align: str = "none", fit: bool = True) -> dict[str, Any]:
+        """Compress, measure again, and, where it was fitted, the accuracy lost."""
+        context, started = self.context(target, on, align), time.perf_counter()
+        narrow = Pipeline.parse(FIT if fit else FIT.replace("compensate,", "")).run(self.known, context)
+        plan = narrow.fact(Plan)
+        model = Macs.of(plan.channels)
+        macs = model.total(counts_of(plan.channels, plan.keep)) / model.total()
+        found: dict[str, Any] = {"network": self.row.network, "target": target, "align": align, "macs": macs}
+        found |= {"batch": on.batch, "threads": on.threads, "seconds": time.perf_counter() - started}
+        found |= self.share(self.exported(narrow), on)
+        if fit:
+            found |= {"dense": self.dense_accuracy, "top1": accuracy(narrow.module, self.test)}
+            found["drop"] = found["dense"] - found["top1"]
+        latency = context.notes["allocate"].get("latency", {})
+        return found | {key: latency[key] for key in ("table_error", "rounds") if key in latency}
