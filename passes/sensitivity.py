@@ -4,10 +4,10 @@
 
 is measured with half of the space gone, and with more `levels` with 7/8 of it, 31/32 …; between, the logarithm of the
 scale is interpolated. Measured on ResNet-56: with 1/8 of the ranks left the scale is 0.5 to 6.6 times that with half
-left, with 1/16 in the last layer, whose 64 outputs tell 10 classes apart, 64 times; with two levels `latency:0.6` has
-11% less error of the outputs, half of the MACs as much as with one. One is the default: where a layer has fewer samples
-than inputs (the classifier of MobileNet, 256 images) what is measured deep in a curve flatters it, and 0.85 of
-MobileNet's MACs do worse on other images.
+left, with 1/16 in the last layer, whose 64 outputs tell 10 classes apart, 64 times. With two levels `latency:0.6` has
+11% less error of the outputs on calibration images, half of the MACs as much as with one. One is the default: where a
+layer has fewer samples than inputs (the classifier of MobileNet, 256 images) what is measured deep in a curve flatters
+it, and at 0.85 of its MACs MobileNet agrees with the dense network on 55% of other images, with one level on 66%.
 
 The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
 shares every prefix: it forks where the first reader of a space is and runs only what follows. Where a norm runs over
