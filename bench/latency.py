@@ -36,32 +36,31 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from accuracy import ROWS  # noqa: E402
-from latency_network import Bench  # noqa: E402
+from latency_network import ENGINES, Bench  # noqa: E402
 
 from prunec.capture import capture  # noqa: E402
 from prunec.deploy import benchmark  # noqa: E402
 from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import BudgetError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
-from prunec.latency.engine import On  # noqa: E402
 from prunec.latency.summary import summary  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.program import Context  # noqa: E402
 
 NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
 AWARE = {"cifar_resnet56": "latency:0.6", "resnet50_c4": "latency:0.6", "mobilenet_v1_075": "latency:0.85"}
-ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
 HALVES = (("macs:0.5", "auto"), ("macs:0.5", "none"), ("macs:0.5,latency:0.6", "auto"))
 SHARES = (0.8, 0.6, 0.5, 0.4, 0.3)
 EACH = ("met", "aware")  # parts for every network; the others for the first alone
 PARTS = (*EACH, "aligned", "trust", "peers")
+BY_THREADS = ("met", "aligned")  # parts that --threads chooses engines of; rows of other engines stay
 TRIALS = 50
 
 
 def met(bench: Bench) -> list[dict[str, Any]]:
     """The target at every batch and number of threads; how well the table's layers add up to the dense network."""
     rows = []
-    for on in (one for one in ENGINES if one.threads in bench.threads):
+    for on in bench.engines:
         try:
             found = bench.compressed("latency:0.6", on, fit=False)
         except BudgetError as error:
@@ -103,12 +102,11 @@ def at_drop(points: list[tuple[float, float]], drop: float) -> float | None:
 def aligned(bench: Bench) -> list[dict[str, Any]]:
     """Half of the MACs in the ways of `HALVES`: the target and the widths."""
     rows = []
-    for (target, align), on in product(HALVES, ENGINES):
-        if on.threads in bench.threads:
-            found = bench.compressed(target, on, align, fit=on == ENGINES[0])
-            found["realised"] = found["macs"] / found["share"]  # speed-up / MACs ratio
-            found["realised_undisturbed"] = found["macs"] / found["undisturbed"]
-            rows.append(told("aligned", found))
+    for (target, align), on in product(HALVES, bench.engines):
+        found = bench.compressed(target, on, align, fit=on == ENGINES[0])
+        found["realised"] = found["macs"] / found["share"]  # speed-up / MACs ratio
+        found["realised_undisturbed"] = found["macs"] / found["undisturbed"]
+        rows.append(told("aligned", found))
     return rows
 
 
@@ -148,7 +146,7 @@ def joined(known: list[dict[str, Any]], done: list[dict[str, Any]], part: str) -
     """The rows, those that were measured again in the place of the old ones."""
 
     def key(row: dict[str, Any]) -> tuple[str, int | None]:
-        return row["network"], row["threads"] if part == "met" else None
+        return row["network"], row["threads"] if part in BY_THREADS else None
 
     again = set(map(key, done))
     return [row for row in known if key(row) not in again] + done
@@ -179,7 +177,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--only", choices=NETWORKS)
-    parser.add_argument("--threads", default="1,2", help="of the engines of part met")
+    parser.add_argument("--threads", default="1,2", help="of the engines of parts met and aligned")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "latency.json")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -35,6 +35,7 @@ from prunec.target import Target  # noqa: E402
 IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}
 KNOWN = PREPARE + ",calibrate,select,ranks,sensitivity"
 FIT = "allocate,compensate,slice,decompose"
+ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
 SECONDS, RACES = 2.0, 3
 
 
@@ -44,8 +45,13 @@ class Bench:
 
     row: Row
     data: pathlib.Path
-    threads: tuple[int, ...] = (1, 2)  # of the engines of `met`
+    threads: tuple[int, ...] = (1, 2)
     seed: int = 0
+
+    @property
+    def engines(self) -> list[On]:
+        """Those with so many threads."""
+        return [one for one in ENGINES if one.threads in self.threads]
 
     @cached_property
     def network(self) -> nn.Module:

@@ -16,7 +16,7 @@ the space, masking is not removing, and the sliced network is run whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,10 +54,9 @@ class Sensitivity(Pass):
         """Replace the `Curves` fact by one whose errors are those of the outputs."""
         curves = program.fact(Curves).by_space
         found: dict[str, dict[int, float]] = {name: {} for name in curves}
-        batches = list(context.images().take(self.images, context.seed).batches(context.batch))
-        for gone in context.track(list(self._tries(program)), "sensitivity"):
+        for gone in self._tries(program):
             left = {name: count for name, count in gone.items() if count not in found[name]}
-            for name, error in self._measured(program, batches, left).items():
+            for name, error in self._measured(program, context, left).items():
                 found[name][gone[name]] = error
         return program.knowing(Curves({name: _scaled(curves[name], found[name]) for name in curves}, scaled=True))
 
@@ -71,9 +70,7 @@ class Sensitivity(Pass):
             planned = {one.name: one.size - len(program.fact(Plan).keep[one.name]) for one in spaces}
             yield {name: count for name, count in planned.items() if count}
 
-    def _measured(
-        self, program: Program, batches: Sequence[tuple[Tensor, ...]], gone: Mapping[str, int]
-    ) -> dict[str, float]:
+    def _measured(self, program: Program, context: Context, gone: Mapping[str, int]) -> dict[str, float]:
         """The relative squared error of the outputs without so many coordinates of one space at a time."""
         channels, curves = program.fact(Channels), program.fact(Curves).by_space
         splits = {one.space: one.split for one in channels.factorings}
@@ -92,7 +89,8 @@ class Sensitivity(Pass):
             else:
                 forks.setdefault(readers[0].node, []).append((space, weights))
         totals: dict[str, float] = dict.fromkeys(gone, 0.0)
-        for batch in batches:
+        batches = list(context.images().take(self.images, context.seed).batches(context.batch))
+        for batch in context.track(batches, "sensitivity"):
             for name, error in _errors(program.module, batch, forks, sliced).items():
                 totals[name] += error / len(batches)
         return totals
@@ -138,7 +136,7 @@ def _scaled(curve: Curve, measured: Mapping[int, float]) -> Curve:
     local = curve.error.numpy()
     known = sorted(count for count in measured if local[count] > 0)
     scales = np.array([measured[count] / local[count] for count in known])
-    if len(known) < 2 or not scales.any():
+    if len(known) < 2 or not scales.any():  # one scale, or none
         return replace(curve, error=curve.error * float(scales.sum()))
     logarithms = np.log(np.maximum(scales, LEAST * scales.max()))
     error = local * np.exp(np.interp(np.arange(len(local)), known, logarithms))

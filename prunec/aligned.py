@@ -23,7 +23,8 @@ def aligned(problem: Allocation, method: Allocator, constraints: Constraints) ->
     among all widths. Raises BudgetError where no widths meet the target.
     """
     wanted = Alignment.parse(constraints.align)
-    if wanted is None or (constraints.align == "auto" and constraints.round_to > 1):
+    known = constraints.round_to > 1 or problem.latency is not None  # the user's multiples, or the steps of a table
+    if wanted is None or (constraints.align == "auto" and known):
         return spend(problem, method), {}
     free = spend(problem, STRATEGIES["allocators"].make("knapsack"))  # raises where the target is out of reach
     for one in wanted.finer():

@@ -87,10 +87,10 @@ def compress(
     likes, of channels and of ranks, where the target can be met so: `auto` (unless `round_to` is given) for ONNX
     Runtime on this machine, or with a latency in the target whatever its table says, `none`, a number, or a name of
     `prunec.deploy.targets`. `batch` is the number of samples a step of the sweeps; a network that fixes its batch gets
-    that, and images that fill no batch are left out
-    (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next run on the same network and
-    images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the model is) is where the sweeps run and the result is;
-    images come to it a batch at a time, wherever they are. The model itself is not changed.
+    that, and images that fill no batch are left out (`report["capture"]`). `cache` is a folder that keeps the dense
+    statistics for the next run on the same network and images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the
+    model is) is where the sweeps run and the result is; images come to it a batch at a time, wherever they are. The
+    model itself is not changed.
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError, BackendError.
     """

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]  # coordinates kept of each prunable space
 Array = npt.NDArray[np.float64]
+Numbers = Array | Counts | float
 
 
 class Cost(Protocol):
@@ -99,8 +100,9 @@ class Terms:
         if not factored.any():
             return whole
         size = np.append(self.sizes, 0)[self.rank[rows], None]
-        sides = self.first[rows, None] * into + self.middle[rows, None] * rank + self.second[rows, None] * out
-        parts = np.minimum(rank * sides, whole) if self.settled else rank * sides
+        prices = self.first[rows, None], self.middle[rows, None], self.second[rows, None]
+        parts = parts_cost(*prices, out, into, rank)
+        parts = np.minimum(parts, whole) if self.settled else parts
         found: Array = np.where(factored[:, None] & (rank < size), parts, whole)
         return found
 
@@ -159,6 +161,12 @@ class Mixed:
 
     def _each(self) -> Iterator[tuple[Cost, float]]:
         return zip(self.costs, self.factors, strict=True)
+
+
+def parts_cost(first: Numbers, middle: Numbers, second: Numbers, out: Numbers, into: Numbers, rank: Numbers) -> Array:
+    """The cost of the parts of a layer, elementwise: rank · (first · b + middle · rank + second · a)."""
+    found: Array = np.multiply(rank, first * into + middle * rank + second * out)
+    return found
 
 
 def settled(cost: Cost, counts: Counts, ranks: Sequence[int]) -> Counts:

@@ -22,7 +22,7 @@ from ..cost import Macs
 from ..memory import VIEWS, value_terms
 from ..program import Program
 from ..quantity import Builder
-from ..terms import Array, Counts, Terms, settled
+from ..terms import Array, Counts, Terms, parts_cost, settled
 from .shapes import Layer, LayerShape
 from .table import Table, Whole, odd_of, weights_of
 
@@ -67,7 +67,7 @@ class LayerTime:
     rank: int = -1  # the place of its rank space
     full: int = 0  # the size of that: the layer is whole
     parts: tuple[Surface, ...] = ()
-    macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # its term' scale, first, middle and second
+    macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # scale, first, middle and second of its term
 
     def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
         """With so many channels read and made, and ranks, elementwise; the parts count where they save time and MACs.
@@ -81,7 +81,7 @@ class LayerTime:
         widths = [into, *[inner] * (len(self.parts) - 1), out]
         split = np.sum([part(widths[place], widths[place + 1]) for place, part in enumerate(self.parts)], 0)
         scale, first, middle, second = self.macs
-        saves = (rank < self.full) & (rank * (first * into + middle * rank + second * out) < scale * out * into)
+        saves = (rank < self.full) & (parts_cost(first, middle, second, out, into, rank) < scale * out * into)
         found: Array = np.where(saves, np.minimum(split, whole), whole)
         return found
 
@@ -187,8 +187,7 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
             Surface.of(table, part, (ends[place], ends[place + 1]), whole) for place, part in enumerate(layer.parts)
         )
         surface = Surface.of(table, layer.shape, (widest[0], widest[1]), whole)
-        place = layer.product
-        each = tuple(float(one[place]) for one in (macs.scale, macs.first, macs.middle, macs.second))
+        each = tuple(float(one[layer.product]) for one in (macs.scale, macs.first, macs.middle, macs.second))
         times.append(LayerTime(surface, layer.rank, layer.full, parts, each))
     rest = _rest(program, layers, 0.0 if whole is None else (whole.rest_ms + whole.rest_kernels * whole.gap_ms) * NS)
     return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs)

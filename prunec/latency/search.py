@@ -19,10 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from ..aligned import aligned
-from ..alignment import NONE
 from ..allocation import Allocation
 from ..budget import leanest
-from ..constraints import Constraints
 from ..device import CPU
 from ..errors import BackendError, BudgetError
 from ..pipeline import Pipeline
@@ -60,7 +58,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     cost = latency_of(program, layers, table, whole)
     wanted = next(one for one in problem.target.each if one.kind == "latency")
     dense_ns = cost.total() if whole is None else round(whole.ms * NS)
-    search = _Search(problem, method, wanted, dense_ns, _asked(context.constraints))
+    search = _Search(problem, method, wanted, dense_ns, context)
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
@@ -76,10 +74,6 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     return search.timed(cost.corrected(best.correction)), best.counts, told
 
 
-def _asked(constraints: Constraints) -> Constraints:
-    return replace(constraints, align=NONE) if constraints.align == "auto" else constraints
-
-
 @dataclass(frozen=True)
 class _Search:
     """What stays the same from round to round."""
@@ -88,7 +82,7 @@ class _Search:
     method: Allocator
     wanted: Target
     dense_ns: int
-    constraints: Constraints
+    context: Context
     told: dict[bytes, dict[str, Any]] = field(default_factory=dict)  # by counts: how they were aligned
 
     def timed(self, cost: Latency) -> Allocation:
@@ -97,7 +91,7 @@ class _Search:
 
     def spent(self, cost: Latency) -> Counts:
         """The counts within the budget as this table has it. Raises BudgetError where there are none."""
-        counts, told = aligned(self.timed(cost), self.method, self.constraints)
+        counts, told = aligned(self.timed(cost), self.method, self.context.constraints)
         self.told[counts.tobytes()] = told
         return counts
 
