@@ -53,7 +53,7 @@ class Ranks(Pass):
             sized = [(found, space) for found in ways if (space := _space(one, found, product, start, context))]
             if not sized:
                 continue
-            weight, covariance = weight_of(program.module, one)[0], moments[one.node].zz[0]
+            weight, covariance = weight_of(program.module, one)[0], moments[one.node].covariance[0]
             found, space = _best(one, sized, product, weight, covariance)
             curves[space.name] = _curve(lowrank.errors(weight, covariance, found.split, space.size - 1))
             spaces.append(space)

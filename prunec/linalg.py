@@ -37,8 +37,8 @@ class Reader:
         return float(((self.weight @ self.covariance) * self.weight).sum())
 
 
-def add_ridge(covariance: Tensor, ridge: float) -> Tensor:
-    """S + ridge · mean(diag S) · I."""
+def add_ridge(covariance: Tensor, ridge: float | Tensor) -> Tensor:
+    """S + ridge · mean(diag S) · I; one ridge for all groups or one for each, [g]."""
     diagonal = covariance.diagonal(dim1=-2, dim2=-1)
     level = ridge * diagonal.mean(-1).clamp_min(torch.finfo(torch.float32).tiny)
     return covariance + torch.diag_embed(level[:, None].expand_as(diagonal))

@@ -107,4 +107,4 @@ def columns_of(one: Contraction, space: Space) -> Tensor:
 
 def reader(module: fx.GraphModule, one: Contraction, space: Space, moments: Moments) -> Reader:
     """One reader of a space, with the dense statistics."""
-    return Reader(moments.zz, Blocks.of(one).weight(weight_of(module, one)), columns_of(one, space))
+    return Reader(moments.covariance, Blocks.of(one).weight(weight_of(module, one)), columns_of(one, space))

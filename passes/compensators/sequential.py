@@ -1,10 +1,12 @@
 """Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2).
 
-    min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = ridge · mean diag Cov[z]
+    min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = (ridge + s / (1 - s)) · mean diag Cov[z]
     W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,                  b' = E[y] - W' E[z]
 
 z is what the *pruned* network really feeds the layer, y what the *dense* network really gave (before a residual add,
-less what the pruned shortcut already brings). The ridge shrinks towards the sliced original weight W_K, not to zero.
+less what the pruned shortcut already brings). The ridge shrinks towards the sliced original weight W_K, not to zero;
+s is what the number of rows leaves uncertain of Cov[z] (`prunec.statistics.moments`), next to nothing but where a layer
+has fewer rows than columns.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ class Sequential(Compensator):
 
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The refitted weight and bias."""
-        gram = moments.zz
-        damped = linalg.add_ridge(gram, self.ridge)
+        gram, share = moments.zz, moments.shrinkage.clamp(max=0.999)
+        damped = linalg.add_ridge(gram, self.ridge + share / (1 - share))
         level = damped - gram  # r I
         fitted = linalg.solve(damped, moments.zy + level @ weight.mT).mT
         return fitted, moments.mean_y - (fitted @ moments.mean_z[:, :, None])[:, :, 0]

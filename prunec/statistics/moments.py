@@ -2,7 +2,15 @@
 
     mean_z = E[z]    zz = Cov[z, z]    mean_y = E[y]    zy = Cov[z, y]    variance_y = diag Cov[y, y]
 
-each group by itself.
+each group by itself. Where there are few rows n for p columns, n < `ENOUGH` p, a fit is to believe less of Cov[z, z]:
+
+    covariance = (1 - s) zz + s m I,      m = mean diag zz,
+    s = min(1, ((1 - 2/p) tr zz² + tr² zz) / ((n + 1 - 2/p) (tr zz² - tr² zz / p)))
+
+(OAS: Chen, Wiesel, Eldar & Hero 2010, equation 23.) A classifier that reads 768 values of 256 images has s = 0.2, and
+without it is fitted to those images exactly and to others not at all: MobileNet at 0.85 of its MACs agrees with the
+dense network on 64% of other images without, on 76% with it. Where there are rows enough s would be a hundredth at
+most, change nothing on other images (ResNet-56: 0.0178 and 0.0176), and spoil fits that can be exact.
 
 Products of a batch are float32, their sums float64, both where the network is.
 """
@@ -11,6 +19,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+ENOUGH = 2  # rows a column
 
 
 class Moments:
@@ -75,6 +85,27 @@ class Moments:
         """[g, d, d]."""
         mean = self.mean_z
         return self._sums["zz"] / self.count - mean[:, :, None] * mean[:, None, :]
+
+    @property
+    def shrinkage(self) -> Tensor:
+        """s of each group, [g]."""
+        zz = self.zz
+        width = zz.shape[-1]
+        if self.count >= ENOUGH * width:
+            return zz.new_zeros(len(zz))
+        trace, squares = zz.diagonal(dim1=1, dim2=2).sum(1), zz.square().sum((1, 2))
+        spread = (squares - trace.square() / width).clamp_min(torch.finfo(torch.float64).tiny)
+        above = (1 - 2 / width) * squares + trace.square()
+        return (above / ((self.count + 1 - 2 / width) * spread)).clamp(max=1)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Cov[z, z] shrunk by what its rows leave uncertain, [g, d, d]."""
+        zz, share = self.zz, self.shrinkage[:, None]
+        if not share.any():
+            return zz
+        level = share * zz.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
+        return (1 - share[:, :, None]) * zz + torch.diag_embed(level.expand(zz.shape[:2]))
 
     @property
     def zy(self) -> Tensor:
