@@ -33,7 +33,7 @@ from prunec.program import Context, Program  # noqa: E402
 from prunec.target import Target  # noqa: E402
 
 IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}
-KNOWN = PREPARE + ",calibrate,select,ranks,sensitivity"
+KNOWN = PREPARE + ",calibrate,select,ranks,branches,sensitivity"
 FIT = "allocate,compensate,slice,decompose"
 ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
 SECONDS, RACES = 2.0, 3

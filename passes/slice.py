@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec import surgery
+from prunec.branches import tidied
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
@@ -21,4 +22,5 @@ class Slice(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """The narrow network."""
         plan = program.fact(Plan)
-        return program.rewritten(surgery.apply(program.module, plan), plan)
+        narrow = surgery.apply(program.module, plan)
+        return program.rewritten(tidied(narrow, plan) if plan.bypassed else narrow, plan)

@@ -67,7 +67,7 @@ class Alignment:
     def _stepped(self, space: Space) -> Space:
         rows = next((site.rows.shape[1] for site in space.sites if site.role == PRODUCES), 1)
         step = self.step(space.size * rows)
-        least = min(-(-self.fewest // rows), space.size) if space.sites else 1
+        least = min(-(-self.fewest // rows), space.size) if space.sites else 0
         return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)), least=max(space.least, least))
 
     def finer(self) -> Iterator[Alignment]:

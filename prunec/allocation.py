@@ -85,6 +85,23 @@ class Allocation:
         curves = self.curves.by_space
         return [_allowed(space, curves[space.name].error.numpy()[::-1]) for space in self.channels.prunable]
 
+    @cached_property
+    def inside(self) -> dict[int, list[int]]:
+        """By the place of the space of each residual branch that may go: the spaces that nothing outside it has."""
+        places = {space.name: place for place, space in enumerate(self.channels.prunable)}
+        return {
+            places[one.space]: sorted(places[name] for name in self.channels.inside(one))
+            for one in self.channels.branches
+        }
+
+    def closed(self, counts: Counts) -> Counts:
+        """The counts with all of every space inside a branch that goes: what is left of it is no loss of its own."""
+        found = counts.copy()
+        for branch, inside in self.inside.items():
+            if not counts[branch]:
+                found[inside] = self.model.sizes[inside]
+        return found
+
     def expected(self, counts: Counts) -> float:
         """The sum of the errors of the curves with these counts."""
         return float(sum(error[count] for error, count in zip(self.errors, counts, strict=True)))

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
 PIPELINE = (
-    PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},sensitivity,"
-    "allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"
+    PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches{{method={compensator}}},"
+    "sensitivity,allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"
 )
 
 
@@ -56,6 +56,7 @@ def compress(
     allocator: str = "knapsack",
     compensator: str = "sequential",
     decomposer: str = "collaborative",
+    keep_branches: bool = False,
     pipeline: str | Sequence[str] | None = None,
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -81,7 +82,8 @@ def compress(
     arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in order, those of the
     images. `opaque` names sub-modules that are left as they are, and not looked into.
     `selector`, `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
-    `sequential{ridge=1e-4}`; `pipeline` replaces all passes. Layers that match a pattern of `freeze` (`layer4.*`) keep
+    `sequential{ridge=1e-4}`; `keep_branches` holds on to residual blocks that would go whole; `pipeline` replaces all
+    passes. Layers that match a pattern of `freeze` (`layer4.*`) keep
     all their channels, as do those that match none of `only`; `limits` says by pattern what share of a layer's channels
     may be removed at most; what stays is a multiple of `round_to`, or all. `align` are the widths that the engine
     likes, of channels and of ranks, where the target can be met so: `auto` (unless `round_to` is given) for ONNX
@@ -98,6 +100,7 @@ def compress(
     wanted = target if isinstance(target, Target) else Target.parse(target)
     default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator, decomposer=decomposer)
     passes = Pipeline.parse(default if pipeline is None else pipeline)
+    passes = passes.without("branches") if keep_branches else passes
     passes.check()
     constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to, str(align))
     Alignment.parse(constraints.align)

@@ -62,9 +62,13 @@ class Constraints:
 
     def least(self, layers: Iterable[str], size: int) -> int:
         """How many of `size` coordinates that these layers produce must stay."""
+        return max(1, math.ceil(size * (1 - self.share(layers)) - 1e-9))
+
+    def share(self, layers: Iterable[str]) -> float:
+        """What share of the channels that these layers produce may be removed at most."""
         names = list(layers)
         shares = [share for pattern, share in self.limits.items() if any(fnmatchcase(one, pattern) for one in names)]
-        return max(1, math.ceil(size * (1 - min(shares, default=1.0)) - 1e-9))
+        return min(shares, default=1.0)
 
     def step(self, channels: int) -> int:
         """The multiple of coordinates, of so many channels each, that makes multiples of `round_to` channels."""

@@ -32,7 +32,7 @@ class Macs(Terms):
     @staticmethod
     def of(channels: Channels) -> Macs:
         """The cost model of an analysed program."""
-        space_of, sizes = space_of_coordinates(channels), sizes_of(channels)
+        space_of, sizes, gates = space_of_coordinates(channels), sizes_of(channels), gates_of(channels)
         factors = [[rows_of(space_of[side], sizes) for side in (one.a, one.b)] for one in channels.products]
         rows = np.array(factors, dtype=np.float64).reshape(len(factors), 2, len(sizes) + 1)
         scale = np.array([one.scale for one in channels.products])
@@ -40,8 +40,15 @@ class Macs(Terms):
         rank, first, middle, second = np.array(ranks, dtype=np.float64).reshape(len(ranks), 4).T
         return Macs(
             scale, rows[:, 0, -1], rows[:, 1, -1], rows[:, 0, :-1], rows[:, 1, :-1], sizes,
-            rank.astype(np.int64), first, middle, second, settled=True,
+            rank.astype(np.int64), first, middle, second,
+            np.array([gates.get(one.node, -1) for one in channels.products], dtype=np.int64), settled=True,
         )  # fmt: skip
+
+
+def gates_of(channels: Channels) -> dict[str, int]:
+    """By node: the number of the space of the branch that it goes with; nodes in none are not named."""
+    places = {space.name: place for place, space in enumerate(channels.prunable)}
+    return {node: places[one.space] for one in channels.branches for node in one.nodes}
 
 
 def space_of_coordinates(channels: Channels) -> Tensor:

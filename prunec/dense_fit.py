@@ -28,7 +28,9 @@ def fitted(program: Program, plan: Plan, ridge: float = RIDGE) -> Plan:
     refit: dict[str, Tensor] = {}
     for one in plan.channels.contractions:
         changed = one.node in ranks or not bool(mask[one.inputs].all())
-        if one.by_group or one.bias is None or shared.count(one.weight) > 1 or not changed or one.node not in moments:
+        if one.by_group or one.bias is None or shared.count(one.weight) > 1 or one.node not in moments:
+            continue
+        if one.node in plan.gone or not changed:
             continue
         weight, bias = narrow_fit(program, one, moments[one.node], plan, ridge)
         refit[one.weight], refit[one.bias] = weight, bias
@@ -43,7 +45,7 @@ def narrow_fit(program: Program, one: Contraction, moments: Moments, plan: Plan,
     owners = one.inputs[: one.width][:: blocks.inputs]
     stays = mask[owners] if blocks.folded else mask[owners].repeat_interleave(blocks.taps)
     kept = stays.nonzero().flatten()
-    covariance = moments.zz
+    covariance = moments.covariance
     low = linalg.refit(covariance, wide, kept, ridge) if len(kept) < wide.shape[-1] else wide
     if one.node in plan.ranks:
         low = lowrank.truncated(low[0], covariance[0][kept][:, kept], *plan.ranks[one.node])[None]

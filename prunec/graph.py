@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -100,6 +100,15 @@ def rebuild(
             name = str(node.target)
             root[name] = _frozen(tensors[name] if name in tensors else attribute(module, name))
     return fx.GraphModule(root, graph)
+
+
+def without(module: fx.GraphModule, names: Container[str]) -> fx.GraphModule:
+    """A copy without the nodes of these names, which only one another read, and without tensors that nothing reads."""
+    copy = rebuild(module, {})
+    for node in reversed(list(copy.graph.nodes)):
+        if node.name in names or (node.op == "get_attr" and not node.users):
+            copy.graph.erase_node(node)
+    return rebuild(copy, {})
 
 
 def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:

@@ -92,14 +92,14 @@ def value_terms(build: Builder, channels: Channels, node: fx.Node, value: Any, s
     """Add a term for each tensor in a value, its bytes a sample; their numbers."""
     known = channels.values.get(node.name)
     axes = known if isinstance(known, tuple) else (known,)
-    found = []
+    found, gate = [], build.gates.get(node.name, -1)
     for number, one in enumerate(tensors(value)):
         axis = axes[number] if number < len(axes) else None
         scale = one.numel() * one.element_size() / samples
         if axis is None:
-            found.append(build.add(scale))
+            found.append(build.add(scale, gate=gate))
         else:
-            found.append(build.add(scale / len(axis.coordinates), axis.coordinates))
+            found.append(build.add(scale / len(axis.coordinates), axis.coordinates, gate=gate))
     return found
 
 
@@ -116,7 +116,8 @@ def _inside(
             for size, narrow, mine in zip(sizes, value.shape[2:] if layer else sizes, layer or (False,), strict=True)
         ]
         cost = math.prod(sizes) * value.element_size()
-        between.append(build.add(0.0, factoring=one, parts=(cost, 0.0, 0.0)))
+        gate = build.gates.get(one.node, -1)
+        between.append(build.add(0.0, factoring=one, parts=(cost, 0.0, 0.0), gate=gate))
     pairs = [[first, second] for first, second in itertools.pairwise(between)]
     return [[*around[0], between[0]], *pairs, [*around[1], between[-1]]]
 

@@ -111,6 +111,10 @@ class Pipeline:
     def __str__(self) -> str:
         return ",".join(map(str, self.passes))
 
+    def without(self, name: str) -> Pipeline:
+        """The passes that are not called so."""
+        return Pipeline(tuple(one for one in self.passes if grammar.name_of(type(one)) != name))
+
     def check(self, known: Sequence[type] = ()) -> None:
         """Make sure, before any work, that each pass finds what it requires. Raises SpecError."""
         facts = set(known)

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from . import graph
 from .channels.spaces import Channels, Factoring
-from .cost import Macs, rows_of, sizes_of, space_of_coordinates
+from .cost import Macs, gates_of, rows_of, sizes_of, space_of_coordinates
 from .terms import Array, Cost, Counts, Mixed, Terms
 
 if TYPE_CHECKING:
@@ -129,20 +129,23 @@ def _stored(channels: Channels, tensors: dict[str, tuple[Tensor, int]]) -> Terms
         weight = next(each.weight for each in channels.contractions if each.node == one.node)
         split[weight] = one
     build = Builder(channels)
+    places = {space.name: place for place, space in enumerate(channels.prunable)}
+    gates = {name: places[one.space] for one in channels.branches for name in one.parameters}
     for name, (tensor, entry) in tensors.items():
+        gate = gates.get(name, -1)
         owned = [channels.parameters.get((name, dim)) for dim in range(tensor.dim())]
         sides = sorted((side for side in owned if side is not None), key=len)[-2:]
         rest = tensor.numel() / math.prod(len(side) for side in sides)
         found = split.get(name)
         if found is None:
             a, b = (*sides, None, None)[:2]
-            build.add(entry * rest, a, b)
+            build.add(entry * rest, a, b, gate=gate)
         else:
             taps = [math.prod(k for k, mine in zip(found.split.kernel, layer, strict=True) if mine)
                     for layer in found.split.layers]  # fmt: skip
             layer = next(each for each in channels.contractions if each.weight == name)
             costs = (entry * taps[0], entry * sum(taps[1:-1]), entry * taps[-1])
-            build.add(entry * layer.taps, layer.outputs, layer.inputs, factoring=found, parts=costs)
+            build.add(entry * layer.taps, layer.outputs, layer.inputs, factoring=found, parts=costs, gate=gate)
     return build.terms()
 
 
@@ -152,7 +155,8 @@ class Builder:
     def __init__(self, channels: Channels) -> None:
         self.space_of, self.sizes = space_of_coordinates(channels), sizes_of(channels)
         self.names = [space.name for space in channels.prunable]
-        self.rows: list[tuple[float, Array, Array, int, float, float, float]] = []
+        self.gates = gates_of(channels)
+        self.rows: list[tuple[float, Array, Array, int, float, float, float, int]] = []
         self.none = np.append(np.zeros(len(self.sizes)), 1.0)
 
     def add(
@@ -162,20 +166,24 @@ class Builder:
         b: Tensor | None = None,
         factoring: Factoring | None = None,
         parts: Sequence[float] = (0.0, 0.0, 0.0),
+        gate: int = -1,
     ) -> int:
-        """Add scale · a · b, or `parts` = first, middle, second of a layer that may be factored; its number."""
+        """Add scale · a · b, or `parts` = first, middle, second of a layer that may be factored; its number.
+
+        `gate` is the place of the space of the branch that it is in.
+        """
         sides = [self.none if side is None else rows_of(self.space_of[side], self.sizes) for side in (a, b)]
         rank = -1 if factoring is None else self.names.index(factoring.space)
         first, middle, second = parts
-        self.rows.append((scale, sides[0], sides[1], rank, first, middle, second))
+        self.rows.append((scale, sides[0], sides[1], rank, first, middle, second, gate))
         return len(self.rows) - 1
 
     def terms(self) -> Terms:
         """All of them."""
-        scale, a, b, rank, first, middle, second = zip(*self.rows, strict=True)
+        scale, a, b, rank, first, middle, second, gate = zip(*self.rows, strict=True)
         a_rows, b_rows = np.array(a), np.array(b)
         return Terms(
             np.array(scale, dtype=np.float64), a_rows[:, -1], b_rows[:, -1], a_rows[:, :-1], b_rows[:, :-1], self.sizes,
             np.array(rank, dtype=np.int64), np.array(first, dtype=np.float64), np.array(middle, dtype=np.float64),
-            np.array(second, dtype=np.float64),
+            np.array(second, dtype=np.float64), np.array(gate, dtype=np.int64),
         )  # fmt: skip

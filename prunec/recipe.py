@@ -53,6 +53,7 @@ class Options:
     allocator: str = "knapsack"
     compensator: str = "sequential"
     decomposer: str = "collaborative"
+    keep_branches: bool = False  # of residual blocks none goes whole
     pipeline: str | None = None
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -179,6 +180,12 @@ def _whole(least: int) -> Callable[[str, object], int]:
     return read
 
 
+def _flag(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SpecError(f"{where}: expected true or false, not {value!r}")
+    return value
+
+
 def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str:
     if name in names:
         return name
@@ -197,6 +204,7 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("images", "batch", "threads", "opset", "round_to"), _whole(1)),
     **dict.fromkeys(("freeze", "only", "opaque"), patterns_of),
     "limit": limits_of,
+    "keep_branches": _flag,
     "seed": _whole(0),
     "weights": _path,
     "cache": _path,
@@ -206,8 +214,8 @@ READERS: Mapping[str, Callable[[str, object], Any]] = {
     "pipeline": _joined,
 }
 _COMPRESS = (
-    "target", "selector", "allocator", "compensator", "decomposer", "pipeline", "freeze", "only", "limit", "round_to",
-    "align", "on", "opset", "seed", "batch", "threads", "device", "provider", "cache",
+    "target", "selector", "allocator", "compensator", "decomposer", "keep_branches", "pipeline", "freeze", "only",
+    "limit", "round_to", "align", "on", "opset", "seed", "batch", "threads", "device", "provider", "cache",
 )  # fmt: skip
 TABLES: Mapping[str, Mapping[str, str]] = {
     "model": {"source": "model", "weights": "weights", "input_shape": "input_shape", "opaque": "opaque"},

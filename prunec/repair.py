@@ -16,7 +16,7 @@ from .plan import Plan
 from .program import Context, Program
 from .readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
 from .statistics.moments import Moments
-from .statistics.pair import Stop, stops_of, sweep
+from .statistics.pair import Pair, Stop, stops_of
 from .statistics.patches import Layer
 
 SMALLEST = 1e-12  # of the variance that is wanted: an output that varies less is a constant, and stays one
@@ -50,8 +50,9 @@ def repaired(program: Program, plan: Plan, context: Context, rows: int, limit: f
         for name in (one.weight, str(one.bias)):
             graph.assign(pruned, name, refit[name])
 
-    batches, stops = list(context.images().batches(context.batch)), _stops(program, plan)
-    sweep(program.module, pruned, stops, batches, fit, rows=rows, seed=context.seed, track=context.track)
+    stops = context.track(_stops(program, plan), "compensate")
+    pair = Pair.of(program.module, pruned, list(context.images().batches(context.batch)))
+    pair.sweep(stops, fit, rows=rows, seed=context.seed)
     return replace(plan, refit=MappingProxyType(refit))
 
 
@@ -73,7 +74,7 @@ def _stops(program: Program, plan: Plan) -> list[Stop]:
     found = []
     for place, node in enumerate(node for node in program.module.graph.nodes if node.op == "call_function"):
         one = by_node.get(node.name)
-        if one is None or one.bias is None or shared.count(one.weight) > 1:
+        if one is None or one.bias is None or shared.count(one.weight) > 1 or one.node in plan.gone:
             continue
         if one.node in drifted or one.weight in plan.refit:
             kept = plan.mask[one.outputs].nonzero().flatten()

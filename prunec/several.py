@@ -14,6 +14,7 @@ import numpy as np
 from .allocation import UNIT, Allocation, Array
 from .errors import BudgetError
 from .registry import STRATEGIES
+from .spec import text_of
 from .spending import afford, give_back
 from .strategy import Allocator
 from .terms import Counts
@@ -27,10 +28,15 @@ SLACK = 1e-9
 def spend(problem: Allocation, method: Allocator) -> Counts:
     """The counts that the method chooses within all limits; each rank that saves nothing stays whole.
 
-    Raises BudgetError where a limit is out of reach, or all of them together are.
+    Raises BudgetError where a limit is out of reach, or all of them together are, or the method finds no such counts.
     """
     if problem.limits == 1:
-        return problem.model.whole(method.counts(problem))
+        found = problem.model.whole(method.counts(problem))
+        if problem.model.total(found) > problem.allowed:
+            raise BudgetError(
+                f"{text_of(method)} finds no counts for {problem.target}: ask for more of it, or take knapsack"
+            )
+        return found
     probe: Allocator = STRATEGIES["allocators"].make("knapsack")
     weights = _updated(np.ones(problem.limits), problem.used(problem.model.sizes))
     best, lowest = None, np.inf

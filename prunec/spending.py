@@ -88,11 +88,11 @@ def _with(counts: Counts, space: int, count: int) -> Counts:
 
 
 def nearest(space: Space, count: float) -> int:
-    """The largest count that may stay and is no larger than this one, or the fewest."""
-    found = min(int(np.floor(count + 1e-9)), space.size)
-    while found > space.fewest and not space.may_keep(found):
+    """The largest count above 0 that may stay and is no larger than this one, or the fewest such."""
+    found, fewest = min(int(np.floor(count + 1e-9)), space.size), max(space.fewest, 1)
+    while found > fewest and not space.may_keep(found):
         found -= 1
-    return max(found, space.fewest)
+    return max(found, fewest)
 
 
 def _down(model: Cost, error: Array, counts: Counts, space: int) -> tuple[float, int] | None:

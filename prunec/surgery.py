@@ -1,7 +1,8 @@
 """Apply a plan. This is the only file that changes a shape.
 
 Each parameter is sliced along the dimensions whose rows belong to a space, or replaced by its refit; numbers in the
-graph that count channels (`view`, `split`, `pad`, `groups` …) are rewritten from the channel axes.
+graph that count channels (`view`, `split`, `pad`, `groups` …) are rewritten from the channel axes. Where a residual
+branch goes, a node with the name of its add hands on the shortcut.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from . import graph
+from .branches import bypass
 from .channels.contraction import argument
 from .channels.narrowing import narrow_arguments
 from .channels.spaces import Contraction
@@ -21,7 +23,8 @@ from .readers import groups_after
 
 def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """The narrow network. Raises PassError where a space would be left without a channel."""
-    empty = [name for name, keep in plan.keep.items() if not keep]
+    branches = {one.space for one in plan.channels.branches}
+    empty = [name for name, keep in plan.keep.items() if not keep and name not in branches]
     if empty:
         raise PassError(f"nothing would be left of {', '.join(empty)}; keep at least one coordinate of each space")
     mask = plan.mask
@@ -30,12 +33,15 @@ def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     by_node = {one.node: one for one in plan.channels.contractions}
 
     def edit(old: fx.Node, new: fx.Node) -> None:
+        if branches and bypass(old, new, plan):
+            return
         if (one := by_node.get(old.name)) is not None:
             _narrow_groups(new, one, mask)
         else:
             narrow_arguments(module, old, new, plan.channels.values, mask, tensors)
 
-    return graph.rebuild(module, tensors, edit)
+    narrowed = graph.rebuild(module, tensors, edit)
+    return graph.without(narrowed, plan.gone) if plan.gone else narrowed
 
 
 def touched(plan: Plan) -> list[str]:

@@ -5,6 +5,8 @@
 A layer that may be factored has a rank space of its own. While all of that stays the layer is one, else it is parts:
 
     term = rank · (first · b + middle · rank + second · a)
+
+A term in a residual branch that may go counts while the one coordinate of the branch stays.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Terms:
     first: Array  # [terms]: cost of each pair of an entry of b and a rank
     middle: Array  # [terms]: of a rank and a rank
     second: Array  # [terms]: of an entry of a and a rank
+    gate: npt.NDArray[np.int64]  # [terms]: the space of the branch that it belongs to; -1 where it is in none
     settled: bool = False  # whether a layer counts as one where its parts cost more
 
     def total(self, counts: Counts | None = None) -> int:
@@ -65,7 +68,8 @@ class Terms:
         """The cost of each term."""
         every = np.ones(len(self.scale), dtype=bool)
         out, into = self.fixed_a + self.a_rows @ counts, self.fixed_b + self.b_rows @ counts
-        return self._cost(every, out[:, None], into[:, None], np.append(counts, 0)[self.rank, None])[:, 0]
+        stays = np.append(counts, 1)[self.gate]
+        return stays * self._cost(every, out[:, None], into[:, None], np.append(counts, 0)[self.rank, None])[:, 0]
 
     def along(self, counts: Counts, space: int) -> Array:
         """The cost of the network with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
@@ -82,11 +86,13 @@ class Terms:
         out = (self.fixed_a + self.a_rows @ others)[rows, None] + self.a_rows[rows, space, None] * steps
         into = (self.fixed_b + self.b_rows @ others)[rows, None] + self.b_rows[rows, space, None] * steps
         rank = np.where(self.rank[rows, None] == space, steps, np.append(others, 0)[self.rank[rows], None])
-        curve: Array = self._cost(rows, out, into, rank).sum(0)
+        stays = np.where(self.gate[rows, None] == space, steps, np.append(others, 1)[self.gate[rows], None])
+        curve: Array = (stays * self._cost(rows, out, into, rank)).sum(0)
         return curve
 
     def _touched(self, space: int) -> npt.NDArray[np.bool_]:
-        rows: npt.NDArray[np.bool_] = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0) | (self.rank == space)
+        sides = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0)
+        rows: npt.NDArray[np.bool_] = sides | (self.rank == space) | (self.gate == space)
         return rows
 
     def whole(self, counts: Counts) -> Counts:

@@ -20,6 +20,7 @@ from prunec.capture import capture
 from prunec.channels.spaces import Channels, Split
 from prunec.compression import prepared
 from prunec.cost import Macs
+from prunec.data import as_images
 from prunec.deploy.runtime import run, session
 from prunec.deploy.targets import TARGETS
 from prunec.deploy.timing.inputs import noise
@@ -30,7 +31,8 @@ from prunec.latency.engine import On
 from prunec.latency.summary import summary
 from prunec.latency.table import Grid, Table, Whole, ladder, odd_of, weights_of
 from prunec.latency.tries import ROUNDS
-from prunec.program import Program
+from prunec.pipeline import Pipeline
+from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
 from prunec.source import state_digest
 
@@ -141,6 +143,28 @@ def test_where_time_is_macs_the_cost_is_macs(name: str) -> None:
             other = counts.copy()
             other[space] = size
             assert along[size] == pytest.approx(cost.total(other), abs=1)
+
+
+def test_a_branch_that_goes_takes_no_time() -> None:
+    plain = prepared(capture(NETS["residual"], EXAMPLE))
+    context = Context(calibration=as_images(IMAGES))
+    program = Pipeline.parse("calibrate,select,ranks,branches").run(plain, context)
+    table = by_macs(program, Table(EVERYWHERE, 1, 1))
+    cost, model = (
+        latency_of(program, shapes.layers_of(program), table, None),
+        Macs.of(program.fact(Channels)),
+    )
+    (branch,) = program.fact(Channels).branches
+    place = [space.name for space in program.fact(Channels).prunable].index(branch.space)
+    for share in (0.4, 1.0):
+        counts = np.maximum(1, (model.sizes * share).astype(np.int64))
+        counts[place] = 1
+        gone = counts.copy()
+        gone[place] = 0
+        assert cost.along(counts, place).tolist() == pytest.approx([cost.total(gone), cost.total(counts)], abs=1)
+        assert cost.total(gone) < 0.8 * cost.total(counts)
+        for space in range(len(counts)):
+            assert cost.along(gone, space)[gone[space]] == pytest.approx(cost.total(gone), abs=1)
 
 
 def test_tables_survive_their_file(tmp_path: Path) -> None:

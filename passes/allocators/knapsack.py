@@ -3,7 +3,8 @@
     min sum_s e_s(n_s)  subject to  MACs(n) <= budget:     n_s = argmin_n e_s(n) + m · MACs(n_s = n, others fixed)
 
 MACs are bilinear in the counts, so for each multiplier m the spaces are solved in turn until nothing moves; m is found
-by bisection, and what is left of the budget is given back where a MAC buys most.
+by bisection, and what is left of the budget is given back where a MAC buys most. A residual branch that may go is
+weighed, with the errors of all spaces within it, against its loss; those spaces are solved as if it stayed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation, Array
+from prunec.allocation import Allocation
 from prunec.spending import give_back
 from prunec.strategy import Allocator
-from prunec.terms import Cost, Counts
+from prunec.terms import Counts
 
 TOLERANCE = 1e-6  # of the multiplier
 
@@ -35,19 +36,26 @@ class Knapsack(Allocator):
         low, high = 1e-30, 1e6 / model.total()
         while high / low > 1 + TOLERANCE:
             middle = float(np.sqrt(low * high))
-            counts = self._descend(model, errors, middle)
+            counts = self._descend(problem, middle)
             if model.total(counts) <= allowed:
                 high, best = middle, counts
             else:
                 low = middle
-        return give_back(model, errors, best, allowed)
+        return give_back(model, errors, problem.closed(best), allowed)
 
-    def _descend(self, model: Cost, errors: list[Array], multiplier: float) -> Counts:
+    def _descend(self, problem: Allocation, multiplier: float) -> Counts:
+        model, errors, inside = problem.model, problem.errors, problem.inside
+        branch_of = {space: branch for branch, spaces in inside.items() for space in spaces}
         counts = model.sizes.copy()
         for _ in range(self.rounds):
             before = counts.copy()
             for space, error in enumerate(errors):
-                price = error + multiplier * model.touched_along(counts, space)
+                others = counts.copy()
+                if space in branch_of:
+                    others[branch_of[space]] = 1
+                price = error + multiplier * model.touched_along(others, space)
+                if space in inside:
+                    price[1] += sum(errors[one][counts[one]] for one in inside[space])
                 counts[space] = int(price.argmin())
             if (counts == before).all():
                 break

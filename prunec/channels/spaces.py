@@ -143,6 +143,20 @@ class Factoring:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A residual branch that may go whole: its one coordinate, in a space without sites, says whether it stays.
+
+    Without it the node `add` hands on the value of `shortcut`, and neither `nodes` nor `parameters` are needed.
+    """
+
+    space: str
+    add: str
+    shortcut: str
+    nodes: frozenset[str]
+    parameters: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Axis:
     """The dimension of a value that holds channels, and the coordinate at each of its places."""
 
@@ -162,7 +176,8 @@ class Channels:
     parameters: Mapping[tuple[str, int], Tensor]  # coordinate of each row of a parameter's dimension
     reads: frozenset[str] = frozenset()  # nodes that mix the channels that they are given
     over: frozenset[str] = frozenset()  # nodes that normalise or reduce over their channels
-    factorings: tuple[Factoring, ...] = ()  # by now, for the spaces without sites
+    factorings: tuple[Factoring, ...] = ()  # by now; each has a space without sites
+    branches: tuple[Branch, ...] = ()  # likewise
 
     @property
     def prunable(self) -> tuple[Space, ...]:
@@ -173,6 +188,22 @@ class Channels:
     def count(self) -> int:
         """Coordinates in all prunable spaces."""
         return sum(space.size for space in self.prunable)
+
+    def inside(self, branch: Branch) -> frozenset[str]:
+        """The names of the spaces that nothing outside a branch has a part in."""
+        split = {one.space for one in self.factorings if one.node in branch.nodes}
+        own = (
+            space.name
+            for space in self.prunable
+            if space.sites and all(site.parameter in branch.parameters for site in space.sites)
+        )
+        return frozenset(split.union(own))
+
+    def kind_of(self, space: Space) -> str:
+        """What its coordinates are: `channels`, `ranks`, or the one `branch`."""
+        if space.sites:
+            return "channels"
+        return "branch" if any(one.space == space.name for one in self.branches) else "ranks"
 
     def mask(self, keep: Mapping[str, tuple[int, ...]]) -> Tensor:
         """Which coordinates stay, bool [count + 1]; the last, reached by index -1, always does.

@@ -76,6 +76,9 @@ def compress(
             rich_help_panel=METHOD,
         ),
     ] = None,
+    keep_branches: Annotated[
+        bool, typer.Option("--keep-branches", help="Let no residual block go whole.", rich_help_panel=METHOD)
+    ] = False,
     freeze: Freeze = None,
     only: Only = None,
     limit: Annotated[
@@ -177,7 +180,8 @@ def compress(
         "model": model, "data": data, "target": target or None, "weights": weights, "opaque": opaque or None,
         "input_shape": input_shape, "preprocess": preprocess, "images": images, "labelled": labelled,
         "classes": classes, "selector": selector, "allocator": allocator, "compensator": compensator,
-        "decomposer": decomposer, "pipeline": pipeline, "freeze": freeze or None, "only": only or None,
+        "decomposer": decomposer, "keep_branches": keep_branches or None, "pipeline": pipeline,
+        "freeze": freeze or None, "only": only or None,
         "limit": limit or None, "round_to": round_to, "align": align, "on": on, "seed": seed, "batch": batch,
         "cache": cache, "threads": threads, "device": device, "opset": opset, "provider": provider,
     }  # fmt: skip

@@ -27,7 +27,7 @@ from .model_options import (
 if TYPE_CHECKING:
     from ..program import Program
 
-PASSES = "{prepare},calibrate,select{{method={selector}}},ranks{{method={decomposer}}},sensitivity"
+PASSES = "{prepare},calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches,sensitivity"
 
 
 def sensitivity(
@@ -51,7 +51,7 @@ def sensitivity(
     as_json: Annotated[bool, typer.Option("--json", help="Print every point as JSON instead of a table.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Show how much the outputs mind when a part of each space goes and the rest is refitted.
+    """Show how much the outputs mind when a part of each space, or a residual block, goes and the rest is refitted.
 
     The error is squared, relative to the variance of the outputs: 0.01 seldom changes a class, 1 leaves nothing.
 
@@ -109,7 +109,7 @@ def facts_of(name: str, program: Program) -> dict[str, Any]:
         spaces.append(
             {
                 "name": space.name,
-                "kind": "channels" if space.sites else "ranks",
+                "kind": channels.kind_of(space),
                 "size": space.size,
                 "saved": [1 - float(one) / model.total() for one in macs[::-1]],
                 "error": curves[space.name].error.tolist(),

@@ -91,6 +91,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         allocator=options.allocator,
         compensator=options.compensator,
         decomposer=options.decomposer,
+        keep_branches=options.keep_branches,
         pipeline=options.pipeline,
         freeze=options.freeze,
         only=options.only,

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from .. import graph
 from ..channels.spaces import Channels
 from ..channels.walk import overload_packet
-from ..cost import Macs
+from ..cost import Macs, gates_of
 from ..memory import VIEWS, value_terms
 from ..program import Program
 from ..quantity import Builder
@@ -68,6 +69,7 @@ class LayerTime:
     full: int = 0  # the size of that: the layer is whole
     parts: tuple[Surface, ...] = ()
     macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # scale, first, middle and second of its term
+    gate: int = -1  # the place of the space of the residual branch that it goes with
 
     def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
         """With so many channels read and made, and ranks, elementwise; the parts count where they save time and MACs.
@@ -141,9 +143,12 @@ class Latency:
     @cached_property
     def _touched(self) -> list[list[int]]:
         """By space: the layers whose time it has a part in."""
-        ranks = np.array([layer.rank for layer in self.layers], dtype=np.int64)
+        ranks, gates = np.array([(layer.rank, layer.gate) for layer in self.layers], dtype=np.int64).reshape(-1, 2).T
         spaces = range(len(self.sizes))
-        rows = [(self.in_rows[:, one] != 0) | (self.out_rows[:, one] != 0) | (ranks == one) for one in spaces]
+        rows = [
+            (self.in_rows[:, one] != 0) | (self.out_rows[:, one] != 0) | (ranks == one) | (gates == one)
+            for one in spaces
+        ]
         return [list(map(int, row.nonzero()[0])) for row in rows]
 
     def _widths(self, counts: Counts) -> tuple[list[int], list[int]]:
@@ -158,7 +163,14 @@ class Latency:
         return self.correction * time
 
     def _row(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
-        """The times of a layer with `steps` coordinates of a space more; few are different, so they are kept."""
+        """The times of a layer with `steps` coordinates of a space more; 0 where the branch that it is in goes."""
+        gate = self.layers[number].gate
+        stays: Any = 1 if gate < 0 else steps if gate == space else counts[gate]
+        found: Array = stays * self._alone(number, space, into, out, counts, steps)
+        return found
+
+    def _alone(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
+        """The same where it stays; few are different, so they are kept."""
         layer = self.layers[number]
         own = layer.rank >= 0 and layer.rank == space
         rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])
@@ -172,7 +184,7 @@ class Latency:
 
 def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: Whole | None) -> Latency:
     """The cost model of an analysed program, whose layers are all in the table."""
-    macs = Macs.of(program.fact(Channels))
+    macs, gates = Macs.of(program.fact(Channels)), gates_of(program.fact(Channels))
     rows = [layer.product for layer in layers]
     fixed_in, fixed_out = macs.fixed_b[rows].astype(np.int64), macs.fixed_a[rows].astype(np.int64)
     in_rows, out_rows = macs.b_rows[rows].astype(np.int64), macs.a_rows[rows].astype(np.int64)
@@ -188,7 +200,7 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
         )
         surface = Surface.of(table, layer.shape, (widest[0], widest[1]), whole)
         each = tuple(float(one[layer.product]) for one in (macs.scale, macs.first, macs.middle, macs.second))
-        times.append(LayerTime(surface, layer.rank, layer.full, parts, each))
+        times.append(LayerTime(surface, layer.rank, layer.full, parts, each, gates.get(layer.one.node, -1)))
     rest = _rest(program, layers, 0.0 if whole is None else (whole.rest_ms + whole.rest_kernels * whole.gap_ms) * NS)
     return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs)
 

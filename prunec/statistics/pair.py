@@ -17,7 +17,6 @@ from torch import Tensor, fx
 
 from ..channels.spaces import Contraction
 from ..plan import Plan
-from ..progress import Track
 from ..readers import Blocks, groups_after
 from .moments import Moments, grouped, positions_per_sample
 from .patches import Layer, Positions
@@ -31,7 +30,7 @@ class Stop:
     """A layer to refit, and where the sweep finds what it needs."""
 
     one: Contraction
-    place: int  # its number among the call_function nodes
+    place: int  # its number among the call_function nodes of the dense network
     other: str | None  # the operand that it is added to, where that is known by then
     kept: Tensor  # output channels that stay, int64
     layer: Layer  # as it is when pruned
@@ -39,7 +38,7 @@ class Stop:
 
 def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
     """The layers whose input differs from the dense network's, in order."""
-    mask, ranks = plan.mask, plan.ranks
+    mask, ranks, gone = plan.mask, plan.ranks, plan.gone
     by_node = {one.node: one for one in plan.channels.contractions}
     shared = [one.weight for one in plan.channels.contractions]
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
@@ -49,9 +48,10 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
     for place, node in enumerate(nodes):
         one = by_node.get(node.name)
         moved = any(source in drifted for source in node.all_input_nodes)
-        if moved or node.name in ranks or (one is not None and not bool(mask[one.outputs].all())):
+        narrower = one is not None and not bool(mask[one.outputs].all())
+        if moved or narrower or node.name in ranks or node.name in plan.bypassed:
             drifted.add(node)
-        if one is None or shared.count(one.weight) > 1 or one.bias is None:
+        if node.name in gone or one is None or shared.count(one.weight) > 1 or one.bias is None:
             continue
         if moved or node.name in ranks or not bool(mask[one.inputs].all()):
             kept = mask[one.outputs].nonzero().flatten()
@@ -70,41 +70,45 @@ def _other(node: fx.Node, number: dict[fx.Node, int]) -> str | None:
     return found.name if isinstance(found, fx.Node) and number.get(found, 1 << 60) < number[node] else None
 
 
-@torch.no_grad()
-def sweep(
-    dense: fx.GraphModule,
-    pruned: fx.GraphModule,
-    stops: Sequence[Stop],
-    batches: Sequence[tuple[Tensor, ...]],
-    fit: Callable[[Stop, Moments], None],
-    *,
-    rows: int,
-    seed: int,
-    track: Track,
-) -> None:
-    """Run both networks to each stop in turn; `fit` must write the refitted weight into `pruned`."""
-    generator = torch.Generator().manual_seed(seed)
-    whole, narrow = Frontier(dense, batches), Frontier(pruned, batches)
-    samples = sum(len(batch[0]) for batch in batches)
-    done = 0
-    steps: Iterable[Stop] = track(stops, "compensate")
-    for stop in steps:
-        count = positions_per_sample(Blocks.of(stop.one).columns, rows, samples)
-        moments = Moments()
-        for batch in range(len(batches)):
-            whole.run(batch, done, stop.place)
-            narrow.run(batch, done, stop.place)
-            drawn = count * len(batches[batch][0])
-            _measure(moments, stop, whole, narrow, batch, drawn, generator)
-        fit(stop, moments.on_cpu())
-        done = stop.place
+@dataclass
+class Pair:
+    """The dense network and a pruned one, both run as far as some place; `fit` writes its refits into the pruned."""
+
+    whole: Frontier
+    narrow: Frontier
+    reached: tuple[int, int] = (0, 0)  # call_function nodes that each has run
+
+    @staticmethod
+    def of(dense: fx.GraphModule, pruned: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]) -> Pair:
+        """Both at the start."""
+        return Pair(Frontier(dense, batches), Frontier(pruned, batches))
+
+    @torch.no_grad()
+    def sweep(self, stops: Iterable[Stop], fit: Callable[[Stop, Moments], None], *, rows: int, seed: int) -> None:
+        """Go to each stop in turn, and fit there: `rows` sampled positions at least."""
+        generator = torch.Generator().manual_seed(seed)
+        for stop in stops:
+            self._run(stop.place, self.narrow.places[stop.one.node])
+            count = positions_per_sample(Blocks.of(stop.one).columns, rows, self.whole.samples)
+            moments = Moments()
+            for batch in range(len(self.whole.values)):
+                _measure(moments, stop, self.whole, self.narrow, batch, count, generator)
+            fit(stop, moments.on_cpu())
+
+    def _run(self, *places: int) -> None:
+        """Advance both, batch by batch."""
+        for batch in range(len(self.whole.values)):
+            for frontier, done, place in zip((self.whole, self.narrow), self.reached, places, strict=True):
+                frontier.run(batch, done, place)
+        self.reached = (places[0], places[1])
 
 
 def _measure(
-    moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, rows: int, generator: torch.Generator
+    moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, count: int, generator: torch.Generator
 ) -> None:
-    """Sample one batch at one stop: pruned inputs, dense targets."""
-    node, thin = whole.nodes[stop.place], narrow.nodes[stop.place]
+    """Sample `count` positions of each image of one batch at one stop: pruned inputs, dense targets."""
+    rows = count * whole.sizes[batch]
+    node, thin = whole.nodes[stop.place], narrow.nodes[narrow.places[stop.one.node]]
     dense_in, pruned_in = whole.values[batch][node.all_input_nodes[0]], narrow.values[batch][thin.all_input_nodes[0]]
     layer, blocks = stop.layer, Blocks.of(stop.one)
     if blocks.folded:

@@ -24,11 +24,26 @@ class Frontier:
     def __init__(self, module: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]) -> None:
         self.module = module
         self.nodes: list[fx.Node] = [node for node in module.graph.nodes if node.op == "call_function"]
-        self.by_name = {node.name: node for node in self.nodes}
+        self.places = {node.name: place for place, node in enumerate(self.nodes)}
         self._dying = graph.last_uses(module.graph.nodes)
         inputs = graph.placeholders(module)
         laid_out = (channels_last(module, batch) for batch in batches)
         self.values: list[graph.Values] = [dict(zip(inputs, batch, strict=True)) for batch in laid_out]
+        self.sizes = [len(batch[0]) for batch in batches]
+
+    @property
+    def samples(self) -> int:
+        """In all batches."""
+        return sum(self.sizes)
+
+    def fork(self, module: fx.GraphModule) -> Frontier:
+        """The same values of nodes of the same names in another network, or in this one once more."""
+        found = Frontier(module, [])
+        names = {node.name: node for node in module.graph.nodes}
+        for values in self.values:
+            found.values.append({names[node.name]: value for node, value in values.items() if node.name in names})
+        found.sizes = self.sizes
+        return found
 
     @torch.no_grad()
     def run(self, batch: int, start: int, stop: int) -> None:
@@ -49,7 +64,7 @@ class Frontier:
 
     def named(self, batch: int, name: str) -> Tensor:
         """The live value of the node called `name`."""
-        value: Tensor = self.values[batch][self.by_name[name]]
+        value: Tensor = self.values[batch][self.nodes[self.places[name]]]
         return value
 
     def _compute(self, node: fx.Node, values: graph.Values) -> None:
