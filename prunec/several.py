@@ -31,12 +31,12 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     Raises BudgetError where a limit is out of reach, or all of them together are, or the method finds no such counts.
     """
     if problem.limits == 1:
-        found = problem.model.whole(method.counts(problem))
-        if problem.model.total(found) > problem.allowed:
+        only = problem.model.whole(method.counts(problem))
+        if problem.model.total(only) > problem.allowed:
             raise BudgetError(
                 f"{text_of(method)} finds no counts for {problem.target}: ask for more of it, or take knapsack"
             )
-        return found
+        return only
     probe: Allocator = STRATEGIES["allocators"].make("knapsack")
     weights = _updated(np.ones(problem.limits), problem.used(problem.model.sizes))
     best, lowest = None, np.inf
