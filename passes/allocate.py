@@ -36,5 +36,8 @@ class Allocate(Pass):
             problem, counts, how = within(problem, self.method, program, context)
         else:
             counts, how = aligned(problem, self.method, context.constraints)
-        context.notes["allocate"] = {"budgets": [one.to_json(counts) for one in problem.budgets], **how}
-        return program.knowing(Plan(channels, problem.keep(counts)))
+        plan = Plan(channels, problem.keep(counts))
+        gone = [one.space.removesuffix(":branch") for one in plan.branches]
+        budgets = [one.to_json(counts) for one in problem.budgets]
+        context.notes["allocate"] = {"budgets": budgets, "branches_gone": gone, **how}
+        return program.knowing(plan)

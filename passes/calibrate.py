@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from prunec import graph
+from prunec.channels.analysis import layer_of
 from prunec.channels.spaces import Channels, Contraction
 from prunec.facts import Statistics
 from prunec.pipeline import Pass
@@ -24,7 +25,7 @@ from prunec.statistics.sweep import channels_last
 
 @dataclass(frozen=True)
 class Calibrate(Pass):
-    """Collect the dense statistics; `rows` sampled positions a layer at least."""
+    """Collect the dense statistics; `rows` sampled positions a layer at least, where the images have so many."""
 
     rows: int = 4096
 
@@ -35,10 +36,13 @@ class Calibrate(Pass):
         """Add the `Statistics` fact."""
         path = store.place(program, context, self.rows)
         if path is not None and path.is_file():
-            return program.knowing(Statistics(store.load(path)))
-        moments = self._measured(program, context)
-        if path is not None:
-            store.save(path, moments)
+            moments = store.load(path)
+        else:
+            moments = self._measured(program, context)
+            if path is not None:
+                store.save(path, moments)
+        few = _starved(program.fact(Channels), moments)
+        context.notes["calibrate"] = {"fewer_rows_than_columns": few}
         return program.knowing(Statistics(moments))
 
     def _measured(self, program: Program, context: Context) -> dict[str, Moments]:
@@ -54,6 +58,12 @@ class Calibrate(Pass):
                 visitor.samples = len(batch[0])
                 visitor.run(*channels_last(program.module, batch))
         return {name: moments.on_cpu() for name, moments in visitor.moments.items()}
+
+
+def _starved(channels: Channels, moments: Mapping[str, Moments]) -> list[dict[str, Any]]:
+    """For the report: the layers that saw fewer rows than they have columns."""
+    known = [(layer_of(one.weight), moments[one.node]) for one in channels.contractions if one.node in moments]
+    return [{"layer": layer, "rows": one.count, "columns": one.width} for layer, one in known if one.count < one.width]
 
 
 class _Visitor(fx.Interpreter):

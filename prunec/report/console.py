@@ -56,8 +56,12 @@ def _conditions(report: Facts) -> list[str]:
         lines += _speedup(speedup)
     if latency := report.get("notes", {}).get("allocate", {}).get("latency"):
         lines.append(_target(latency))
+    if gone := report.get("notes", {}).get("allocate", {}).get("branches_gone"):
+        lines.append(f"residual blocks that are gone, by their first layer: {', '.join(gone)}")
     if alignment := report.get("notes", {}).get("allocate", {}).get("alignment"):
         lines.append(_aligned(alignment))
+    if few := report.get("notes", {}).get("calibrate", {}).get("fewer_rows_than_columns"):
+        lines.append(_few(few))
     if parity := report.get("parity"):
         worst = max(each["max_abs"] for each in parity["agreements"])
         batches = ", ".join(str(each["batch"]) for each in parity["agreements"])
@@ -67,6 +71,16 @@ def _conditions(report: Facts) -> list[str]:
         count = report["calibration"]["images"]
         lines.append(f"compressed in {total:.1f} s with {count:,} images, no labels, no retraining")
     return lines
+
+
+def _few(layers: list[Facts]) -> str:
+    """Which layers the images were too few for."""
+    first = layers[0]
+    more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    return (
+        f"few images: {first['layer']}{more} saw {first['rows']:,} samples of {first['columns']:,} inputs; more images"
+        " would keep more accuracy"
+    )
 
 
 def _speedup(speedup: Facts) -> list[str]:

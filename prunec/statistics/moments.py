@@ -66,6 +66,11 @@ class Moments:
             self._sums[name] = value.double()
 
     @property
+    def width(self) -> int:
+        """Columns d."""
+        return self._sums["z"].shape[-1]
+
+    @property
     def mean_z(self) -> Tensor:
         """[g, d]."""
         return self._sums["z"] / self.count
@@ -89,8 +94,7 @@ class Moments:
     @property
     def shrinkage(self) -> Tensor:
         """s of each group, [g]."""
-        zz = self.zz
-        width = zz.shape[-1]
+        zz, width = self.zz, self.width
         if self.count >= ENOUGH * width:
             return zz.new_zeros(len(zz))
         trace, squares = zz.diagonal(dim1=1, dim2=2).sum(1), zz.square().sum((1, 2))
