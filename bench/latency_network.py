@@ -39,6 +39,11 @@ ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
 SECONDS, RACES = 2.0, 3
 
 
+def layers_in(program: Program) -> int:
+    """Convolutions and linear layers: about the kernels of a run."""
+    return sum(str(node.target).startswith(("aten.conv", "aten.linear")) for node in program.module.graph.nodes)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A network, its images, and what every part needs of it once."""
@@ -73,8 +78,16 @@ class Bench:
     @cached_property
     def known(self) -> Program:
         """The network with its sensitivity curves: what all targets start from."""
+        return self._knowing(KNOWN)
+
+    @cached_property
+    def unsplit(self) -> Program:
+        """The same where no layer may become two."""
+        return self._knowing(KNOWN.replace("ranks,", ""))
+
+    def _knowing(self, passes: str) -> Program:
         program = capture(self.network, tuple(one[:2] for one in self.train.inputs))
-        return Pipeline.parse(KNOWN).run(program, self.context("macs:0.5"))
+        return Pipeline.parse(passes).run(program, self.context("macs:0.5"))
 
     @cached_property
     def dense(self) -> Any:
@@ -106,15 +119,20 @@ class Bench:
             "undisturbed": 1 / geometric_mean(one.undisturbed.ratio for one in races),
         }
 
-    def compressed(self, target: str, on: On, align: str = "none", fit: bool = True) -> dict[str, Any]:
+    def compressed(
+        self, target: str, on: On, align: str = "none", fit: bool = True, split: bool = True
+    ) -> dict[str, Any]:
         """Compress, measure again, and, where it was fitted, the accuracy lost."""
         context, started = self.context(target, on, align), time.perf_counter()
-        narrow = Pipeline.parse(FIT if fit else FIT.replace("compensate,", "")).run(self.known, context)
+        narrow = Pipeline.parse(FIT if fit else FIT.replace("compensate,", "")).run(
+            self.known if split else self.unsplit, context
+        )
         plan = narrow.fact(Plan)
         model = Macs.of(plan.channels)
         macs = model.total(counts_of(plan.channels, plan.keep)) / model.total()
         found: dict[str, Any] = {"network": self.row.network, "target": target, "align": align, "macs": macs}
         found |= {"batch": on.batch, "threads": on.threads, "seconds": time.perf_counter() - started}
+        found |= {"split": split, "branches_gone": len(plan.branches), "layers": layers_in(narrow)}
         found |= self.share(self.exported(narrow), on)
         if fit:
             found |= {"dense": self.dense_accuracy, "top1": accuracy(narrow.module, self.test)}
