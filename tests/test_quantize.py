@@ -117,7 +117,9 @@ def test_the_runtime_is_wrong_where_the_reference_is_right() -> None:
     evaluated: Any = onnx.reference.ReferenceEvaluator(demo_quantised("fp8").model).run(
         None, {"input": images[0].numpy()}
     )
-    np.testing.assert_allclose(right, evaluated[0], atol=0.05)
+    # a step of E4M3 is an eighth, and a sum in another order (AVX-512 has one of its own) tips a value over it
+    assert np.abs(right - evaluated[0]).mean() < 0.05
+    np.testing.assert_allclose(right, evaluated[0], atol=0.2)
 
 
 def test_fp8_that_the_runtime_cannot_run_says_what_can() -> None:
