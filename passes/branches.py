@@ -8,8 +8,8 @@ of the layers up to the end of the next branch, whose last also makes up for the
 come to 2.3 times what is left of them in the end (ResNet-56 at 0.5, 0.3 and 0.2 of its MACs: 0.0345 for 0.0133, 0.127
 for 0.056, 0.254 for 0.119), so in one currency a branch costs `factor` times its own. Error of the outputs on training
 images that were not calibrated on, without branches and with, ResNet-56: 0.5 of the MACs 0.0176 and 0.0176, 0.3 0.0736
-and 0.0732, 0.2 0.156 and 0.152, with widths in 16s 0.318 and 0.219; ResNet-20: 0.5 0.049 and 0.049, 0.3 0.161 and 0.146. With factor 1: 0.3 of ResNet-56
-0.089.
+and 0.0732, 0.2 0.156 and 0.152, with widths in 16s 0.318 and 0.219; ResNet-20: 0.5 0.049 and 0.049, 0.3 0.161 and
+0.146. With factor 1: 0.3 of ResNet-56 0.089.
 """
 
 from __future__ import annotations
