@@ -33,7 +33,7 @@ from prunec.refit import refitted
 from prunec.registry import STRATEGIES
 from prunec.statistics.moments import Moments
 from prunec.statistics.pair import Pair, Stop, stops_of
-from prunec.statistics.sweep import Frontier, outputs
+from prunec.statistics.sweep import Frontier, outputs, relative_error
 from prunec.strategy import Compensator
 
 
@@ -57,8 +57,8 @@ class Branches(Pass):
         """Replace the `Channels` and `Curves` facts by longer ones."""
         channels, curves = program.fact(Channels), dict(program.fact(Curves).by_space)
         spaces, found, start = list(channels.spaces), list(channels.branches), channels.count
+        names = [str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"]
         for one in branches.found(program, channels):
-            names = (str(node.target) for node in program.module.graph.nodes if node.op == "get_attr")
             layers = list(dict.fromkeys(layer_of(name) for name in names if name in one.parameters))
             if layers and _may_go(context.constraints, layers):
                 found.append(replace(one, space=f"{layers[0]}:branch"))
@@ -82,13 +82,12 @@ class Branches(Pass):
             for batch in range(len(batches)):
                 whole.run(batch, reached, place)
             reached = place
-            errors[one.space] = _relative(
-                self._without(program, whole, place, Plan(channels, {one.space: ()}), context.seed), dense
-            )
+            plan = Plan(channels, {one.space: ()})
+            errors[one.space] = relative_error(self._without(program, whole, place, plan, context.seed), dense)
         return errors
 
-    def _without(self, program: Program, whole: Frontier, place: int, plan: Plan, seed: int) -> list[list[Tensor]]:
-        """The outputs of each batch without one branch, the next refitted, from `place` on."""
+    def _without(self, program: Program, whole: Frontier, place: int, plan: Plan, seed: int) -> list[Tensor]:
+        """The outputs of all batches without one branch, the next refitted, from `place` on."""
         pruned = surgery.apply(program.module, plan)
         narrow = whole.fork(pruned)
         (add,) = plan.bypassed
@@ -115,15 +114,8 @@ def _next(stops: Sequence[Stop]) -> list[Stop]:
     return list(stops[: last + 1])
 
 
-def _finished(frontier: Frontier, place: int) -> list[list[Tensor]]:
-    """The outputs of each batch."""
+def _finished(frontier: Frontier, place: int) -> list[Tensor]:
+    """The outputs of all batches."""
     for batch in range(len(frontier.values)):
         frontier.run(batch, place, len(frontier.nodes))
-    return [outputs(frontier.module, values) for values in frontier.values]
-
-
-def _relative(found: list[list[Tensor]], dense: list[list[Tensor]]) -> float:
-    """The squared error relative to the variance over a batch, as `sensitivity` has it."""
-    pairs = [pair for each, other in zip(found, dense, strict=True) for pair in zip(each, other, strict=True)]
-    error = sum(float((one - wanted).square().sum()) for one, wanted in pairs)
-    return error / max(sum(float((wanted - wanted.mean(0)).square().sum()) for _, wanted in pairs), 1e-30)
+    return [one for values in frontier.values for one in outputs(frontier.module, values)]

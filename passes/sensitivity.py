@@ -31,7 +31,7 @@ from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
-from prunec.statistics.sweep import channels_last, floats, outputs
+from prunec.statistics.sweep import channels_last, floats, outputs, relative_error
 
 LEAST = 1e-6  # of the largest scale: no less is believed
 
@@ -180,7 +180,7 @@ def _errors(
     dense = outputs(module, values)
     for name, narrow in sliced.items():
         ends[name] = floats(narrow(*batch))
-    return {name: _relative_error(end, dense) for name, end in ends.items()}
+    return {name: relative_error(end, dense) for name, end in ends.items()}
 
 
 def _finish(
@@ -201,9 +201,3 @@ def _advance(
     values[node] = changed[name] if known else graph.run_node(module, node, values)
     for dead in dying.get(node, ()):
         values.pop(dead, None)
-
-
-def _relative_error(found: list[Tensor], wanted: list[Tensor]) -> float:
-    error = sum(float((a - b).square().sum()) for a, b in zip(found, wanted, strict=True))
-    size = sum(float((b - b.mean(0)).square().sum()) for b in wanted)
-    return error / max(size, 1e-30)

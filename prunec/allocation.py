@@ -17,7 +17,7 @@ from .facts import Curves
 from .plan import Plan
 from .program import Context, Program
 from .quantity import LatencyQuantity
-from .statistics.sweep import floats
+from .statistics.sweep import floats, relative_error
 from .target import Target
 from .terms import Cost, Counts, Mixed
 
@@ -121,12 +121,11 @@ class Allocation:
             raise PassError("this allocator tries networks, and was given none")
         plan = Plan(self.channels, self.keep(counts))
         narrow = surgery.apply(self.program.module, dense_fit.fitted(self.program, plan))
-        wrong = size = 0.0
-        for batch in self.context.images().take(images, self.context.seed).batches(self.context.batch):
-            for found, wanted in zip(floats(narrow(*batch)), floats(self.program.module(*batch)), strict=True):
-                wrong += float((found - wanted).square().sum())
-                size += float((wanted - wanted.mean(0)).square().sum())
-        return wrong / max(size, 1e-30)
+        batches = list(self.context.images().take(images, self.context.seed).batches(self.context.batch))
+        found, wanted = (
+            [one for batch in batches for one in floats(net(*batch))] for net in (narrow, self.program.module)
+        )
+        return relative_error(found, wanted)
 
 
 def _allowed(space: Space, error: Array) -> Array:

@@ -40,12 +40,12 @@ class Plan:
             if len(self.keep.get(one.space, range(sizes[one.space]))) < sizes[one.space] and one.node not in self.gone
         }
 
-    @property
+    @cached_property
     def branches(self) -> tuple[Branch, ...]:
         """The residual branches that go."""
         return tuple(one for one in self.channels.branches if not self.keep.get(one.space, (0,)))
 
-    @property
+    @cached_property
     def bypassed(self) -> Mapping[str, str]:
         """By the add of a branch that goes: the operand that it hands on."""
         return {one.add: one.shortcut for one in self.branches}

@@ -129,8 +129,7 @@ def _stored(channels: Channels, tensors: dict[str, tuple[Tensor, int]]) -> Terms
         weight = next(each.weight for each in channels.contractions if each.node == one.node)
         split[weight] = one
     build = Builder(channels)
-    places = {space.name: place for place, space in enumerate(channels.prunable)}
-    gates = {name: places[one.space] for one in channels.branches for name in one.parameters}
+    gates = {name: build.names.index(one.space) for one in channels.branches for name in one.parameters}
     for name, (tensor, entry) in tensors.items():
         gate = gates.get(name, -1)
         owned = [channels.parameters.get((name, dim)) for dim in range(tensor.dim())]

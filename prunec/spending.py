@@ -74,14 +74,15 @@ def give_back(
                 continue
             added = float(along[more]) - total
             gain = float(error[counts[space]] - error[more]) / max(added, 1.0)
-            if total + added <= allowed and gain > best[0] and fits(_with(counts, space, more)):
+            if total + added <= allowed and gain > best[0] and fits(with_count(counts, space, more)):
                 best = (gain, space, more)
         if best[1] < 0:
             return counts
         counts[best[1]] = best[2]
 
 
-def _with(counts: Counts, space: int, count: int) -> Counts:
+def with_count(counts: Counts, space: int, count: int) -> Counts:
+    """A copy in which so many coordinates of one space stay."""
     changed = counts.copy()
     changed[space] = count
     return changed

@@ -33,7 +33,7 @@ def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     by_node = {one.node: one for one in plan.channels.contractions}
 
     def edit(old: fx.Node, new: fx.Node) -> None:
-        if branches and bypass(old, new, plan):
+        if bypass(old, new, plan):
             return
         if (one := by_node.get(old.name)) is not None:
             _narrow_groups(new, one, mask)

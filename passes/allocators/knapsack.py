@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation
-from prunec.spending import give_back
+from prunec.spending import give_back, with_count
 from prunec.strategy import Allocator
 from prunec.terms import Counts
 
@@ -50,9 +50,7 @@ class Knapsack(Allocator):
         for _ in range(self.rounds):
             before = counts.copy()
             for space, error in enumerate(errors):
-                others = counts.copy()
-                if space in branch_of:
-                    others[branch_of[space]] = 1
+                others = with_count(counts, branch_of[space], 1) if space in branch_of else counts
                 price = error + multiplier * model.touched_along(others, space)
                 if space in inside:
                     price[1] += sum(errors[one][counts[one]] for one in inside[space])

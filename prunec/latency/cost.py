@@ -19,7 +19,7 @@ import numpy as np
 from .. import graph
 from ..channels.spaces import Channels
 from ..channels.walk import overload_packet
-from ..cost import Macs, gates_of
+from ..cost import Macs
 from ..memory import VIEWS, value_terms
 from ..program import Program
 from ..quantity import Builder
@@ -184,7 +184,7 @@ class Latency:
 
 def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: Whole | None) -> Latency:
     """The cost model of an analysed program, whose layers are all in the table."""
-    macs, gates = Macs.of(program.fact(Channels)), gates_of(program.fact(Channels))
+    macs = Macs.of(program.fact(Channels))
     rows = [layer.product for layer in layers]
     fixed_in, fixed_out = macs.fixed_b[rows].astype(np.int64), macs.fixed_a[rows].astype(np.int64)
     in_rows, out_rows = macs.b_rows[rows].astype(np.int64), macs.a_rows[rows].astype(np.int64)
@@ -200,7 +200,7 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
         )
         surface = Surface.of(table, layer.shape, (widest[0], widest[1]), whole)
         each = tuple(float(one[layer.product]) for one in (macs.scale, macs.first, macs.middle, macs.second))
-        times.append(LayerTime(surface, layer.rank, layer.full, parts, each, gates.get(layer.one.node, -1)))
+        times.append(LayerTime(surface, layer.rank, layer.full, parts, each, int(macs.gate[layer.product])))
     rest = _rest(program, layers, 0.0 if whole is None else (whole.rest_ms + whole.rest_kernels * whole.gap_ms) * NS)
     return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs)
 

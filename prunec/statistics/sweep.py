@@ -6,7 +6,7 @@ advanced side by side, segment by segment, and no prefix is ever run twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -91,6 +91,15 @@ def outputs(module: fx.GraphModule, values: graph.Values) -> list[Tensor]:
     """The floating-point tensors that the graph returns, from the values of its last nodes."""
     (output,) = (node for node in module.graph.nodes if node.op == "output")
     return floats([values[leaf] for leaf in tree_leaves(output.args) if isinstance(leaf, fx.Node)])
+
+
+def relative_error(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> float:
+    """The squared error of outputs, batch by batch or all of one, relative to their variance over a batch."""
+    error = size = 0.0
+    for one, other in zip(found, wanted, strict=True):
+        error += float((one - other).square().sum())
+        size += float((other - other.mean(0)).square().sum())
+    return error / max(size, 1e-30)
 
 
 def floats(value: Any) -> list[Tensor]:
