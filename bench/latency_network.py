@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import geometric_mean
+from statistics import geometric_mean, stdev
 from typing import Any
 
 from torch import nn
@@ -24,6 +26,7 @@ from prunec.cost import Macs, counts_of  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy import benchmark  # noqa: E402
 from prunec.deploy.export import export_onnx  # noqa: E402
+from prunec.deploy.timing.statistics import Z95  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.latency.engine import On  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
@@ -36,12 +39,20 @@ IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}
 KNOWN = PREPARE + ",calibrate,select,ranks,branches,sensitivity"
 FIT = "allocate,compensate,slice,decompose"
 ENGINES = tuple(On(batch, threads) for batch in (1, 8) for threads in (1, 2))
-SECONDS, RACES = 2.0, 3
+SECONDS, RACES, MOST = 2.0, 3, 12
+SURE = 0.01  # the standard error at which races end
 
 
 def layers_in(program: Program) -> int:
     """Convolutions and linear layers: about the kernels of a run."""
     return sum(str(node.target).startswith(("aten.conv", "aten.linear")) for node in program.module.graph.nodes)
+
+
+def error_of(races: Sequence[benchmark.Comparison]) -> float:
+    """The standard error of their mean, as a share of it: by how they differ, and by what each says of itself."""
+    differ = stdev(math.log(one.speedup.ratio) for one in races) / math.sqrt(len(races))
+    own = math.hypot(*(one.speedup.error for one in races)) / len(races)
+    return max(differ, own)
 
 
 @dataclass(frozen=True)
@@ -111,12 +122,16 @@ class Bench:
         """The share of the dense time, the ends of its 95% interval, and the share while the machine was quickest."""
         given = self.train.take(on.batch, 0).inputs
         how: Any = {"batch": on.batch, "threads": on.threads, "seconds": SECONDS, "inputs": given}
-        races = [benchmark.compare(self.dense, model, **how) for _ in range(RACES)]
+        races: list[benchmark.Comparison] = []
+        while len(races) < RACES or (error_of(races) > SURE and len(races) < MOST):
+            races.append(benchmark.compare(self.dense, model, **how))
+        share, reach = 1 / geometric_mean(one.speedup.ratio for one in races), math.exp(Z95 * error_of(races))
         return {
-            "share": 1 / geometric_mean(one.speedup.ratio for one in races),
-            "share_low": 1 / geometric_mean(one.speedup.high for one in races),
-            "share_high": 1 / geometric_mean(one.speedup.low for one in races),
+            "share": share,
+            "share_low": share / reach,
+            "share_high": share * reach,
             "undisturbed": 1 / geometric_mean(one.undisturbed.ratio for one in races),
+            "races": len(races),
         }
 
     def compressed(

@@ -103,8 +103,8 @@ class Allocation:
         return found
 
     def expected(self, counts: Counts) -> float:
-        """The sum of the errors of the curves with these counts."""
-        return float(sum(error[count] for error, count in zip(self.errors, counts, strict=True)))
+        """The sum of the errors of the curves with these counts; what is inside a branch that goes adds none."""
+        return float(sum(error[count] for error, count in zip(self.errors, self.closed(counts), strict=True)))
 
     def keep(self, counts: Counts) -> dict[str, tuple[int, ...]]:
         """The coordinates that stay, by space."""

@@ -26,7 +26,8 @@ SLACK = 1e-9
 
 
 def spend(problem: Allocation, method: Allocator) -> Counts:
-    """The counts that the method chooses within all limits; each rank that saves nothing stays whole.
+    """The counts that the method chooses within all limits; ranks that save nothing and what is inside a branch that
+    goes stay whole.
 
     Raises BudgetError where a limit is out of reach, or all of them together are, or the method finds no such counts.
     """
@@ -36,7 +37,7 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
             raise BudgetError(
                 f"{text_of(method)} finds no counts for {problem.target}: ask for more of it, or take knapsack"
             )
-        return only
+        return problem.closed(only)
     probe: Allocator = STRATEGIES["allocators"].make("knapsack")
     weights = _updated(np.ones(problem.limits), problem.used(problem.model.sizes))
     best, lowest = None, np.inf
@@ -51,7 +52,7 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     chosen = _repaired(mixed, mixed.model.whole(method.counts(mixed)))
     if chosen is None:
         raise BudgetError(f"the targets {problem.target} cannot be met together: ask for more of one of them")
-    return chosen
+    return mixed.closed(chosen)
 
 
 def _updated(weights: Array, used: Array) -> Array:

@@ -31,6 +31,8 @@ from prunec.pipeline import Pipeline
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
+from prunec.several import spend
+from prunec.spending import with_count
 from prunec.statistics.sweep import floats
 from prunec.target import Target
 
@@ -201,6 +203,8 @@ def test_the_knapsack_weighs_a_branch_against_all_that_is_within_it() -> None:
         assert cheap.expected(found) <= spent * (1 + 1e-9)
         assert found[place] == 1 or (found[inside] == cheap.model.sizes[inside]).all()
     assert solve.counts(priced("bottleneck", {"b:branch": 1e6, "e:branch": 1e-9}))[place] == 0
+    gone = with_count(counts, place, 0)
+    assert stays.expected(gone) == stays.expected(stays.closed(gone)) > stays.expected(counts)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +222,9 @@ def test_the_knapsack_weighs_a_branch_against_all_that_is_within_it() -> None:
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_every_allocator_keeps_to_the_budget(method: str, share: float) -> None:
     given = replace(priced("bottleneck", {"b:branch": 0.05}), target=Target("macs", share))
-    counts = given.model.whole(STRATEGIES["allocators"].make(method).counts(given))
+    counts = spend(given, STRATEGIES["allocators"].make(method))
     assert given.model.total(counts) <= given.allowed
+    assert (counts == given.closed(counts)).all()
     assert all(space.may_keep(int(count)) for space, count in zip(given.channels.prunable, counts, strict=True))
     if method == "uniform":
         assert (counts >= 1).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -218,7 +218,7 @@ def _instruments(print_after: str | None, stop_after: str | None, dump: Path | N
 def _show(report: dict[str, Any], output: Path, time: bool) -> None:
     from ..report.console import outcome_table, seconds_table
 
-    out.print(outcome_table(report, f"{report['model']['source']} to {report['target']}"))
+    out.print(outcome_table(report, f"{PurePath(report['model']['source']).name} to {report['target']}"))
     if time:
         out.print(seconds_table(report["seconds"]))
     err.print(f"wrote {output}", style="dim", markup=False, soft_wrap=True)

@@ -43,6 +43,8 @@ from .tries import Tries, Try
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from ..deploy.timing.statistics import Speedup
+
 Met = tuple[Allocation, Counts, dict[str, Any]]
 LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
 
@@ -109,10 +111,11 @@ class _Search:
                 raise
             return found
 
-    def judged(self, cost: Latency, counts: Counts, share: float, ms: float) -> Try:
+    def judged(self, cost: Latency, counts: Counts, speedup: Speedup, ms: float) -> Try:
         """What was measured, beside what was predicted."""
+        share = 1 / speedup.ratio
         true = share * self.dense_ns if self.wanted.unit is None else ms * NS
-        return Try(cost.correction, counts, cost.total(counts) / cost.correction, true, ms, share)
+        return Try(cost.correction, counts, cost.total(counts) / cost.correction, true, ms, share, speedup.error)
 
 
 def ready(program: Program, on: On | None, context: Context) -> tuple[Table, list[Layer], ModelProto | None]:
@@ -171,8 +174,8 @@ class _Race:
     dense: ModelProto
     narrow: dict[bytes, ModelProto] = field(default_factory=dict)
 
-    def __call__(self, counts: Counts) -> tuple[float, float]:
-        """The share of the dense time that a network takes, and its own median in ms: as reports measure them."""
+    def __call__(self, counts: Counts) -> tuple[Speedup, float]:
+        """How many times faster than the dense network, and its own median in ms: as reports measure them."""
         from ..deploy.benchmark import compare
 
         key, table = counts.tobytes(), self.table
@@ -181,7 +184,7 @@ class _Race:
         inputs = _samples(self.program, self.context, table.batch)
         how: Any = {"batch": table.batch, "threads": table.threads, "seconds": RACE_SECONDS}
         found = compare(self.dense, self.narrow[key], inputs=inputs, track=self.context.track, **how)
-        return 1 / found.speedup.ratio, float(np.median(found.b_ms))
+        return found.speedup, float(np.median(found.b_ms))
 
 
 def _samples(program: Program, context: Context, batch: int) -> tuple[Tensor, ...]:

@@ -1,24 +1,28 @@
 """What several races say of a target in milliseconds, each of which is only nearly right.
 
-    c    = mean of measured / predicted, over the networks within `CLOSE` of the target
-    time = c · predicted
+    log c = Σ w log(measured / predicted) / Σ w,   w = 1 / (BETWEEN² + s²),   over the networks near the target
+    time  = c · predicted,   sure to 1 / √(Σ w)
 
-Measured on two virtual cores: of the same widths, races some seconds apart differ by 3%, though the two networks run in
-turn, and of several the first that comes near does so by chance. So no network is judged by its own race.
+where s is the standard error of a race by itself. Measured on two virtual cores: of the same widths, races some seconds
+apart differ by 3%, though the two networks run in turn, and of several the first that comes near does so by chance. So
+no network is judged by its own race. Where others use the cores s is several times that: such a race counts for little,
+and there are more of them.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from statistics import geometric_mean
 from typing import Any
+
+import numpy as np
 
 from ..terms import Counts
 from .cost import NS
 
 NEAR, CLOSE = 0.01, 0.08
-ENOUGH, ROUNDS = 3, 6
+BETWEEN = 0.02  # standard deviation between races
+SURE, ROUNDS = 0.013, 10  # three races that nothing disturbs are enough
 SLOWER = 2  # times as bad as faster
 
 
@@ -32,6 +36,7 @@ class Try:
     true_ns: float  # as measured, of the kind that is wanted
     measured_ms: float
     share: float  # of the dense time, measured side by side
+    unsure: float  # the standard error of that, as a share of it
 
     @property
     def predicted_ms(self) -> float:
@@ -43,9 +48,15 @@ class Try:
         """What the correction should have been."""
         return self.true_ns / self.plain_ns
 
+    @property
+    def weight(self) -> float:
+        """Among all races."""
+        return 1 / (BETWEEN**2 + self.unsure**2)
+
     def to_json(self) -> dict[str, float]:
         """For the report."""
-        return {"predicted_ms": self.predicted_ms, "measured_ms": self.measured_ms, "share": self.share}
+        measured = {"measured_ms": self.measured_ms, "share": self.share, "unsure": self.unsure}
+        return {"predicted_ms": self.predicted_ms, **measured}
 
 
 @dataclass
@@ -57,13 +68,20 @@ class Tries:
 
     @property
     def close(self) -> list[Try]:
-        """Those not far from the target."""
-        return [one for one in self.each if abs(math.log(one.true_ns / self.wanted_ns)) <= CLOSE]
+        """Those not far from the target, as far as can be told."""
+        return [one for one in self.each if abs(math.log(one.true_ns / self.wanted_ns)) <= CLOSE + 2 * one.unsure]
 
     @property
     def correction(self) -> float:
         """Of the table, for the next one."""
-        return geometric_mean(one.factor for one in self.close or self.each[-1:])
+        known = self.close or self.each[-1:]
+        logs, weights = [math.log(one.factor) for one in known], [one.weight for one in known]
+        return math.exp(np.average(logs, weights=weights))
+
+    @property
+    def unsure(self) -> float:
+        """The standard error of the correction; infinite where no race was near."""
+        return math.inf if not self.close else sum(one.weight for one in self.close) ** -0.5
 
     def off(self, one: Try) -> float:
         """Its time, as all races have it, over what is wanted."""
@@ -84,14 +102,15 @@ class Tries:
         """Whether one is near, as far as can be told, or there is nothing else to try."""
         if len(self.each) >= ROUNDS:
             return True
-        if len(self.close) >= ENOUGH:
+        if self.unsure <= SURE:
             return abs(math.log(self.off(self.best))) <= NEAR
         stuck = len(self.each) > 1 and bool((self.each[-1].counts == self.each[-2].counts).all())
         return stuck and not self.close
 
     def known_to_be_slow(self, counts: Counts) -> bool:
-        """Whether these very counts were raced, and took longer than is wanted."""
-        return any((one.counts == counts).all() and one.true_ns > self.wanted_ns for one in self.each)
+        """Whether these very counts were raced, and surely took longer than is wanted."""
+        slow = (one for one in self.each if one.true_ns > self.wanted_ns * math.exp(2 * one.unsure))
+        return any((one.counts == counts).all() for one in slow)
 
     def report(self) -> dict[str, Any]:
         """Of the best: its time, by all races."""
@@ -103,5 +122,6 @@ class Tries:
             "ms": best.measured_ms * scale,
             "predicted_ms": best.predicted_ms,
             "off": self.off(best) - 1,
+            "unsure": self.unsure if self.close else best.unsure,
             "table_error": 1 / self.each[0].factor - 1,
         }

@@ -102,7 +102,7 @@ def _target(latency: Facts) -> str:
     """How a latency target was met."""
     if not latency["rounds"]:
         return f"{latency['target']} by the table of {latency['on']}; not measured here"
-    near = f"{latency['off']:+.1%} off" if abs(latency["off"]) >= 0.0005 else "met exactly"
+    near = f"{latency['off']:+.1%} off, give or take {latency['unsure']:.1%}"
     races = counted(len(latency["rounds"]), "race")
     table = f"the table was {latency['table_error']:+.1%} off at first"
     share = f"{latency['target']} on {latency['on']}: {latency['share']:.3f} of the dense time"

@@ -15,6 +15,7 @@ the pairs that took least time, A and B weighing the same: an estimate of what t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ OPENINGS = 3  # of each model
 RESAMPLES = 1000
 QUIETEST = 0.25  # of the pairs
 AT_ONCE = 1_000_000  # ratios in memory
+Z95 = 1.96  # standard errors to either end of a 95% interval
 
 Times = tuple[float, ...]
 
@@ -41,6 +43,11 @@ class Speedup:
     def reach(self) -> float:
         """How far the interval reaches from 1, in either direction: 0.05 for 0.98..1.05, and for its reciprocal."""
         return max(self.high, 1 / self.low) - 1
+
+    @property
+    def error(self) -> float:
+        """The standard error as a share of the ratio, were its logarithm normal."""
+        return math.log(self.high / self.low) / (2 * Z95)
 
     def verdict(self, floor: float, name: str = "B") -> str:
         """`B is 1.43x faster (1.40..1.46)`, or slower, or that the interval does not clear the noise floor."""
