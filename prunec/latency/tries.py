@@ -1,12 +1,13 @@
 """What several races say of a target in milliseconds, each of which is only nearly right.
 
     log c = Σ w log(measured / predicted) / Σ w,   w = 1 / (BETWEEN² + s²),   over the networks near the target
-    time  = c · predicted,   sure to 1 / √(Σ w)
+    time  = c · predicted,   sure to √(max(1, χ² / (n - 1)) / Σ w),   χ² = Σ w (log(measured / predicted) - log c)²
 
-where s is the standard error of a race by itself. Measured on two virtual cores: of the same widths, races some seconds
+where s is the standard error of a race by itself, and the Birge ratio (Phys. Rev. 40, 207, 1932) widens what is said
+of races that differ by more than they should. Measured on two virtual cores: of the same widths, races some seconds
 apart differ by 3%, though the two networks run in turn, and of several the first that comes near does so by chance. So
-no network is judged by its own race. Where others use the cores s is several times that: such a race counts for little,
-and there are more of them.
+no network is judged by its own race. Where others use the cores too s is several times that, and races with two threads
+differ by 5%: a loud one counts for little, and there are more of them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..terms import Counts
 from .cost import NS
 
 NEAR, CLOSE = 0.01, 0.08
 BETWEEN = 0.02  # standard deviation between races
-SURE, ROUNDS = 0.013, 10  # three races that nothing disturbs are enough
+SURE, ROUNDS = 0.013, 16  # three races that nothing disturbs are enough
 SLOWER = 2  # times as bad as faster
 
 
@@ -47,6 +46,11 @@ class Try:
     def factor(self) -> float:
         """What the correction should have been."""
         return self.true_ns / self.plain_ns
+
+    @property
+    def log(self) -> float:
+        """Its logarithm."""
+        return math.log(self.factor)
 
     @property
     def weight(self) -> float:
@@ -75,13 +79,15 @@ class Tries:
     def correction(self) -> float:
         """Of the table, for the next one."""
         known = self.close or self.each[-1:]
-        logs, weights = [math.log(one.factor) for one in known], [one.weight for one in known]
-        return math.exp(np.average(logs, weights=weights))
+        return math.exp(sum(one.weight * one.log for one in known) / sum(one.weight for one in known))
 
     @property
     def unsure(self) -> float:
         """The standard error of the correction; infinite where no race was near."""
-        return math.inf if not self.close else sum(one.weight for one in self.close) ** -0.5
+        if not (close := self.close):
+            return math.inf
+        squares = sum(one.weight * (one.log - math.log(self.correction)) ** 2 for one in close)
+        return math.sqrt(max(1.0, squares / max(len(close) - 1, 1)) / sum(one.weight for one in close))
 
     def off(self, one: Try) -> float:
         """Its time, as all races have it, over what is wanted."""
@@ -123,5 +129,5 @@ class Tries:
             "predicted_ms": best.predicted_ms,
             "off": self.off(best) - 1,
             "unsure": self.unsure if self.close else best.unsure,
-            "table_error": 1 / self.each[0].factor - 1,
+            "table_error": 1 / (self.correction if self.close else self.each[0].factor) - 1,
         }

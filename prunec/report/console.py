@@ -104,7 +104,7 @@ def _target(latency: Facts) -> str:
         return f"{latency['target']} by the table of {latency['on']}; not measured here"
     near = f"{latency['off']:+.1%} off, give or take {latency['unsure']:.1%}"
     races = counted(len(latency["rounds"]), "race")
-    table = f"the table was {latency['table_error']:+.1%} off at first"
+    table = f"the table was {latency['table_error']:+.1%} off before"
     share = f"{latency['target']} on {latency['on']}: {latency['share']:.3f} of the dense time"
     return f"{share}, {near}, by {races}; {table}"
 
