@@ -48,7 +48,7 @@ def test_races_that_were_disturbed_count_for_little_and_more_are_run() -> None:
     assert loud.unsure < 0.025  # the other two differ by 2%, this one by 16%
     loud.each.append(raced(9, 99.0, 1.1))
     assert loud.over
-    differ = [raced(9, 90.0, 1.1), raced(9, 108.0, 1.1), raced(9, 99.0, 1.1)]
-    assert Tries(100.0, differ).unsure > 0.05  # more than each says of itself
+    differ = [raced(9, 93.0, 1.1), raced(9, 107.0, 1.1), raced(9, 99.0, 1.1)]
+    assert Tries(100.0, differ).unsure > 0.035  # more than each says of itself
     assert not Tries(100.0, differ).over
     assert not Tries(100.0, [raced(9, 110.0, unsure=0.1)]).known_to_be_slow(np.array([9]))
