@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .alignment import Alignment
+from .alignment import AUTO, Alignment
 from .allocation import Allocation
 from .constraints import Constraints
 from .errors import BudgetError
@@ -23,8 +23,7 @@ def aligned(problem: Allocation, method: Allocator, constraints: Constraints) ->
     among all widths. Raises BudgetError where no widths meet the target.
     """
     wanted = Alignment.parse(constraints.align)
-    known = constraints.round_to > 1 or problem.latency is not None  # the user's multiples, or the steps of a table
-    if wanted is None or (constraints.align == "auto" and known):
+    if wanted is None or (constraints.align == AUTO and constraints.round_to > 1):  # the user's multiples are enough
         return spend(problem, method), {}
     free = spend(problem, STRATEGIES["allocators"].make("knapsack"))  # raises where the target is out of reach
     for one in wanted.finer():

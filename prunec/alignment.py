@@ -19,7 +19,7 @@ from .deploy.targets import TARGETS, DeployTarget, target_of
 from .errors import SpecError
 
 ROOM = 4  # blocks in a space whose steps are whole blocks
-NONE = "none"
+NONE, AUTO = "none", "auto"
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Alignment:
             return None
         if text.isdecimal() and int(text) > 1:
             return Alignment(text, int(text), int(text))
-        if text not in {"auto", "native", *TARGETS}:
+        if text not in {AUTO, "native", *TARGETS}:
             raise SpecError(f"--align {text}: give auto, none, a number such as 8, or one of {', '.join(TARGETS)}")
-        return Alignment.of(target_of("native" if text == "auto" else text))
+        return Alignment.of(target_of("native" if text == AUTO else text))
 
     @staticmethod
     def of(target: DeployTarget) -> Alignment:

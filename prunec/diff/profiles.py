@@ -92,7 +92,7 @@ def kernels(entries: Iterable[Mapping[str, Any]], network: Network) -> tuple[Ker
         )
     samples: dict[str, list[float]] = defaultdict(list)
     ops: dict[str, str] = {}
-    for entry in _in_order(listed):
+    for entry in in_order(listed):
         samples[entry["name"]].append(entry["dur"] / 1e3)
         ops[entry["name"]] = entry.get("args", {}).get("op_name", "")
     owners = _owners(samples, network)
@@ -105,12 +105,12 @@ def kernels(entries: Iterable[Mapping[str, Any]], network: Network) -> tuple[Ker
 def samples_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
     """The times in ms of each node with a kernel in a profile of ONNX Runtime, run by run."""
     found: dict[str, list[float]] = defaultdict(list)
-    for entry in _in_order(entries):
+    for entry in in_order(entries):
         found[SUFFIX.sub("", entry["name"])].append(entry["dur"] / 1e3)
     return dict(found)
 
 
-def _in_order(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def in_order(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The kernels that ONNX Runtime ran, in the order of time."""
     ran = (one for one in entries if one.get("cat") == "Node" and one["name"].endswith("_kernel_time"))
     return sorted(ran, key=lambda one: float(one["ts"]))

@@ -1,10 +1,10 @@
 """The time of a run as a function of how many coordinates of each space stay, as a latency table tells it:
 
-    time = correction · ( sum over layers of [ factor · t(in, out) + gap ]  +  rest )
+    time = correction · ( sum over layers of factor · t(in, out)  +  rest  +  fixed )
 
 `t` is the table's, or of a layer that has become several the sum of theirs; `factor` is how much longer such layers
-took within the network than alone; `gap` what a kernel adds to the wall clock beside its own time (below 0 where timing
-slowed it down); `rest` all that is no layer, in proportion to the values that it writes. Unit: nanoseconds.
+took within the network than alone; `rest` all kernels that are no layer, in proportion to the values that they write;
+`fixed` what is in no kernel. Unit: nanoseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from .shapes import Layer, LayerShape
 from .table import Table, Whole, odd_of, weights_of
 
 NS = 1e6  # in a millisecond
-LEAST = 0.1  # of a layer's time that is left of it whatever the gap
 
 
 @dataclass(frozen=True)
@@ -40,24 +39,22 @@ class Surface:
     out: Array  # [widest made + 1, outs]
     odd_in: Array  # [widest read + 1]
     odd_out: Array
-    gap: float
 
     @staticmethod
     def of(table: Table, shape: LayerShape, widest: tuple[int, int], whole: Whole | None) -> Surface:
         """Of a shape that is in the table."""
         grid, likes = table.grids[shape], table.likes
-        factor, gap = (1.0, 0.0) if whole is None else (whole.factor(str(shape)), whole.gap_ms)
+        factor = 1.0 if whole is None else whole.factor(str(shape))
         into = np.ones((widest[0] + 1, 1)) if shape.group else weights_of(grid.ins, likes, widest[0])
         odd_in = np.ones(len(into)) if shape.group else odd_of(grid.odd_in, likes, widest[0], grid.ins)
         out = weights_of(grid.outs, likes, widest[1])
         odd_out = odd_of(grid.odd_out, likes, widest[1], grid.outs)
-        return Surface(into, grid.times * factor * NS, out, odd_in, odd_out, gap * NS)
+        return Surface(into, grid.times * factor * NS, out, odd_in, odd_out)
 
     def __call__(self, into: Counts, out: Counts) -> Array:
         """The time of layers with so many channels read and made, elementwise; 0 where there are none."""
-        plain = ((self.into[into] @ self.times) * self.out[out]).sum(-1) * self.odd_in[into] * self.odd_out[out]
-        found: Array = np.where(plain > 0, np.maximum(plain + self.gap, LEAST * plain), 0.0)
-        return found
+        plain: Array = ((self.into[into] @ self.times) * self.out[out]).sum(-1)
+        return plain * self.odd_in[into] * self.odd_out[out]
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,7 @@ class Latency:
     out_rows: Counts
     rest: Terms
     macs: Macs
+    fixed: float = 0.0
     correction: float = 1.0
     _known: dict[tuple[int, ...], Array] = field(default_factory=dict, repr=False, compare=False)
 
@@ -157,7 +155,7 @@ class Latency:
 
     def _total(self, counts: Counts) -> float:
         into, out = self._widths(counts)
-        time = float(self.rest.by_product(counts).sum())
+        time = self.fixed + float(self.rest.by_product(counts).sum())
         for number in range(len(self.layers)):
             time += float(self._row(number, -1, into[number], out[number], counts, np.zeros(1, np.int64))[0])
         return self.correction * time
@@ -201,8 +199,9 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
         surface = Surface.of(table, layer.shape, (widest[0], widest[1]), whole)
         each = tuple(float(one[layer.product]) for one in (macs.scale, macs.first, macs.middle, macs.second))
         times.append(LayerTime(surface, layer.rank, layer.full, parts, each, int(macs.gate[layer.product])))
-    rest = _rest(program, layers, 0.0 if whole is None else (whole.rest_ms + whole.rest_kernels * whole.gap_ms) * NS)
-    return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs)
+    rest_ms, fixed_ms = (0.0, 0.0) if whole is None else (whole.rest_ms, whole.fixed_ms)
+    rest = _rest(program, layers, rest_ms * NS)
+    return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs, fixed_ms * NS)
 
 
 def _rest(program: Program, layers: Sequence[Layer], nanoseconds: float) -> Terms:
@@ -217,4 +216,4 @@ def _rest(program: Program, layers: Sequence[Layer], nanoseconds: float) -> Term
             value_terms(build, channels, node, values[node], 1)
     terms = build.terms()
     dense = terms.total()
-    return terms.scaled(np.full(len(terms.scale), max(nanoseconds, 0.0) / dense)) if dense else terms
+    return terms.scaled(np.full(len(terms.scale), nanoseconds / dense)) if dense else terms

@@ -1,6 +1,6 @@
 """Fill a table: every layer shape of a network at a ladder of widths, in turn with the network itself.
 
-    time of a kernel = mean of the middle half of its samples
+    time of a kernel = mean of the middle half of its samples, less what profiling adds (`profiled`)
 
 A session holds one shape at all its widths, and sessions run in rounds, so that load and heat meet all alike. What ONNX
 Runtime adds around a layer that stands alone, changes of layout above all, are kernels of their own, and not counted.
@@ -9,34 +9,21 @@ What a network adds to its layers is measured on the network: `Whole`.
 
 from __future__ import annotations
 
-import math
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import onnx
-from torch import Tensor
-
-from ..deploy.layers import network_of
-from ..deploy.runtime import Array, Model, denormals_as_zero, feed_of, session
-from ..deploy.timing.inputs import noise
 from ..deploy.timing.sampling import until
 from ..deploy.timing.statistics import middle_mean
-from ..diff.profiles import kernels, read, samples_of
+from ..diff.profiles import samples_of
 from ..progress import Track, silent
 from .layer_models import BEFORE, model_of, name_of
+from .profiled import WARM_UP, kernel_ms, profiled
 from .shapes import LINEAR, Layer, LayerShape
-from .summary import alone
-from .table import Grid, Table, Whole, ladder
+from .table import Grid, Table, ladder
 
 AT_ONCE = 6  # shapes whose sessions are open together
 ROUNDS = 12  # at least, after the warm-up
-WARM_UP = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,6 @@ class Span:
 
 
 Needs = Mapping[LayerShape, Span]
-Inputs = Sequence[Tensor | Array]
 
 
 def needs_of(layers: Sequence[Layer]) -> Needs:
@@ -150,78 +136,14 @@ def grids(
     """The times of some shapes up to the widths that are needed, for as many seconds and `ROUNDS` rounds at least."""
     rungs = [_Rungs.of(shape, span, table) for shape, span in needs.items()]
     models = [model_of(one.shape, one.pairs, table.batch, seed) for one in rungs]
-    with _profiled(models, table) as opened:
+    with profiled(models, table.threads, table.batch) as opened:
         for _ in track(until(seconds, ROUNDS + WARM_UP), what):
-            for run in opened.runs:
-                run()
-        taken = opened.samples()
+            opened.tell()
+        excess, taken = opened.excess_ms(), [samples_of(each.entries()) for each in opened.sessions]
     found = {}
     for one, samples in zip(rungs, taken, strict=True):
         times: dict[str, float] = defaultdict(float)
         for stem, each in samples.items():
-            times[stem.removesuffix(BEFORE)] += middle_mean(each[WARM_UP:])
+            times[stem.removesuffix(BEFORE)] += kernel_ms(middle_mean(each[WARM_UP:]), excess)
         found[one.shape] = one.grid(times)
     return found
-
-
-def whole(
-    model: onnx.ModelProto,
-    layers: Sequence[Layer],
-    table: Table,
-    inputs: Inputs,
-    seconds: float,
-    track: Track = silent,
-) -> Whole:
-    """Measure the network itself, its layers within it, and what is not in them; its shapes are in the table."""
-    network = network_of(model)
-    by_weight = {layer.one.weight: layer for layer in layers}
-    plain = session(model, threads=table.threads)
-    feed = feed_of(plain, inputs)
-    walls = []
-    with _profiled([model], table, inputs) as opened:
-        for _ in track(until(seconds, ROUNDS + WARM_UP), "the whole network"):
-            opened.runs[0]()
-            started = time.perf_counter()
-            plain.run(None, feed)
-            walls.append((time.perf_counter() - started) * 1e3)
-        entries = opened.entries()[0]
-    owned: dict[str, list[float]] = defaultdict(list)  # by shape: time within over time alone
-    ran = kernels(entries, network)
-    rest = [kernel.ms for kernel in ran if f"{kernel.layer}.weight" not in by_weight]
-    for kernel in ran:
-        layer = by_weight.get(f"{kernel.layer}.weight")
-        if layer is not None:
-            owned[str(layer.shape)].append(kernel.ms / alone(table, layer))
-    factors = {name: math.exp(sum(map(math.log, each)) / len(each)) for name, each in owned.items()}
-    total = sum(kernel.ms for kernel in ran)
-    return Whole(middle_mean(walls[WARM_UP:]), len(ran), total, len(rest), sum(rest), factors)
-
-
-@dataclass(frozen=True)
-class _Profiled:
-    """Sessions that write down the time of each kernel."""
-
-    opened: list[Any]
-    feeds: list[dict[str, Array]]
-
-    @property
-    def runs(self) -> list[Any]:
-        return [
-            lambda one=one, feed=feed: one.run(None, feed) for one, feed in zip(self.opened, self.feeds, strict=True)
-        ]
-
-    def entries(self) -> list[list[dict[str, Any]]]:
-        return [read(Path(one.end_profiling())) for one in self.opened]
-
-    def samples(self) -> list[dict[str, list[float]]]:
-        return [samples_of(each) for each in self.entries()]
-
-
-@contextmanager
-def _profiled(models: Sequence[Model], table: Table, inputs: Inputs | None = None) -> Iterator[_Profiled]:
-    with TemporaryDirectory() as folder, denormals_as_zero():
-        opened = [
-            session(model, threads=table.threads, profile=Path(folder) / str(number))
-            for number, model in enumerate(models)
-        ]
-        yield _Profiled(opened, [feed_of(one, inputs or noise(one, table.batch, 0)) for one in opened])

@@ -4,14 +4,14 @@
 
 The network that is measured has the planned widths and ranks and the old weights: what they are changes no time, so
 nothing needs to be fitted before the widths are settled. The table knows the engine's steps, so `--align auto` adds
-nothing to it; widths asked for by name or number are kept to while the budget has such. Dense and narrow networks run
-in turn on calibration images; what is compared is the median of the ratios. With a table from another machine nothing
-is measured, and the report says so.
+to it no more than `blocks`; widths asked for by name or number are kept to while the budget has such. Dense and narrow
+networks run in turn on calibration images; what is compared is the median of the ratios. With a table from another
+machine nothing is measured, and the report says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,10 @@ import numpy as np
 from torch import Tensor
 
 from ..aligned import aligned
+from ..alignment import AUTO
 from ..allocation import Allocation
 from ..budget import leanest
+from ..channels.spaces import Channels
 from ..device import CPU
 from ..errors import BackendError, BudgetError
 from ..pipeline import Pipeline
@@ -29,11 +31,12 @@ from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
 from ..samples import noise_like, samples_of
+from ..several import spend
 from ..source import state_digest
 from ..strategy import Allocator
 from ..target import Target
 from ..terms import Counts
-from . import engine, measure
+from . import blocks, engine, measure, whole
 from .cost import NS, Latency, latency_of
 from .engine import On
 from .shapes import Layer, LayerShape, layers_of
@@ -56,11 +59,12 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     machine has it; BackendError where such a table lacks layers of this network.
     """
     table, layers, dense = ready(program, context.on, context)
-    whole = table.wholes.get(state_digest(program.module))
-    cost = latency_of(program, layers, table, whole)
+    known = table.wholes.get(state_digest(program.module))
+    cost = latency_of(program, layers, table, known)
     wanted = next(one for one in problem.target.each if one.kind == "latency")
-    dense_ns = cost.total() if whole is None else round(whole.ms * NS)
-    search = _Search(problem, method, wanted, dense_ns, context)
+    dense_ns = cost.total() if known is None else round(known.ms * NS)
+    whole_blocks = blocks.at_least_one(problem.channels, layers, cost, table.likes)
+    search = _Search(problem, whole_blocks, method, wanted, dense_ns, context)
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
@@ -81,6 +85,7 @@ class _Search:
     """What stays the same from round to round."""
 
     problem: Allocation
+    blocks: Channels  # with a block at least where the engine reads blocks
     method: Allocator
     wanted: Target
     dense_ns: int
@@ -93,7 +98,13 @@ class _Search:
 
     def spent(self, cost: Latency) -> Counts:
         """The counts within the budget as this table has it. Raises BudgetError where there are none."""
-        counts, told = aligned(self.timed(cost), self.method, self.context.constraints)
+        problem, constraints = self.timed(cost), self.context.constraints
+        if constraints.align == AUTO:
+            try:
+                return spend(replace(problem, channels=self.blocks), self.method)
+            except BudgetError:
+                return spend(problem, self.method)
+        counts, told = aligned(problem, self.method, constraints)
         self.told[counts.tobytes()] = told
         return counts
 
@@ -141,19 +152,34 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
         what = f"latency of {', '.join(map(str, list(chunk)[:2]))} …"
         table = table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what))
         engine.keep(table)
-    if digest not in table.wholes:
+    own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
+    if digest not in table.wholes or not whole.knows(table.wholes[digest], own):
         inputs = noise_like(program.example_inputs, table.batch)
-        own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
-        table = table.with_whole(digest, measure.whole(model, own, table, inputs, WHOLE_SECONDS, track))
+        halved = _halved(program, whole.halves(own, table.likes))
+        table = table.with_whole(digest, whole.measured(model, halved, own, table, inputs, WHOLE_SECONDS, track))
         engine.keep(table)
     return table, model
 
 
+def _halved(program: Program, ranks: Mapping[str, int]) -> whole.Halved | None:
+    """The network with these ranks, by weight, or None where there are none."""
+    if not ranks:
+        return None
+    channels = program.fact(Channels)
+    weights = {one.node: one.weight for one in channels.contractions}
+    keep = {
+        one.space: tuple(range(ranks[weights[one.node]])) for one in channels.factorings if weights[one.node] in ranks
+    }
+    return whole.Halved(_narrow(program, Plan(channels, keep)), ranks)
+
+
 def narrowed(program: Program, problem: Allocation, counts: Counts) -> ModelProto:
     """The network with these widths and ranks, and nothing fitted."""
-    bare = program.knowing(Plan(problem.channels, problem.keep(counts)))
-    narrow = Pipeline.parse("slice,decompose").run(bare, Context())
-    return _exported(narrow)
+    return _narrow(program, Plan(problem.channels, problem.keep(counts)))
+
+
+def _narrow(program: Program, plan: Plan) -> ModelProto:
+    return _exported(Pipeline.parse("slice,decompose").run(program.knowing(plan), Context()))
 
 
 def _exported(program: Program) -> ModelProto:

@@ -27,7 +27,7 @@ from ..errors import DataError
 from .shapes import LayerShape
 
 Array = npt.NDArray[np.float64]
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,9 @@ class Whole:
 
     ms: float  # wall time of a run
     kernels: int
-    kernels_ms: float  # all kernels together
-    rest_kernels: int  # those of no layer in the table: additions, pooling, changes of layout
-    rest_ms: float
+    rest_ms: float  # of kernels of no layer in the table: additions, pooling, changes of layout
+    fixed_ms: float  # in no kernel: what it takes to call the engine
     factors: Mapping[str, float]  # by shape, as text: its time within the network / its time alone
-
-    @property
-    def gap_ms(self) -> float:
-        """What a kernel adds to the wall clock beside its own time; below 0 where timing each slows them down."""
-        return (self.ms - self.kernels_ms) / self.kernels
 
     def factor(self, shape: str) -> float:
         """That of a shape; of one that is not in the dense network, the mean over those that are."""
