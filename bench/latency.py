@@ -70,7 +70,7 @@ def met(bench: Bench) -> list[dict[str, Any]]:
     rows = []
     for on in bench.engines:
         try:
-            found = bench.compressed("latency:0.6", on, fit=False)
+            found = bench.compressed("latency:0.6", on, "auto", fit=False)
         except BudgetError as error:
             found = {"network": bench.row.network, "batch": on.batch, "threads": on.threads, "error": str(error)}
             rows.append(told("met", found))
@@ -83,7 +83,7 @@ def met(bench: Bench) -> list[dict[str, Any]]:
 
 def aware(bench: Bench) -> list[dict[str, Any]]:
     """A latency target, MACs targets with any widths and with aligned ones, and the time of those at the same drop."""
-    own = told("aware", bench.compressed(AWARE[bench.row.network], ENGINES[0]))
+    own = told("aware", bench.compressed(AWARE[bench.row.network], ENGINES[0], "auto"))
     rows = [own]
     for align in ("none", "auto"):
         found: list[dict[str, Any]] = []

@@ -134,9 +134,7 @@ class Bench:
             "races": len(races),
         }
 
-    def compressed(
-        self, target: str, on: On, align: str = "none", fit: bool = True, split: bool = True
-    ) -> dict[str, Any]:
+    def compressed(self, target: str, on: On, align: str, fit: bool = True, split: bool = True) -> dict[str, Any]:
         """Compress, measure again, and, where it was fitted, the accuracy lost."""
         context, started = self.context(target, on, align), time.perf_counter()
         narrow = Pipeline.parse(FIT if fit else FIT.replace("compensate,", "")).run(
