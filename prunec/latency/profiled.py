@@ -26,7 +26,7 @@ from ..deploy.layers import network_of
 from ..deploy.runtime import Array, Model, denormals_as_zero, feed_of, session
 from ..deploy.timing.inputs import noise
 from ..deploy.timing.statistics import middle_mean
-from ..diff.profiles import in_order, kernels, read
+from ..diff.profiles import Kernel, in_order, kernels, read
 from .layer_models import IR, OPSET
 
 LONG, SHORT = 64, 16  # layers
@@ -35,6 +35,7 @@ WARM_UP = 3
 LEAST = 0.1  # of a kernel's time that is left of it
 Entries = list[Mapping[str, Any]]
 Inputs = Sequence[Tensor | Array]
+Ran = tuple[Sequence[Kernel], float]  # the kernels of a model, and the wall time of a run without profiling
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,11 @@ class Profiled:
 
     def excess_ms(self) -> float:
         """What profiling adds to a kernel; no run can follow."""
-        (long, more), (short, fewer) = map(_excess, self.probes, (LONG, SHORT))
-        return max((long - short) / (more - fewer), 0.0)
+        long, short = (
+            (kernels(one.entries(), network_of(_chain(layers))), one.wall_ms)
+            for one, layers in zip(self.probes, (LONG, SHORT), strict=True)
+        )
+        return max(added_ms(long, short), 0.0)
 
 
 @contextmanager
@@ -120,10 +124,10 @@ def kernel_ms(told_ms: float, excess_ms: float) -> float:
     return max(told_ms - excess_ms, LEAST * told_ms)
 
 
-def _excess(probe: Session, layers: int) -> tuple[float, int]:
-    """By how many ms the kernels took longer than a run without profiling, and how many they are."""
-    ran = kernels(probe.entries(), network_of(_chain(layers)))
-    return sum(kernel.ms for kernel in ran) - probe.wall_ms, len(ran)
+def added_ms(more: Ran, fewer: Ran) -> float:
+    """What profiling adds to a kernel, so that two models add up: the first has more kernels than the second."""
+    over = [sum(kernel.ms for kernel in ran) - wall for ran, wall in (more, fewer)]
+    return (over[0] - over[1]) / max(len(more[0]) - len(fewer[0]), 1)
 
 
 def _chain(count: int) -> onnx.ModelProto:

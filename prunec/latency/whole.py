@@ -9,10 +9,10 @@ take 12% more than it did. What profiling adds to a kernel is what makes both ad
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import geometric_mean
 
 import numpy as np
 import onnx
@@ -24,7 +24,7 @@ from ..diff.profiles import Kernel, kernels
 from ..progress import Track, silent
 from .cost import NS, Surface
 from .measure import ROUNDS
-from .profiled import WARM_UP, Inputs, kernel_ms, profiled
+from .profiled import WARM_UP, Inputs, added_ms, kernel_ms, profiled
 from .shapes import Layer
 from .summary import alone
 from .table import Table, Whole
@@ -69,11 +69,13 @@ def measured(
     with profiled(models, table.threads, table.batch, inputs) as opened:
         for _ in track(until(seconds, ROUNDS + WARM_UP), "the whole network"):
             opened.run()
-        excess, walls = opened.excess_ms(), [one.wall_ms for one in opened.sessions]
-        each = [kernels(one.entries(), network_of(own)) for one, own in zip(opened.sessions, models, strict=True)]
-    ran, wall = each[0], walls[0]
-    if halved is not None:
-        excess = _excess(excess, each, walls)
+        excess = opened.excess_ms()
+        (ran, wall), *split = (
+            (kernels(one.entries(), network_of(each)), one.wall_ms)
+            for one, each in zip(opened.sessions, models, strict=True)
+        )
+    if split:  # beside large kernels what they say is lost in noise, so it is held near what the small layers say
+        excess = min(max(added_ms(split[0], (ran, wall)), excess / WITHIN), excess * WITHIN)
     by_weight = {layer.one.weight: layer for layer in layers}
     fared: dict[str, list[float]] = defaultdict(list)
     total = rest = 0.0
@@ -85,21 +87,11 @@ def measured(
         else:
             fared[str(layer.shape)].append(ms / alone(table, layer))
     known = frozenset(fared)
-    for shape, factor in _parts(each[1], halved.ranks, by_weight, table, excess) if halved else ():
+    for shape, factor in _parts(split[0][0], halved.ranks, by_weight, table, excess) if halved else ():
         if shape not in known:
             fared[shape].append(factor)
-    factors = {name: math.exp(sum(map(math.log, each)) / len(each)) for name, each in fared.items()}
+    factors = {name: geometric_mean(each) for name, each in fared.items()}
     return Whole(wall, len(ran), rest, wall - total, factors)
-
-
-def _excess(excess: float, ran: Sequence[Sequence[Kernel]], walls: Sequence[float]) -> float:
-    """What profiling adds to a kernel, so that both networks add up: near what the small layers say.
-
-    Beside large kernels it is lost in their noise.
-    """
-    over = [sum(kernel.ms for kernel in each) - wall for each, wall in zip(ran, walls, strict=True)]
-    fitted = (over[1] - over[0]) / max(len(ran[1]) - len(ran[0]), 1)
-    return min(max(fitted, excess / WITHIN), excess * WITHIN)
 
 
 def _parts(
@@ -115,7 +107,5 @@ def _parts(
         widths = [len(layer.one.inputs), *[ranks[weight]] * (len(layer.parts) - 1), len(layer.one.outputs)]
         into, out = widths[part : part + 2]
         surface = Surface.of(table, layer.parts[part], (into, out), None)
-        yield (
-            str(layer.parts[part]),
-            kernel_ms(kernel.ms, excess) * NS / float(surface(np.array([into]), np.array([out]))[0]),
-        )
+        (own,) = surface(np.array([into]), np.array([out]))
+        yield str(layer.parts[part]), kernel_ms(kernel.ms, excess) * NS / float(own)
