@@ -87,7 +87,7 @@ def compress(
     `only`; `limits` says by pattern what share of a layer's channels may be removed at most; what stays is a multiple
     of `round_to`, or all. `align` are the widths that the engine likes, of channels and of ranks, where the target can
     be met so: `auto` (unless `round_to` is given) for ONNX Runtime on this machine, or with a latency in the target
-    whatever its table says, `none`, a number, or a name of `prunec.deploy.targets`. `batch` is the number of samples a
+    its table's and a block, `none`, a number, or a name of `prunec.deploy.targets`. `batch` is the number of samples a
     step of the sweeps; a network that fixes its batch gets that, and images that fill no batch are left out
     (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next run on the same network and
     images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the model is) is where the sweeps run and the result is;

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,16 +43,22 @@ Ran = tuple[Sequence[Kernel], float]  # the kernels of a model, and the wall tim
 class Session:
     """A model with its kernels timed, and without, in which only the run is."""
 
+    model: Model
+    threads: int
     profiled: Any
-    plain: Any
     feed: Mapping[str, Array]
     walls: list[float] = field(default_factory=list)  # ms
 
     @staticmethod
     def of(model: Model, threads: int, batch: int, profile: Path, inputs: Inputs | None = None) -> Session:
-        """Open both, to be run on `inputs` or on noise."""
+        """Open it, to be run on `inputs` or on noise."""
         told = session(model, threads=threads, profile=profile)
-        return Session(told, session(model, threads=threads), feed_of(told, inputs or noise(told, batch, 0)))
+        return Session(model, threads, told, feed_of(told, inputs or noise(told, batch, 0)))
+
+    @cached_property
+    def plain(self) -> Any:
+        """Without profiling; opened where wall times are wanted."""
+        return session(self.model, threads=self.threads)
 
     def tell(self) -> None:
         """Run it once with its kernels timed."""
