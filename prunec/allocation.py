@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ class Allocation:
     context: Context | None = None
     latency: LatencyQuantity | None = None  # where the target asks for one
     weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.several`)
+    starts: list[Array] = field(default_factory=list, compare=False)  # such as were best so far, with other tables, too
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:

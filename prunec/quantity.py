@@ -83,11 +83,11 @@ class LatencyQuantity:
 
     def total(self, counts: Counts | None = None) -> int:
         """The time with these counts; of the dense network without."""
-        return self.cost.total(counts)
+        return self.cost.exact.total(counts)
 
     def weighted(self, weights: Array) -> Cost:
         """The time times its weight [1]."""
-        return Mixed((self.cost,), (float(weights[0]),))
+        return Mixed((self.cost.exact,), (float(weights[0]),))
 
 
 def macs(channels: Channels) -> Quantity:

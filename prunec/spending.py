@@ -68,11 +68,11 @@ def give_back(
     while True:
         total, best = model.total(counts), (0.0, -1, 0)
         for space, error in enumerate(errors):
-            along = model.along(counts, space)
+            along = model.touched_along(counts, space)
             more = _up(error, along, int(counts[space]))
             if more is None:
                 continue
-            added = float(along[more]) - total
+            added = float(along[more] - along[counts[space]])
             gain = float(error[counts[space]] - error[more]) / max(added, 1.0)
             if total + added <= allowed and gain > best[0] and fits(with_count(counts, space, more)):
                 best = (gain, space, more)

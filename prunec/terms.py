@@ -12,7 +12,8 @@ A term in a residual branch that may go counts while the one coordinate of the b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +39,10 @@ class Cost(Protocol):
 
     def touched_along(self, counts: Counts, space: int) -> Array:
         """The same up to a constant."""
+
+    @property
+    def ranks(self) -> list[int]:
+        """The places of the spaces of ranks: while all of one stays its layer is one, else it is parts."""
 
     def whole(self, counts: Counts) -> Counts:
         """The counts with all of each rank that saves nothing."""
@@ -66,47 +71,57 @@ class Terms:
 
     def by_product(self, counts: Counts) -> Array:
         """The cost of each term."""
-        every = np.ones(len(self.scale), dtype=bool)
         out, into = self.fixed_a + self.a_rows @ counts, self.fixed_b + self.b_rows @ counts
         stays = np.append(counts, 1)[self.gate]
-        return stays * self._cost(every, out[:, None], into[:, None], np.append(counts, 0)[self.rank, None])[:, 0]
+        return stays * self._cost(out[:, None], into[:, None], np.append(counts, 0)[self.rank, None])[:, 0]
 
     def along(self, counts: Counts, space: int) -> Array:
         """The cost of the network with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
-        rest = self.by_product(counts)[~self._touched(space)].sum()
-        curve: Array = rest + self.touched_along(counts, space)
-        return curve
+        curve = self.touched_along(counts, space)
+        found: Array = curve + (self.by_product(counts).sum() - curve[counts[space]])
+        return found
 
     def touched_along(self, counts: Counts, space: int) -> Array:
         """The same of the terms alone that the space has a part in."""
         others = counts.copy()
         others[space] = 0
-        steps = np.arange(self.sizes[space] + 1)
-        rows = self._touched(space)
-        out = (self.fixed_a + self.a_rows @ others)[rows, None] + self.a_rows[rows, space, None] * steps
-        into = (self.fixed_b + self.b_rows @ others)[rows, None] + self.b_rows[rows, space, None] * steps
-        rank = np.where(self.rank[rows, None] == space, steps, np.append(others, 0)[self.rank[rows], None])
-        stays = np.where(self.gate[rows, None] == space, steps, np.append(others, 1)[self.gate[rows], None])
-        curve: Array = (stays * self._cost(rows, out, into, rank)).sum(0)
+        steps, mine = np.arange(self.sizes[space] + 1), self._touched[space]
+        out = (mine.fixed_a + mine.a_rows @ others)[:, None] + mine.a_rows[:, space, None] * steps
+        into = (mine.fixed_b + mine.b_rows @ others)[:, None] + mine.b_rows[:, space, None] * steps
+        rank = np.where(mine.rank[:, None] == space, steps, np.append(others, 0)[mine.rank, None])
+        stays = np.where(mine.gate[:, None] == space, steps, np.append(others, 1)[mine.gate, None])
+        curve: Array = (stays * mine._cost(out, into, rank)).sum(0)
         return curve
 
-    def _touched(self, space: int) -> npt.NDArray[np.bool_]:
-        sides = (self.a_rows[:, space] != 0) | (self.b_rows[:, space] != 0)
-        rows: npt.NDArray[np.bool_] = sides | (self.rank == space) | (self.gate == space)
-        return rows
+    @cached_property
+    def _touched(self) -> list[Terms]:
+        """By space: the terms that it has a part in."""
+        sides = (self.a_rows != 0) | (self.b_rows != 0)
+        owned = [(self.rank == space) | (self.gate == space) for space in range(len(self.sizes))]
+        return [self._taken(sides[:, space] | rows) for space, rows in enumerate(owned)]
+
+    def _taken(self, kept: npt.NDArray[np.bool_]) -> Terms:
+        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("sizes", "settled")}
+        return replace(self, **{name: value[kept] for name, value in arrays.items()})
+
+    @property
+    def ranks(self) -> list[int]:
+        """The places of the spaces of ranks."""
+        found: list[int] = np.unique(self.rank[self.rank >= 0]).tolist()
+        return found
 
     def whole(self, counts: Counts) -> Counts:
         """The counts with all of each rank that saves nothing: there the layer stays one."""
-        return settled(self, counts, np.unique(self.rank[self.rank >= 0]).tolist())
+        return settled(self, counts)
 
-    def _cost(self, rows: npt.NDArray[np.bool_], out: Array, into: Array, rank: Array | Counts) -> Array:
-        """The cost of some terms with so many entries of a and of b, and so high a rank."""
-        whole: Array = self.scale[rows, None] * out * into
-        factored = self.rank[rows] >= 0
+    def _cost(self, out: Array, into: Array, rank: Array | Counts) -> Array:
+        """The cost of the terms with so many entries of a and of b, and so high a rank; all [terms, any]."""
+        whole: Array = self.scale[:, None] * out * into
+        factored = self.rank >= 0
         if not factored.any():
             return whole
-        size = np.append(self.sizes, 0)[self.rank[rows], None]
-        prices = self.first[rows, None], self.middle[rows, None], self.second[rows, None]
+        size = np.append(self.sizes, 0)[self.rank, None]
+        prices = self.first[:, None], self.middle[:, None], self.second[:, None]
         parts = parts_cost(*prices, out, into, rank)
         parts = np.minimum(parts, whole) if self.settled else parts
         found: Array = np.where(factored[:, None] & (rank < size), parts, whole)
@@ -114,12 +129,9 @@ class Terms:
 
     def scaled(self, factors: Array) -> Terms:
         """Each term times a factor of its own, [terms]; those of factor 0 are left out."""
-        kept = factors != 0
-        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("sizes", "settled")}
-        found: dict[str, Any] = {name: value[kept] for name, value in arrays.items()}
-        for name in ("scale", "first", "middle", "second"):
-            found[name] = found[name] * factors[kept]
-        return Terms(**found, sizes=self.sizes)
+        kept = self._taken(factors != 0)
+        prices = {name: getattr(kept, name) * factors[factors != 0] for name in ("scale", "first", "middle", "second")}
+        return replace(kept, **prices, settled=False)
 
     @staticmethod
     def sum(parts: Sequence[Terms]) -> Terms:
@@ -159,11 +171,14 @@ class Mixed:
         """The same up to a constant."""
         return np.sum([factor * one.touched_along(counts, space) for one, factor in self._each()], 0)  # type: ignore[no-any-return]
 
+    @property
+    def ranks(self) -> list[int]:
+        """The places of the spaces of ranks."""
+        return sorted({rank for one in self.costs for rank in one.ranks})
+
     def whole(self, counts: Counts) -> Counts:
-        """The counts with all of each rank that one of the costs would have whole."""
-        for one in self.costs:
-            counts = one.whole(counts)
-        return counts
+        """The counts with all of each rank that saves nothing of the sum; of one of the costs it may save nothing."""
+        return settled(self, counts)
 
     def _each(self) -> Iterator[tuple[Cost, float]]:
         return zip(self.costs, self.factors, strict=True)
@@ -175,11 +190,11 @@ def parts_cost(first: Numbers, middle: Numbers, second: Numbers, out: Numbers, i
     return found
 
 
-def settled(cost: Cost, counts: Counts, ranks: Sequence[int]) -> Counts:
-    """The counts with all of each of these rank spaces that saves nothing."""
+def settled(cost: Cost, counts: Counts) -> Counts:
+    """The counts with all of each rank space that saves nothing."""
     found = counts.copy()
-    for space in ranks:
-        curve = cost.along(counts, space)
+    for space in cost.ranks:
+        curve = cost.touched_along(counts, space)
         if curve[counts[space]] >= curve[-1]:
             found[space] = cost.sizes[space]
     return found

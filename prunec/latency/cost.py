@@ -68,10 +68,11 @@ class LayerTime:
     macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # scale, first, middle and second of its term
     gate: int = -1  # the place of the space of the residual branch that it goes with
 
-    def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
-        """With so many channels read and made, and ranks, elementwise; the parts count where they save time and MACs.
+    def __call__(self, into: Counts, out: Counts, rank: Counts, settled: bool) -> Array:
+        """With so many channels read and made, and ranks, elementwise.
 
-        Where they do not the layer stays one (`Latency.whole`), and what they would have saved is not to be spent.
+        Where `settled` the parts count where they save time and MACs: where they do not the layer stays one
+        (`Latency.whole`), and what they would have saved is not to be spent.
         """
         whole = self.whole(into, out)
         if self.rank < 0:
@@ -79,6 +80,9 @@ class LayerTime:
         inner = np.minimum(rank, self.full - 1)
         widths = [into, *[inner] * (len(self.parts) - 1), out]
         split = np.sum([part(widths[place], widths[place + 1]) for place, part in enumerate(self.parts)], 0)
+        if not settled:
+            exact: Array = np.where(rank < self.full, split, whole)
+            return exact
         scale, first, middle, second = self.macs
         saves = (rank < self.full) & (parts_cost(first, middle, second, out, into, rank) < scale * out * into)
         found: Array = np.where(saves, np.minimum(split, whole), whole)
@@ -87,7 +91,7 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Latency:
-    """A `Cost` in nanoseconds. A layer becomes several only where that saves time and MACs.
+    """A `Cost` in nanoseconds. Where `settled` a layer becomes several only where that saves time and MACs.
 
     Of each layer: entries read = `in_fixed` + `in_rows` @ counts, [layers] and [layers, spaces]; made likewise.
     """
@@ -101,6 +105,7 @@ class Latency:
     macs: Macs
     fixed: float = 0.0
     correction: float = 1.0
+    settled: bool = True
     _known: dict[tuple[int, ...], Array] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -133,10 +138,19 @@ class Latency:
         """The same layers, and all of the time that many times as long."""
         return replace(self, correction=correction)
 
+    @cached_property
+    def exact(self) -> Latency:
+        """Each layer in as many parts as the counts say, whatever that takes: for targets of other resources, too."""
+        return replace(self, settled=False)
+
+    @property
+    def ranks(self) -> list[int]:
+        """The places of the spaces of ranks."""
+        return [layer.rank for layer in self.layers if layer.rank >= 0]
+
     def whole(self, counts: Counts) -> Counts:
         """The counts with all of each rank that saves no time, or no MACs."""
-        ranks = [layer.rank for layer in self.layers if layer.rank >= 0]
-        return self.macs.whole(settled(self, counts, ranks))
+        return self.macs.whole(settled(self, counts))
 
     @cached_property
     def _touched(self) -> list[list[int]]:
@@ -172,11 +186,11 @@ class Latency:
         layer = self.layers[number]
         own = layer.rank >= 0 and layer.rank == space
         rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])
-        key = (number, space, into, out, rank)
+        key = (self.settled, number, space, into, out, rank)
         if key not in self._known:
             more_in, more_out = (0, 0) if space < 0 else (self.in_rows[number, space], self.out_rows[number, space])
             ranks = steps if own else np.full_like(steps, rank)
-            self._known[key] = layer(into + more_in * steps, out + more_out * steps, ranks)
+            self._known[key] = layer(into + more_in * steps, out + more_out * steps, ranks, self.settled)
         return self._known[key]
 
 
