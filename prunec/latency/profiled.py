@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -137,6 +137,7 @@ def added_ms(more: Ran, fewer: Ran) -> float:
     return (over[0] - over[1]) / max(len(more[0]) - len(fewer[0]), 1)
 
 
+@cache
 def _chain(count: int) -> onnx.ModelProto:
     """Convolutions one after the other."""
     kernel = np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS, 1, TAPS)) / (CHANNELS * TAPS) ** 0.5
