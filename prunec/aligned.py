@@ -7,6 +7,7 @@ from typing import Any
 
 from .alignment import AUTO, Alignment
 from .allocation import Allocation
+from .channels.spaces import Channels
 from .constraints import Constraints
 from .errors import BudgetError
 from .registry import STRATEGIES
@@ -15,13 +16,18 @@ from .strategy import Allocator
 from .terms import Counts
 
 
-def aligned(problem: Allocation, method: Allocator, constraints: Constraints) -> tuple[Counts, dict[str, Any]]:
+def aligned(
+    problem: Allocation, method: Allocator, constraints: Constraints, blocks: Channels | None = None
+) -> tuple[Counts, dict[str, Any]]:
     """The counts, and for the report how they were aligned.
 
-    Where the steps leave no room for the target they are halved, until only what the user demands is left. `error` and
+    `blocks` are the spaces as `auto` has them where a latency table knows the steps (`prunec.latency.blocks`);
+    elsewhere steps that leave no room for the target are halved, until only what the user demands is left. `error` and
     `error_unaligned` are those that the curves predict with these counts, and with what the knapsack would choose
     among all widths. Raises BudgetError where no widths meet the target.
     """
+    if blocks is not None and constraints.align == AUTO:
+        return _in_blocks(problem, method, blocks), {}
     wanted = Alignment.parse(constraints.align)
     if wanted is None or (constraints.align == AUTO and constraints.round_to > 1):  # the user's multiples are enough
         return spend(problem, method), {}
@@ -34,6 +40,13 @@ def aligned(problem: Allocation, method: Allocator, constraints: Constraints) ->
             continue
         return counts, {"alignment": _told(problem, wanted, one, counts, free)}
     return spend(problem, method), {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
+
+
+def _in_blocks(problem: Allocation, method: Allocator, blocks: Channels) -> Counts:
+    try:
+        return spend(replace(problem, channels=blocks), method)
+    except BudgetError:
+        return spend(problem, method)
 
 
 def _told(problem: Allocation, wanted: Alignment, used: Alignment, counts: Counts, free: Counts) -> dict[str, Any]:

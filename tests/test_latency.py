@@ -35,6 +35,7 @@ from prunec.latency.table import Grid, Table, Whole, ladder, odd_of, weights_of
 from prunec.latency.tries import ROUNDS
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
+from prunec.quantity import LatencyQuantity
 from prunec.registry import STRATEGIES
 from prunec.source import state_digest
 
@@ -218,8 +219,10 @@ def test_several_targets_with_time_among_them(tmp_path: Path, passes: str, kerne
     if passes == "calibrate":
         options["decomposer"] = "none"
     result = prunec.compress(NETS["residual"], IMAGES, **options)
-    for one in result.report["notes"]["allocate"]["budgets"]:
+    found = result.report["notes"]["allocate"]
+    for one in found["budgets"]:
         assert one["planned"] <= one["allowed"]
+    assert found["latency"]["predicted_ms"] * 1e6 == pytest.approx(found["budgets"][0]["planned"], abs=1)
 
 
 def test_widths_asked_for_are_kept_to_with_a_latency_target_and_auto_leaves_them_to_the_table(tmp_path: Path) -> None:
@@ -241,6 +244,19 @@ def test_a_rank_that_saves_time_and_no_macs_is_not_counted() -> None:
     wide = np.full(9, 8)
     assert layer(wide, wide, ranks, settled=True).tolist() == [2.0] * 4 + [9.0] * 5
     assert layer(wide, wide, ranks, settled=False).tolist() == [2.0] * 8 + [9.0]  # where MACs have a limit of their own
+
+
+def test_a_rank_that_costs_time_costs_it_where_other_limits_want_it() -> None:
+    program = Pipeline.parse("calibrate,select,ranks").run(of("residual"), Context(calibration=as_images(IMAGES)))
+    table = by_macs(program, Table({**EVERYWHERE, "target": "arm"}, 1, 1), 1e-2)
+    cost = latency_of(program, shapes.layers_of(program), table, None)
+    counts = cost.sizes.copy()
+    counts[cost.ranks] -= 1
+    dense = cost.total()
+    assert cost.total(counts) == dense
+    assert cost.total(cost.whole(counts)) == dense
+    (time,) = LatencyQuantity(cost, dense).used(counts)
+    assert time > dense + 0.9e4 * len(cost.ranks)  # a kernel more each, or two
 
 
 def test_a_network_is_measured_and_its_target_met() -> None:

@@ -19,7 +19,6 @@ import numpy as np
 from torch import Tensor
 
 from ..aligned import aligned
-from ..alignment import AUTO
 from ..allocation import Allocation
 from ..budget import leanest
 from ..channels.spaces import Channels
@@ -31,7 +30,6 @@ from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
 from ..samples import noise_like, samples_of
-from ..several import spend
 from ..source import state_digest
 from ..strategy import Allocator
 from ..target import Target
@@ -68,7 +66,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
-        facts |= {"predicted_ms": cost.total(counts) / NS, "rounds": []}
+        facts |= {"predicted_ms": cost.exact.total(counts) / NS, "rounds": []}
         return search.timed(cost), counts, {"latency": facts} | search.told.get(counts.tobytes(), {})
     race, tries = _Race(problem, program, context, table, dense), Tries(wanted.allowed(search.dense_ns))
     while not tries.over:
@@ -98,13 +96,7 @@ class _Search:
 
     def spent(self, cost: Latency) -> Counts:
         """The counts within the budget as this table has it. Raises BudgetError where there are none."""
-        problem, constraints = self.timed(cost), self.context.constraints
-        if constraints.align == AUTO:
-            try:
-                return spend(replace(problem, channels=self.blocks), self.method)
-            except BudgetError:
-                return spend(problem, self.method)
-        counts, told = aligned(problem, self.method, constraints)
+        counts, told = aligned(self.timed(cost), self.method, self.context.constraints, self.blocks)
         self.told[counts.tobytes()] = told
         return counts
 
@@ -126,7 +118,8 @@ class _Search:
         """What was measured, beside what was predicted."""
         share = 1 / speedup.ratio
         true = share * self.dense_ns if self.wanted.unit is None else ms * NS
-        return Try(cost.correction, counts, cost.total(counts) / cost.correction, true, ms, share, speedup.error)
+        plain = cost.exact.total(counts) / cost.correction
+        return Try(cost.correction, counts, plain, true, ms, share, speedup.error)
 
 
 def ready(program: Program, on: On | None, context: Context) -> tuple[Table, list[Layer], ModelProto | None]:
