@@ -279,7 +279,8 @@ def test_the_layers_of_a_network_add_up_to_about_its_time() -> None:
     assert abs(facts["error"]) < 0.5  # beside other tests; the bench says how near it comes on a quiet machine
     whole = table.wholes[state_digest(program.module)]
     cost = latency_of(program, shapes.layers_of(program), table, whole)
-    assert cost.total() == pytest.approx(whole.ms * 1e6, rel=0.02)  # calibrated on the dense network
+    # calibrated on the dense network, but for what the geometric mean of a shape's layers is off their sum
+    assert cost.total() == pytest.approx(whole.ms * 1e6, rel=0.05)
 
 
 def test_a_network_is_measured_in_parts_too() -> None:
