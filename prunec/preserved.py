@@ -1,0 +1,68 @@
+"""Run a user's module in eval mode and leave it as it was: modes, buffers, parameters, attributes.
+
+A forward may write into a buffer (`self.calls += 1`), replace it, or keep values of its own (`self.last = x`). Tensors
+are copied on entry and written back where they differ; attributes are bound again to the values that they had.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+Attributes = dict[str, Any]
+CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Hold `model` in eval mode while the block runs; restore every sub-module and tensor on exit, error or not."""
+    tensors = {id(one): one for one in (*model.parameters(), *model.buffers()) if _has_values(one)}
+    values = [(one, one.detach().clone()) for one in tensors.values()]
+    attributes = [(one, _snapshot(one)) for one in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, before in attributes:
+            _restore_attributes(module, before)
+        for tensor, value in values:
+            _restore_values(tensor, value)
+
+
+def _has_values(tensor: Tensor) -> bool:
+    return not (is_lazy(tensor) or tensor.is_meta)
+
+
+def _snapshot(module: nn.Module) -> Attributes:
+    """Each attribute and, for a container, a shallow copy of what it holds."""
+    return {name: (value, _held(value)) for name, value in vars(module).items()}
+
+
+def _held(value: Any) -> Any:
+    """A shallow copy of a container of Python's own, which a forward may fill; None for anything else."""
+    return value.copy() if type(value) in CONTAINERS else None
+
+
+def _restore_attributes(module: nn.Module, before: Attributes) -> None:
+    now = vars(module)
+    for name in now.keys() - before.keys():
+        del now[name]
+    for name, (value, held) in before.items():
+        now[name] = value
+        if held is not None:
+            value.clear()
+            value.extend(held) if isinstance(value, (list, deque)) else value.update(held)
+
+
+def _restore_values(tensor: Tensor, value: Tensor) -> None:
+    if tensor.shape != value.shape or tensor.dtype != value.dtype:
+        tensor.data = value
+    elif not torch.equal(tensor, value):
+        with torch.inference_mode():  # where alone tensors that were made in it may be written
+            tensor.copy_(value)
