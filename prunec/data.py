@@ -218,6 +218,10 @@ def _arrays(path: Path) -> tuple[str, npt.NDArray[Any], npt.NDArray[Any] | None]
             label = next((key for key in ("labels", "y") if key in stored.files), None)
             return named[0], stored[named[0]], None if label is None else stored[label]
     except Exception as error:  # zip, zlib and numpy each have their own for a broken file
+        if "pickle" in str(error):  # numpy's own words advise to run what is in it
+            raise DataError(
+                f"{path} holds Python objects, not numbers: save arrays of numbers, of one shape"
+            ) from error
         raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}): write it anew") from error
     raise DataError(
         f"{path} holds {', '.join(stored.files) or 'nothing'}: name the arrays images or inputs, and labels"

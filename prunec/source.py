@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CaptureError, PrunecError
+from .exported_file import load_exported
+from .weights_file import JIT, JIT_ADVICE, weights_alone, weights_for
 
 _FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18 or a .pt2 file"
-_WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
 _serial = itertools.count()
 
 
@@ -61,6 +62,8 @@ def load_model(source: str, weights: Path | None = None) -> LoadedModel:
             model = _timm(name)
         else:
             model, name = _factory(source), source.rpartition(":")[2]
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError(f"{source} {JIT}: {JIT_ADVICE}")
     if weights is not None:
         load_weights(model, weights)
     return LoadedModel(model.eval(), name, source, state_digest(model), hint or _declared_size(model))
@@ -69,21 +72,9 @@ def load_model(source: str, weights: Path | None = None) -> LoadedModel:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a ``.safetensors`` file, or a file of ``torch.save`` with tensors only, into ``model``.
 
-    Raises CaptureError where the file cannot be read, or where a name or a shape does not fit.
+    Raises CaptureError where the file cannot be read, or where a name or a shape does not fit (`prunec.weights_file`).
     """
-    given = _unwrapped(_read_weights(path), model)
-    wanted = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
-    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in given if key not in wanted and not key.endswith("num_batches_tracked")]
-    differ = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
-    shapes = [
-        f"{key} ({list(given[key].shape)} in the file, {list(wanted[key].shape)} in the network)" for key in differ
-    ]
-    listed = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    faults = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in listed.items() if keys]
-    if faults:
-        raise CaptureError(f"the weights in {path} do not fit the network; {'; '.join(faults)}")
-    model.load_state_dict(given, strict=False)
+    model.load_state_dict(weights_for(model, path), strict=False)
 
 
 def state_digest(module: nn.Module | torch.export.ExportedProgram) -> str:
@@ -227,20 +218,14 @@ def _known(name: str, names: list[str], package: str) -> None:
 def _exported(source: str, weights: Path | None) -> LoadedModel:
     path = Path(source)
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
-        raise CaptureError(
-            f"{source} holds weights only: name the code that builds the network, and pass this as --weights"
-        )
+        raise weights_alone(path)
     if path.suffix != ".pt2":
         raise CaptureError(f"{source!r} is not a model that prunec can find: expected {_FORMS}")
     if not path.is_file():
         raise CaptureError(f"there is no file {source}: check the path")
     if weights is not None:
         raise CaptureError(f"{source} carries its own weights: leave out --weights {weights}")
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        advice = "was it written by torch.export.save, with a torch no newer than this one?"
-        raise CaptureError(f"{source} cannot be loaded ({type(error).__name__}: {error}); {advice}") from error
+    program = load_exported(path)
     example = next(iter(program.example_inputs[0]), None) if program.example_inputs else None
     hint = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
     return LoadedModel(program, path.stem, source, state_digest(program), hint)
@@ -250,41 +235,6 @@ def _declared_size(model: nn.Module) -> tuple[int, ...] | None:
     declared = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = declared.get("input_size") if isinstance(declared, Mapping) else None
     return tuple(size) if size else None
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CaptureError(f"there is no weights file {path}: check the path")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        found: object = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        advice = "prunec reads tensors only: save net.state_dict(), as .safetensors or with torch.save"
-        text = str(error).partition("\n")[0]
-        raise CaptureError(
-            f"the weights in {path} cannot be read ({type(error).__name__}: {text}); {advice}"
-        ) from error
-    for key in ("state_dict", "model"):
-        found = found[key] if isinstance(found, Mapping) and isinstance(found.get(key), Mapping) else found
-    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
-    if not tensors:
-        raise CaptureError(f"{path} holds {_a(found)}, not a state dict: save net.state_dict()")
-    return tensors
-
-
-def _unwrapped(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    own = model.state_dict()
-    for prefix in _WRAPPERS:
-        if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in own):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _a(thing: object) -> str:
