@@ -99,12 +99,21 @@ def _replace(
     module: fx.GraphModule, node: fx.Node, source: fx.Node, weight: Tensor, bias: Tensor | None, name: str
 ) -> None:
     if graph.reads(module.graph, name) > 1:
-        name += "_linear"
+        name = _stored(module, f"{name}_linear", weight)
     graph.assign(module, name, weight)
+    shift = None if bias is None else _stored(module, f"{name}_bias", bias)
     with module.graph.inserting_before(node):
         arguments = [source, module.graph.get_attr(name)]
-        if bias is not None:
-            graph.assign(module, f"{name}_bias", bias)
-            arguments.append(module.graph.get_attr(f"{name}_bias"))
+        if shift is not None:
+            arguments.append(module.graph.get_attr(shift))
         linear = module.graph.call_function(aten.linear.default, tuple(arguments))
     node.replace_all_uses_with(linear)
+
+
+def _stored(module: fx.GraphModule, name: str, tensor: Tensor) -> str:
+    """Store a tensor beside the others; return its name, which is `name` unless another tensor has that."""
+    read = {str(one.target) for one in module.graph.nodes if one.op == "get_attr"}
+    while name in read and not torch.equal(graph.attribute(module, name), tensor):
+        name += "_"
+    graph.assign(module, name, tensor)
+    return name

@@ -41,5 +41,7 @@ def _add(module: fx.GraphModule, layer: fx.Node) -> None:
     if weight.op != "get_attr":
         return
     tensor = graph.attribute(module, weight.target)
+    if tensor.dim() < 2:  # a vector: one output, and no axis of it
+        return
     outputs = tensor.shape[1] * int(argument(layer, "groups")) if is_transposed(layer) else tensor.shape[0]
     graph.set_bias(module, layer, tensor.new_zeros(outputs))

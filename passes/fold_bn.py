@@ -1,8 +1,10 @@
 """Fold batch norm into the convolution or linear layer before it, exactly.
 
 With stored mean m, variance v, scale g, shift b:   W <- W · g / sqrt(v + eps),  c <- (c - m) · g / sqrt(v + eps) + b.
-Folded in float64. A batch norm whose input has other readers, or whose weight is shared, stays. What was folded is
-remembered: b and |g| are the mean and the deviation of the layer's outputs, as far as training saw them.
+Folded in float64. A batch norm runs over axis 1 of its input, so it stays where the layer's outputs lie along another
+axis: a linear layer on [N, L, C], a convolution without a batch. It stays as well where its input has other readers,
+where a weight is shared, or where a tensor of it is computed. What was folded is remembered: b and |g| are the mean and
+the deviation of the layer's outputs, as far as training saw them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from prunec.program import Context, Program
 aten = torch.ops.aten
 NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)
 LAYERS = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default)
+STORED = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,10 @@ class FoldBn(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """The network without the batch norms that could be folded; add the `Norms` fact, which tells of them."""
         module = graph.rebuild(program.module, {})
+        examples = graph.example_values(module, program.example_inputs)
         norms: dict[str, Norm] = {}
         for node in list(module.graph.nodes):
-            if node.target in NORMS and _foldable(node):
+            if node.target in NORMS and _foldable(node) and _along_outputs(node, examples):
                 norms |= _fold(module, node)
         module.graph.eliminate_dead_code()
         module.recompile()
@@ -48,14 +52,22 @@ def _foldable(norm: fx.Node) -> bool:
     layer: Any = norm.args[0]
     if layer.target not in LAYERS or len(layer.users) > 1 or (norm.target is NORMS[0] and argument(norm, "training")):
         return False
-    tensors = [argument(layer, "weight"), argument(layer, "bias")]
-    return all(
-        one is None or (one.op == "get_attr" and graph.reads(layer.graph, str(one.target)) == 1) for one in tensors
+    own = [argument(layer, "weight"), argument(layer, "bias")]
+    stored = [argument(norm, name) for name in STORED]
+    return all(one is None or graph.reads(layer.graph, str(one.target)) == 1 for one in own) and all(
+        one is None or one.op == "get_attr" for one in (*own, *stored)
     )
 
 
+def _along_outputs(norm: fx.Node, examples: graph.Values) -> bool:
+    """Return whether the axis of the norm, 1, is the axis of the layer's outputs."""
+    layer: Any = norm.args[0]
+    rank, weight = examples[layer].dim(), examples[argument(layer, "weight")].dim()
+    return bool(rank == weight)  # a linear layer puts them last; a convolution without a batch, first
+
+
 def _fold(module: fx.GraphModule, norm: fx.Node) -> dict[str, Norm]:
-    """Fold one, in place; what it was, by the weight that it went into."""
+    """Fold one, in place; return what it was, by the weight that it went into; nothing where a number overflows."""
     layer: Any = norm.args[0]
     weight_node, bias_node = argument(layer, "weight"), argument(layer, "bias")
     weight = graph.attribute(module, weight_node.target)
@@ -63,8 +75,11 @@ def _fold(module: fx.GraphModule, norm: fx.Node) -> dict[str, Norm]:
     gamma, beta = (_vector(module, norm, *entry).expand(len(weight)) for entry in (("weight", 1.0), ("bias", 0.0)))
     folded = graph.numbers(module, weight_node.target) * scale.reshape(-1, *[1] * (weight.dim() - 1))
     bias = shift if bias_node is None else graph.numbers(module, bias_node.target) * scale + shift
-    graph.assign(module, str(weight_node.target), folded.to(weight))
-    graph.set_bias(module, layer, bias.to(weight))
+    folded, bias = folded.to(weight), bias.to(weight)
+    if not (folded.isfinite().all() and bias.isfinite().all()):
+        return {}
+    graph.assign(module, str(weight_node.target), folded)
+    graph.set_bias(module, layer, bias)
     outputs = [norm] if norm.target is NORMS[0] else [one for one in norm.users if one.args[1] == 0]
     for one in outputs:
         one.replace_all_uses_with(layer)

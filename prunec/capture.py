@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from .device import CPU, device_of
 from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
 from .errors import CaptureError, SpecError
 from .opaque import sealed
+from .original import Original
 from .program import Program
 from .samples import samples_of
 
@@ -78,7 +79,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
     call = _that_runs(model, call)
     larger = call.of(3) if opaque and _runs(model, call.of(3)) is None else call
     with sealed(model, opaque, [partial(_forward, model, one) for one in (call, larger)]):
-        return _captured(model, call)
+        return replace(_captured(model, call), original=Original(model, call.args, call.kwargs))
 
 
 def only_batch(exported: ExportedProgram) -> int | None:
@@ -95,7 +96,8 @@ def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]
         raise CaptureError(f"the exported program takes {wanted} tensors, and the example has {len(call.tensors)}")
     call = call.of(fixed or 2)
     notes = () if fixed is None else (_note("the exported program", "it was exported so", call),)
-    return _program(exported, call, notes)
+    program = _program(exported, call, notes)
+    return replace(program, original=Original.of_exported(exported, program.example_inputs))
 
 
 def _that_runs(model: nn.Module, call: _Call) -> _Call:

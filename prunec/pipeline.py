@@ -5,27 +5,30 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
 import torch
-import torch.utils._pytree as pytree
-from torch import Tensor
+from torch import Tensor, fx
 
 from . import spec as grammar
 from .device import full_float32
+from .drift import allowed, drift, noise_of, outputs_of
 from .errors import BackendError, NumericsError, PassError, SpecError
 from .program import Context, Program
 from .registry import PASSES
+
+Inputs = tuple[Tensor, ...]
+Outputs = list[Tensor]
 
 
 class Pass(ABC):
     """One step of the compiler: a frozen dataclass whose fields are its options.
 
     `requires` and `provides` are classes of facts; `rewrites` says that the graph changes, `exact` that its outputs do
-    not (the `Verify` instrument checks it numerically); `strategies` maps a field to the folder its value is from.
+    not (`Pipeline.run` checks it numerically, by `Verify`); `strategies` maps a field to the folder its value is from.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
@@ -70,27 +73,76 @@ class Time(Instrument):
 
 
 class Verify(Instrument):
-    """Runs the network on its example inputs before and after each pass that changed it.
+    """Holds exact passes to their word, and the captured graph to the user's network; every pipeline runs with one.
 
-    `drift` holds, by pass name, the largest change of an output relative to the largest output. Raises NumericsError
-    where a pass that calls itself exact moved them by more than `tolerance`.
+    It runs the network on its example inputs, on noise like them and on `samples`, before and after each pass that
+    changed it, and raises NumericsError where an exact pass moved the outputs by more than rounding can. `drift` holds,
+    by pass name, the largest change of an output relative to the largest output: of all passes where the instrument is
+    given to `Pipeline.run`, of the exact ones where that adds it (`every=False`).
     """
 
-    def __init__(self, tolerance: float = 1e-4) -> None:
-        self.tolerance = tolerance
+    def __init__(self, *samples: Inputs, every: bool = True) -> None:
+        self.samples, self.every = samples, every
         self.drift: dict[str, float] = {}
+        self._noise = True  # whether the network runs on noise
+        self._known: tuple[fx.GraphModule, list[Outputs]] | None = None  # the outputs of the network that ran last
+        self._base: list[Outputs] | None = None  # those that the exact passes up to here started from
+
+    def start(self, program: Program) -> None:
+        """Compare a network that was just captured with the user's own. Raises NumericsError where they differ."""
+        if program.original is None or program.history:
+            return
+        self._base = self._run(program.original.outputs, program)
+        captured = self._outputs(program)
+        found = _largest(self._base, captured)
+        if not found <= self._allowed(program, captured, found):
+            raise NumericsError(
+                f"the graph that torch.export captured differs from the network by {found:.1e} of its largest output,"
+                f" at batch {' or '.join(str(len(one[0])) for one in self._inputs(program))}: a fault of the capture"
+            )
 
     def after(self, step: Pass, before: Program, after: Program) -> None:
         """Compare the outputs."""
         if after.module is before.module:
             return
-        name = grammar.name_of(type(step))
-        found = self.drift[name] = _drift(_outputs(before), _outputs(after))
-        if step.exact and not found <= self.tolerance:  # a NaN is no agreement
+        if not (step.exact or self.every):
+            self._base = None
+            return
+        old, new = self._outputs(before), self._outputs(after)
+        found = self.drift[grammar.name_of(type(step))] = _largest(old, new)
+        if not step.exact:
+            self._base = None
+            return
+        self._base = self._base or old
+        found = max(found, _largest(self._base, new), key=_badness)
+        limit = self._allowed(before, old, found)
+        if not found <= limit:  # a NaN is no agreement
             raise NumericsError(
                 f"'{step}' promises to leave the outputs as they are and moved them by {found:.1e} of the largest,"
-                f" more than {self.tolerance:.0e}: a fault of the pass"
+                f" more than {limit:.0e}: a fault of the pass"
             )
+
+    def _inputs(self, program: Program) -> list[Inputs]:
+        examples = program.example_inputs
+        given = (tuple(one.to(program.device) for one in each) for each in self.samples)
+        return [examples, *given, *([noise_of(examples)] if self._noise else [])]
+
+    def _outputs(self, program: Program) -> list[Outputs]:
+        if self._known is None or self._known[0] is not program.module:
+            self._known = program.module, self._run(lambda one: outputs_of(program.module, one), program)
+        return self._known[1]
+
+    def _run(self, network: Callable[[Inputs], Outputs], program: Program) -> list[Outputs]:
+        """Run a network on all inputs; the first that runs may refuse noise."""
+        if self._known is None and self._base is None:
+            try:
+                network(noise_of(program.example_inputs))
+            except Exception:
+                self._noise = False
+        return [network(one) for one in self._inputs(program)]
+
+    def _allowed(self, program: Program, outputs: Sequence[Outputs], found: float) -> float:
+        return allowed(program.module, list(zip(self._inputs(program), outputs, strict=True)), found)
 
 
 @dataclass(frozen=True)
@@ -125,12 +177,18 @@ class Pipeline:
             facts = (set() if step.rewrites else facts) | set(step.provides)
 
     def run(self, program: Program, context: Context, instruments: Sequence[Instrument] = ()) -> Program:
-        """Run every pass. An exception leaves with a note of the step that raised it.
+        """Run every pass, and verify the exact ones. An exception leaves with a note of the step that raised it.
 
         Raises SpecError before any work where a pass would not find what it requires, PassError where one does not do
-        what it says, BackendError where the memory of a GPU is too small.
+        what it says, NumericsError where an exact one moves the outputs or the captured graph is not the user's
+        network, BackendError where the memory of a GPU is too small.
         """
         self.check(tuple(program.facts))
+        verify = next((one for one in instruments if isinstance(one, Verify)), None)
+        if verify is None:
+            verify = Verify(every=False)
+            instruments = (verify, *instruments)
+        verify.start(program)
         for number, step in enumerate(self.passes, 1):
             try:
                 with full_float32():
@@ -170,18 +228,14 @@ def _kept_word(step: Pass, before: Program, after: Program) -> Program:
     return replace(after, facts=MappingProxyType(current))
 
 
-@torch.no_grad()
-def _outputs(program: Program) -> list[Tensor]:
-    found = pytree.tree_leaves(program.module(*program.example_inputs))
-    return [value.double() for value in found if isinstance(value, Tensor)]
+def _largest(before: Sequence[Outputs], after: Sequence[Outputs]) -> float:
+    """Return the largest drift over several runs; NaN where one is."""
+    return max((drift(a, b) for a, b in zip(before, after, strict=True)), key=_badness, default=0.0)
 
 
-def _drift(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    if [value.shape for value in before] != [value.shape for value in after]:
-        return math.inf
-    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a.numel()]
-    worst = [float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) for a, b in pairs if not torch.equal(a, b)]
-    return math.nan if any(map(math.isnan, worst)) else max(worst, default=0.0)
+def _badness(found: float) -> tuple[bool, float]:
+    """Return a key by which NaN is worse than any number."""
+    return math.isnan(found), 0.0 if math.isnan(found) else found
 
 
 def _note(error: Exception, text: str) -> None:

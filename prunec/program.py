@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .calling import Calling
     from .data import Images
     from .latency.engine import On
+    from .original import Original
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Program:
     notes: tuple[str, ...] = ()  # what the user should know of the capture
     facts: Mapping[type, object] = field(default_factory=lambda: MappingProxyType({}))
     history: tuple[str, ...] = ()
+    original: Original | None = None  # the user's own network, which the graph is held to; None where it is let go
 
     @property
     def only_batch(self) -> int | None:
