@@ -29,6 +29,7 @@ from .opaque import sealed
 from .original import Original
 from .program import Program
 from .samples import samples_of
+from .signature import advice_on_types, require_precision
 
 UNBOUNDED = 2**31  # samples: a range that ends before ends because of something in the network
 
@@ -72,6 +73,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
     call = _Call(*arguments(example_inputs))
     if not call.tensors:
         raise CaptureError("the example inputs hold no tensor; give what the network is called with, batch first")
+    require_precision(model)
     call = call.on(device_of(model) or call.tensors[0].device)
     if isinstance(model, ExportedProgram):
         return _from_exported(model, call, opaque)
@@ -110,10 +112,12 @@ def _that_runs(model: nn.Module, call: _Call) -> _Call:
         if _runs(model, other) is None:
             return other
     shapes = ", ".join(str(list(value.shape)) for value in two.tensors)
-    raise CaptureError(
-        f"{type(model).__name__} fails on inputs of shape {shapes}: {first_line(failure)};"
-        " check the image size, the number of channels and the preprocessing, or give example inputs of the batch that"
+    advice = advice_on_types(model, two.tensors) or (
+        "check the image size, the number of channels and the preprocessing, or give example inputs of the batch that"
         " it is fixed to"
+    )
+    raise CaptureError(
+        f"{type(model).__name__} fails on inputs of shape {shapes}: {first_line(failure)}; {advice}"
     ) from failure
 
 

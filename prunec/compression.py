@@ -23,7 +23,6 @@ from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
 from .data import Images, as_images
 from .device import CPU, named
-from .errors import DataError
 from .latency.engine import On
 from .opaque import paths_in
 from .pipeline import Instrument, Pipeline, Time, Verify
@@ -31,6 +30,7 @@ from .plan import Plan
 from .program import Context, Program
 from .progress import Track, silent
 from .samples import noise_like
+from .signature import signature_of
 from .source import state_digest
 from .target import Target
 from .versions import versions
@@ -73,10 +73,11 @@ def compress(
 ) -> Result:
     """Make a trained network smaller without retraining.
 
-    `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches (the labels of a
-    DataLoader are dropped unread); a few hundred suffice, a thousand are better. `target` says what remains:
-    `macs:0.5` keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at
-    once) may be asked for too, several in a list or with commas. `latency:0.6` keeps as much of the time of a run, and
+    `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches. A batch is
+    matched to the parameters of `forward`: by the keys of a dict, else by place, and what follows the required inputs
+    are labels, dropped unread. A few hundred suffice, a thousand are better. `target` says what remains: `macs:0.5`
+    keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at once) may
+    be asked for too, several in a list or with commas. `latency:0.6` keeps as much of the time of a run, and
     `latency:3.5ms` asks for so much, in the engine `on`: `ort-cpu{batch=8,threads=2}`, which is timed here, or the file
     of a table from `prunec profile`. `example_inputs` (default: the first samples) are what the model is captured with:
     arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in order, those of the
@@ -105,10 +106,8 @@ def compress(
     Alignment.parse(constraints.align)
     engine = On.parse(on)
     place = named(device)
-    images = as_images(calibration).unlabelled()
-    if not len(images):
-        raise DataError("there are no calibration images; give a few hundred")
-    dense = capture(model, example_inputs or tuple(value[:2] for value in images.inputs), opaque).on(place)
+    images = as_images(calibration, takes=signature_of(model, example_inputs))
+    dense = capture(model, example_inputs or images.example(), opaque).on(place)
     given, batch = len(images), dense.only_batch or batch
     images = images.in_steps(dense.only_batch or 1).on(dense.device)
     captured = time.perf_counter() - started

@@ -5,22 +5,26 @@ Labels come along only for ``evaluate``: calibration and search drop them with `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
-from . import image_folder
+from . import arrays, image_folder
+from .arrays import Array, ready
+from .batches import as_batches, gathered
+from .calling import Inputs
 from .device import CPU
 from .errors import DataError, PrunecError
 from .preprocess import Preprocess
 from .progress import Track, silent
+from .signature import ANY, Signature, is_label
 from .source import imported, tensor_digest
 
 
@@ -29,7 +33,7 @@ class Images:
     """N samples in memory. Raises DataError where the numbers of samples do not agree, or there is none."""
 
     inputs: tuple[Tensor, ...]
-    """One float32 tensor [N, ...] for each input of the network."""
+    """One tensor [N, ...] for each input: of the network's floating type, or integers or booleans as they were."""
     labels: Tensor | None
     """int64 [N]."""
     source: str
@@ -39,6 +43,12 @@ class Images:
     """Samples come in multiples of it: the batch of a network that takes no other."""
     device: torch.device = CPU
     """Where ``batches`` go; the samples themselves stay where they are."""
+    keywords: tuple[str, ...] = ()
+    """The names that the network takes the inputs by; none where it takes them in order."""
+    unread: str = ""
+    """The targets that are no labels, for they do not name one class a sample, as text."""
+    notes: tuple[str, ...] = ()
+    """Remarks for the user on what was left out."""
 
     def __post_init__(self) -> None:
         counts = [len(each) for each in (*self.inputs, *([] if self.labels is None else [self.labels]))]
@@ -57,6 +67,26 @@ class Images:
         """The sha256, in hexadecimal, of the inputs and labels."""
         named = [(f"input{index}", tensor) for index, tensor in enumerate(self.inputs)]
         return tensor_digest(named if self.labels is None else [*named, ("labels", self.labels)])
+
+    def example(self, samples: int = 2) -> Inputs:
+        """The first samples, as the network is called with them."""
+        first = tuple(tensor[:samples] for tensor in self.inputs)
+        return dict(zip(self.keywords, first, strict=True)) if self.keywords else first
+
+    def fitted(self, takes: Signature) -> Images:
+        """The same, of the types that the network takes. Raises DataError for another number of inputs than it has."""
+        count = len(self.inputs)
+        if not takes.open and not takes.needed <= count <= max(1, len(takes.names)):
+            raise DataError(f"{self.source} holds {count} inputs, and {takes}: give one tensor for each")
+        extra = [name for name in takes.names[len(takes.required) : count] if is_label(name)]
+        if extra and not self.keywords:
+            raise DataError(
+                f"{self.source} holds {count} inputs, and the last would be the {extra[0]} of {takes.where}: leave it"
+                " out, or give example_inputs that have it"
+            )
+        declared = [*map(takes.type_of, self.keywords or takes.names), *[None] * count]
+        inputs = tuple(ready(one, takes.floating, kind) for one, kind in zip(self.inputs, declared, strict=False))
+        return replace(self, inputs=inputs, keywords=self.keywords or takes.keywords(takes.names[:count]))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, ...]]:
         """The inputs in order on ``device``, ``size`` samples at a time; the last batch holds what is left."""
@@ -105,28 +135,32 @@ def load_images(
     seed: int = 0,
     classes: Sequence[int] | None = None,
     track: Track = silent,
+    takes: Signature = ANY,
 ) -> Images:
     """Read the images that ``source`` names, and their labels where it has any.
 
     - A folder of images, or of one folder a class: label i is the i-th class folder by name. ``preprocess`` is
       ``Preprocess.imagenet()`` unless given.
     - ``.npz`` (or ``.npy``) with ``images`` (uint8, preprocessed; unless ``preprocess`` is given, only normalised)
-      or ``inputs`` (floating point, ready: taken as they are), perhaps with ``labels``; ``x`` and ``y`` will do too.
+      or ``inputs`` (ready: taken as they are, of any type), perhaps with ``labels``; ``x`` and ``y`` will do too, and
+      for a network of several inputs the names of its parameters.
     - ``file.py:name`` or ``package.module:name``: an iterable, or a function that returns one, of batches: a tensor, a
-      tuple of one tensor per network input, or ``{"inputs": ..., "labels": ...}``; ready, too.
+      tuple of one tensor per network input, perhaps with labels after them, or ``{"inputs": ..., "labels": ...}``;
+      ready, too.
 
     ``limit`` keeps so many: of files and arrays a random choice under ``seed``, made before decoding; of batches the
-    first. ``classes`` maps label i to ``classes[i]``. A broken image among good ones is left out and listed in
-    ``skipped``. Raises DataError, with advice, for whatever else cannot be read or does not fit.
+    first. ``classes`` maps label i to ``classes[i]``. ``takes`` (`signature_of` a network) tells inputs from labels,
+    and what floats are cast to. A broken image among good ones is left out and listed in ``skipped``. Raises DataError,
+    with advice, for whatever else cannot be read or does not fit.
     """
     _check_limit(limit)
     path, text = Path(source), str(source)
     if path.is_dir():
-        found = _from_folder(path, preprocess or Preprocess.imagenet(), limit, seed, track)
+        found = _from_folder(path, preprocess or Preprocess.imagenet(), limit, seed, track).fitted(takes)
     elif path.suffix in (".npz", ".npy"):
-        found = _from_arrays(path, preprocess, limit, seed)
+        found = _from_arrays(path, preprocess, limit, seed, takes)
     elif ":" in text:
-        found = _from_code(text, limit, track)
+        found = _from_code(text, limit, track, takes)
     else:
         raise DataError(
             f"there are no images at {text}: give an image folder, a .npz or .npy file, or file.py:function"
@@ -136,20 +170,29 @@ def load_images(
     return replace(found, labels=_mapped(found.labels, classes, text))
 
 
-def as_images(data: object, limit: int | None = None) -> Images:
+def as_images(data: object, limit: int | None = None, takes: Signature = ANY) -> Images:
     """Take what a Python program has at hand, without labels: Images, a ready tensor [N, ...], an iterable of batches.
 
-    A batch is what ``load_images`` takes from a function, or (inputs, labels) as a DataLoader gives, where the labels
-    are a 1-D tensor of integers. The first ``limit`` samples are kept. Raises DataError where anything does not fit.
+    A batch is what ``load_images`` takes from a function: of a DataLoader's (inputs, labels) the labels are dropped
+    unread. The first ``limit`` samples are kept. Raises DataError where anything does not fit the network's inputs.
     """
     _check_limit(limit)
     if isinstance(data, Images):
-        return replace(data.unlabelled(), inputs=tuple(tensor[:limit].cpu() for tensor in data.inputs))
+        found = replace(data.unlabelled(), inputs=tuple(tensor[:limit].cpu() for tensor in data.inputs))
+        return found.fitted(takes)
     source = f"a {type(data).__name__}"
-    batches: Any = [data] if isinstance(data, (Tensor, np.ndarray)) else data
-    if isinstance(data, (str, bytes, Mapping)) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
+    if isinstance(data, (str, bytes)) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         raise DataError(f"{source} is not images: give a tensor [N, ...], or a DataLoader or other iterable of batches")
-    return _gathered((_without_labels(batch) for batch in batches), source, limit, silent)
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        raise DataError(f"{source} gives single samples, not batches: wrap it in a DataLoader(..., batch_size=64)")
+    return _of_batches(as_batches(data), source, limit, silent, takes, labelled=False)
+
+
+def _of_batches(
+    batches: Any, source: str, limit: int | None, track: Track, takes: Signature, labelled: bool = True
+) -> Images:
+    found = gathered(batches, source, limit, track, takes, labelled)
+    return Images(found.inputs, found.labels, source, keywords=found.keywords, unread=found.unread, notes=found.notes)
 
 
 def _check_limit(limit: int | None) -> None:
@@ -174,7 +217,7 @@ def _mapped(labels: Tensor, classes: Sequence[int], source: str) -> Tensor:
 
 def _from_folder(path: Path, preprocess: Preprocess, limit: int | None, seed: int, track: Track) -> Images:
     try:
-        files, labels = image_folder.listed(path)
+        files, labels, notes = image_folder.listed(path)
     except OSError as error:
         raise DataError(f"{path} cannot be listed ({error}): check its permissions") from error
     chosen = _chosen(len(files), limit, seed)
@@ -183,110 +226,57 @@ def _from_folder(path: Path, preprocess: Preprocess, limit: int | None, seed: in
     if not kept:
         raise DataError(f"none of the {len(files)} images in {path} can be read ({skipped[0]}): are they complete?")
     picked = None if labels is None else torch.tensor([labels[chosen[index]] for index in kept])
-    return Images((pixels,), picked, str(path), tuple(skipped))
+    return Images((pixels,), picked, str(path), tuple(skipped), notes=notes)
 
 
-def _from_arrays(path: Path, preprocess: Preprocess | None, limit: int | None, seed: int) -> Images:
-    name, values, labels = _arrays(path)
-    images = values.dtype == np.uint8
-    if values.ndim < 2 or name == ("inputs" if images else "images"):
-        advice = "images are uint8 [N, H, W, C], inputs are floating point [N, ...]"
+def _from_arrays(path: Path, preprocess: Preprocess | None, limit: int | None, seed: int, takes: Signature) -> Images:
+    if len(takes.required) > 1 and set(takes.required) <= set(names := arrays.names_in(path)):
+        wanted = [name for name in names if name in takes.names or is_label(name)]
+        found = _of_batches([arrays.read(path, wanted)], str(path), None, silent, takes)
+        return found.take(limit, seed) if limit is not None and limit < len(found) else found
+    name, values, labels = _images_among(path)
+    pixels = values.dtype == np.uint8 and (name == "images" or (name != "inputs" and values.ndim > 2))
+    if not values.ndim or (name == "images" and not pixels):
+        advice = "images are uint8 [N, H, W, C], inputs are of any type [N, ...]"
         raise DataError(f"{path} holds {name} as {values.dtype} {list(values.shape)}: {advice}")
-    if labels is not None and (labels.shape != values.shape[:1] or labels.dtype.kind not in "iu"):
+    if labels is not None and labels.shape[:1] != values.shape[:1]:
         raise DataError(f"{path} holds labels as {labels.dtype} {list(labels.shape)}: expected {len(values)} integers")
     chosen = _chosen(len(values), limit, seed)
     if len(chosen) < len(values):
         values, labels = values[chosen], None if labels is None else labels[chosen]
     try:
-        inputs = (preprocess or _normalised(values)).array(values) if images else _ready(values)
+        inputs = (preprocess or _normalised(values)).array(values) if pixels else values
+        batch = {"inputs": inputs} if labels is None else {"inputs": inputs, "labels": labels}
+        return _of_batches([batch], str(path), None, silent, takes)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return Images((inputs,), None if labels is None else torch.from_numpy(labels.astype(np.int64)), str(path))
+        raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from error
 
 
-def _arrays(path: Path) -> tuple[str, npt.NDArray[Any], npt.NDArray[Any] | None]:
+def _images_among(path: Path) -> tuple[str, Array, Array | None]:
     """The name and values of the images, and the labels, of a .npz or .npy file."""
-    if not path.is_file():
-        raise DataError(f"there is no file {path}: check the path")
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return "an array", stored, None
-        others = [key for key in stored.files if key not in ("labels", "y")]
-        named = [key for key in ("images", "inputs", "x") if key in others] or others
-        if len(named) == 1 or named[:1] == ["images"]:
-            label = next((key for key in ("labels", "y") if key in stored.files), None)
-            return named[0], stored[named[0]], None if label is None else stored[label]
-    except Exception as error:  # zip, zlib and numpy each have their own for a broken file
-        if "pickle" in str(error):  # numpy's own words advise to run what is in it
-            raise DataError(
-                f"{path} holds Python objects, not numbers: save arrays of numbers, of one shape"
-            ) from error
-        raise DataError(f"{path} cannot be read ({type(error).__name__}: {error}): write it anew") from error
-    raise DataError(
-        f"{path} holds {', '.join(stored.files) or 'nothing'}: name the arrays images or inputs, and labels"
-    )
+    names = arrays.names_in(path)
+    if not names:
+        return "an array", arrays.read(path)[""], None
+    others = [key for key in names if key not in ("labels", "y")]
+    found = [key for key in ("images", "inputs", "x") if key in others] or others
+    if len(found) != 1 and found[:1] != ["images"]:
+        raise DataError(f"{path} holds {', '.join(names)}: name the arrays images or inputs, and labels")
+    label = next((key for key in ("labels", "y") if key in names), None)
+    stored = arrays.read(path, (found[0], *([] if label is None else [label])))
+    return found[0], stored[found[0]], None if label is None else stored[label]
 
 
-def _normalised(images: npt.NDArray[Any]) -> Preprocess:
-    gray = images.ndim == 3 or 3 not in (images.shape[1], images.shape[-1])
+def _normalised(images: Array) -> Preprocess:
+    gray = images.ndim < 4 or 3 not in (images.shape[1], images.shape[-1])
     return Preprocess(order="gray") if gray else Preprocess.from_mapping({"preset": "imagenet", "size": "none"})
 
 
-def _from_code(reference: str, limit: int | None, track: Track) -> Images:
+def _from_code(reference: str, limit: int | None, track: Track, takes: Signature) -> Images:
     with imported(reference, DataError) as found:
         try:
             batches: Any = found() if callable(found) else found
-            return _gathered([batches] if isinstance(batches, Tensor) else batches, reference, limit, track)
+            return _of_batches(as_batches(batches), reference, limit, track, takes)
         except PrunecError:
             raise
         except (Exception, SystemExit) as error:
             raise DataError(f"{reference} raised {type(error).__name__}: {error}") from error
-
-
-def _without_labels(batch: object) -> object:
-    """(inputs, labels) of a DataLoader, or a batch with labels, to its inputs; any other batch as it is."""
-    if isinstance(batch, Mapping):
-        return {key: value for key, value in batch.items() if key != "labels"}
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        return batch
-    if isinstance(batch[1], int):
-        raise DataError("these are single samples, not batches: wrap the dataset in a DataLoader(..., batch_size=64)")
-    labels = isinstance(batch[1], Tensor) and batch[1].ndim == 1 and not batch[1].is_floating_point()
-    return batch[0] if labels else batch
-
-
-def _gathered(batches: Iterable[object], source: str, limit: int | None, track: Track) -> Images:
-    parts: list[tuple[Tensor, ...]] = []
-    labels: list[Tensor] = []
-    seen = 0
-    for batch in track(batches, "reading batches"):
-        values = batch.get("inputs") if isinstance(batch, Mapping) else batch
-        parts.append(tuple(_ready(each) for each in (values if isinstance(values, (tuple, list)) else [values])))
-        if [each.shape[1:] for each in parts[-1]] != [each.shape[1:] for each in parts[0]]:
-            shapes = [[list(each.shape) for each in part] for part in (parts[0], parts[-1])]
-            raise DataError(f"{source} gives batches of different shapes, {shapes[0]} and {shapes[1]}: resize to one")
-        if isinstance(batch, Mapping) and "labels" in batch:
-            labels.append(torch.as_tensor(batch["labels"]).to(torch.int64))
-        seen += len(parts[-1][0])
-        if limit is not None and seen >= limit:
-            break
-    if not parts:
-        raise DataError(f"{source} gives no batches: has its iterator been used up already?")
-    inputs = tuple(torch.cat(each)[:limit] for each in zip(*parts, strict=True))
-    return Images(inputs, torch.cat(labels)[:limit] if labels else None, source)
-
-
-def _ready(values: object) -> Tensor:
-    """One network input, ready: float32 on the CPU, with a batch axis, finite."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
-    if not isinstance(tensor, Tensor):
-        advice = "give a tensor [N, ...], a tuple of one per network input, or {'inputs': ..., 'labels': ...}"
-        raise DataError(f"a batch is or holds a {type(values).__name__}: {advice}")
-    if not tensor.is_floating_point() or tensor.ndim < 2:
-        advice = "expected floating point [N, ...]; labels go into {'inputs': ..., 'labels': ...}"
-        raise DataError(f"an input is {tensor.dtype} {list(tensor.shape)}: {advice}")
-    tensor = tensor.detach().to("cpu", torch.float32)
-    if not bool(tensor.isfinite().all()):
-        raise DataError("the inputs hold NaN or infinity: check how they were made")
-    return tensor

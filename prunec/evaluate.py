@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .calling import tensors_of
 from .data import Images
@@ -34,11 +34,15 @@ def accuracy(
     takes whole batches only (`fixed`) has the last one filled up. Raises DataError where the images have no labels or
     do not fit the network, or the labels are none of its classes.
     """
+    if images.labels is None and images.unread:
+        raise DataError(
+            f"{images.source} holds {images.unread}, and accuracy needs one class for each sample, integers [N]"
+        )
     if images.labels is None:
         raise DataError(
             f"{images.source} holds no labels, and accuracy needs them: give one folder a class, or labels in the .npz"
         )
-    predict = _in_torch(network) if isinstance(network, nn.Module) else _in_runtime(network)
+    predict = _in_torch(network, images.keywords) if isinstance(network, nn.Module) else _in_runtime(network)
     if not isinstance(network, nn.Module) and isinstance(only := network.get_inputs()[0].shape[0], int):
         batch, fixed = only, True
     steps = list(zip(images.on(_device(network)).batches(batch), torch.split(images.labels, batch), strict=True))
@@ -55,11 +59,14 @@ def _device(network: nn.Module | InferenceSession) -> torch.device:
     return (device_of(network) if isinstance(network, nn.Module) else None) or CPU
 
 
-def _in_torch(network: nn.Module) -> Callable[[tuple[Tensor, ...]], Tensor]:
+def _in_torch(network: nn.Module, keywords: tuple[str, ...]) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    """The first output; a captured graph takes its inputs in order, and a user's module may want their names."""
+    names = () if isinstance(network, fx.GraphModule) else keywords
+
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:
         try:
             with torch.inference_mode(), full_float32():
-                found: Any = network(*inputs)
+                found: Any = network(**dict(zip(names, inputs, strict=True))) if names else network(*inputs)
         except PrunecError:
             raise
         except Exception as error:

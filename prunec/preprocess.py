@@ -115,7 +115,8 @@ class Preprocess:
             raise DataError(
                 f"pixels of mode {picture.mode} have more than 8 bits: convert, or pass ready float inputs as .npz"
             )
-        picture = self._placed(picture.convert("L" if self.order == "gray" else "RGB"))
+        mode = "L" if self.order == "gray" else "RGB"
+        picture = self._placed(picture if picture.mode == mode else picture.convert(mode))  # converting always copies
         return self._values(np.asarray(picture).reshape(1, picture.height, picture.width, self.channels))[0]
 
     def array(self, pixels: npt.NDArray[Any]) -> Tensor:

@@ -19,11 +19,21 @@ def samples_of(value: Tensor, count: int) -> Tensor:
 
 
 def noise_like(examples: Sequence[Tensor], count: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """`count` samples on the CPU: seeded normal noise, or the examples over again where they are whole numbers."""
+    """`count` samples on the CPU, seeded, of the type of the examples: normal noise, or integers as in the examples.
+
+    Integers lie between the smallest and the largest of the example, so that an embedding has a row for each. Booleans,
+    and integers that are all 0 or 1, may be masks, and are those of the examples over again.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        torch.randn(count, *one.shape[1:], generator=generator)
-        if one.is_floating_point()
-        else samples_of(one.to(CPU), count)
-        for one in examples
-    )
+    return tuple(_noise(one.detach().to(CPU), count, generator) for one in examples)
+
+
+def _noise(example: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    shape = (count, *example.shape[1:])
+    if example.is_floating_point():
+        return torch.randn(shape, generator=generator).to(example.dtype)
+    samples = samples_of(example, count)
+    least, most = (0, 1) if example.dtype == torch.bool else (int(example.min()), int(example.max()))
+    if least >= 0 and most <= 1:
+        return samples
+    return torch.randint(least, most + 1, shape, generator=generator).to(example.dtype)
