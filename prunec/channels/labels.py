@@ -32,7 +32,10 @@ class Labels:
         return new
 
     def find(self, labels: Tensor) -> Tensor:
-        """The representative of each label; FIXED stays FIXED."""
+        """The representative of each label; FIXED stays FIXED.
+
+        Ends, since no parent is larger than its child: each round makes a label smaller, or leaves all as they are.
+        """
         narrow = compress(labels, only_strides=True)
         flat = narrow.reshape(-1)
         first = roots = self.parent.index_select(0, flat)
@@ -59,6 +62,7 @@ class Labels:
         return self.find(torch.where(a != FIXED, a, b)).expand(shape)
 
     def _union(self, a: Tensor, b: Tensor) -> None:
+        """Join pairs of labels, none of which is FIXED. Ends: each round makes one root or more into a child."""
         a, b = self.find(a), self.find(b)
         while bool((differ := a != b).any()):
             a, b = a[differ], b[differ]
@@ -81,14 +85,17 @@ class Labels:
         return roots
 
     def tie(self, labels: Tensor, axes: Iterable[int]) -> Tensor:
-        """Labels that differ only along `axes` stand or fall together; one that meets FIXED is frozen."""
-        first = labels
+        """Labels that do not vary along `axes` any more: those that differ only there stand or fall together.
+
+        One that meets FIXED is frozen, and its label stands for both from there on.
+        """
+        first, axes = labels, list(axes)
         for axis in axes:
             first = first.narrow(axis, 0, 1)
         if first is labels or not labels.numel():
             return labels
         tied = self.join(labels, first.expand(labels.shape), "it is reshaped together with a channel that is fixed")
-        return compress(tied)
+        return compress(compress(tied, only_strides=True).amax(axes, keepdim=True).expand(labels.shape))
 
     def rectangular(self, labels: Tensor) -> Tensor:
         """Tie labels until they vary along one dimension only, so that every slice stays a rectangular tensor.
@@ -97,10 +104,10 @@ class Labels:
         shuffle the C/g positions stay free and the g groups are tied.
         """
         labels = compress(self.find(labels))
-        while len(axes := varying(labels)) > 1:
-            free = max(axes, key=lambda axis: (distinct(labels, axis), -axis))
-            labels = self.tie(labels, [axis for axis in axes if axis != free])
-        return labels
+        if len(axes := varying(labels)) < 2:
+            return labels
+        free = max(axes, key=lambda axis: (distinct(labels, axis), -axis))
+        return self.tie(labels, [axis for axis in axes if axis != free])
 
 
 def fixed(shape: Sequence[int]) -> Tensor:

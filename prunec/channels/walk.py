@@ -154,7 +154,10 @@ class Walk:
         return self.settle(along(vector, dim % len(shape), shape))
 
     def _settle_all(self) -> None:
-        """Make every value rectangular; the only channel of a tensor is frozen. Ties may need further ties."""
+        """Make every value rectangular; the only channel of a tensor is frozen. Ties may need further ties.
+
+        Ends, since each round but the last joins two labels or more, of which there are finitely many.
+        """
         while True:
             before = self.labels.joins
             for value in self.values.values():
