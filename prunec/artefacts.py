@@ -1,30 +1,37 @@
 """Artefacts are whole or absent: written under a hidden name in the same folder, flushed to the disk, then renamed.
 
-A folder of artefacts carries ``manifest.json``: ``{"facts": {...}, "files": {name: {"bytes": ..., "sha256": ...}}}``.
+A folder of artefacts carries ``manifest.json`` (`prunec.manifest`); its hidden names are those of `prunec.scratch`.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import scratch
 from .errors import DataError, NumericsError, PrunecError
+from .manifest import NAME as MANIFEST
+from .manifest import canonical, compose, verify_manifest
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "folder", "require_file", "require_free", "verify_manifest", "write_bytes", "write_json"]
 
+_FULL = "No space left on device"
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, or write elsewhere",
     errno.EDQUOT: "the disk quota is used up: free some space, or write elsewhere",
+    errno.EFBIG: "the system allows no file of that size: raise its limit (ulimit -f), or write elsewhere",
     errno.EACCES: "permission denied: choose a folder that you may write to",
     errno.EPERM: "permission denied: choose a folder that you may write to",
     errno.EROFS: "the file system is read-only: write elsewhere",
+    errno.EIO: "the disk fails: write elsewhere",
+    errno.ENAMETOOLONG: "the name is too long for the file system: choose a shorter one",
+    errno.ENOENT: "there is no such folder, or it was removed meanwhile: make it first",
+    errno.ENOTDIR: "a part of its path is a file: choose another folder",
+    errno.ENOTEMPTY: "something else was written there meanwhile: choose another folder, or replace it with --force",
+    errno.EEXIST: "something else was written there meanwhile: choose another folder, or replace it with --force",
 }
 
 
@@ -33,40 +40,35 @@ def folder(path: Path, force: bool = False, facts: Mapping[str, object] | None =
     """Yield a temporary folder to fill, which becomes ``path`` on success and vanishes on any exception.
 
     ``facts`` go into the manifest; they are read at the end, so the caller may still fill the mapping while it works.
-    With ``force`` a folder that prunec wrote before (it holds a manifest) is replaced, once the new one is whole.
+    With ``force`` a folder that prunec wrote before (it holds a manifest) is replaced, once the new one is whole; of
+    two writers at once the one that ends last stays, or is refused without ``force``.
     Raises DataError where ``path`` is taken, or the disk is full or refuses; NumericsError where a fact is not finite.
     """
     path = path.resolve()
     require_free(path, force)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _hidden(path)
-        partial.mkdir()
-    try:
-        with _explained(path):
+        with scratch.reserved(path, is_folder=True) as partial, _explained(path):
             yield partial
-            write_json(partial / MANIFEST, {"facts": dict(facts or {}), "files": _inventory(partial)})
-            for each in [*_files(partial), *(sub for sub in partial.rglob("*") if sub.is_dir()), partial]:
+            _write_manifest(partial, facts or {})
+            for each in [*sorted(partial.rglob("*")), partial]:
                 _sync(each)
-            _swap(partial, path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            _place(partial, path, force)
+            _sync(path.parent)
 
 
 def require_free(path: Path, force: bool = False) -> None:
     """Raise DataError, before any work, where ``folder(path, force)`` would refuse or could not write."""
-    nearest = next(each for each in path.resolve().parents if os.path.lexists(each))
-    if not nearest.is_dir():
-        raise DataError(f"{path} cannot be made, for {nearest} is a file: choose another folder")
-    if not os.access(nearest, os.W_OK):
-        raise DataError(f"cannot write {path}: {_ADVICE[errno.EACCES]}")
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir():
-        raise DataError(f"{path} is a file, and a folder is to be written there: choose another name")
-    if not any(path.iterdir()):
-        return
+    with _explained(path):
+        path = path.resolve()
+        scratch.recover(path)
+        _require_parent(path)
+        if not _is_there(path):
+            return
+        if not path.is_dir():
+            raise DataError(f"{path} is a file, and a folder is to be written there: choose another name")
+        if not any(path.iterdir()):
+            return
     if not force:
         raise DataError(f"{path} exists and is not empty: choose another folder, or replace it with --force")
     if not (path / MANIFEST).is_file():
@@ -75,17 +77,38 @@ def require_free(path: Path, force: bool = False) -> None:
         )
 
 
+def require_file(path: Path, force: bool = True) -> None:
+    """Raise DataError, before any work, where ``write_bytes`` could not write to ``path``, or replaced a file unasked.
+
+    With ``force`` a file may be replaced.
+    """
+    with _explained(path):
+        taken = _is_there(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, and a file is to be written there: give a name such as {path}/NAME")
+    if taken and not force:
+        raise DataError(f"{path} exists: choose another name, or replace it with --force")
+    if not path.resolve().parent.is_dir():
+        raise DataError(f"{path} cannot be written, for there is no folder {path.parent}: make it first")
+    if not taken or path.is_file():
+        _require_parent(path.resolve())
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write one file, whole or not at all. Raises DataError where the disk is full or refuses."""
-    partial = _hidden(path)
-    try:
-        with _explained(path):
+    """Write one file, whole or not at all; into a pipe or a device as it comes.
+
+    Raises DataError where the disk is full or refuses.
+    """
+    with _explained(path):
+        path = path.resolve()
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return
+        with scratch.reserved(path, is_folder=False) as partial, _explained(path):
             partial.write_bytes(data)
             _sync(partial)
             partial.replace(path)
             _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, obj: object) -> None:
@@ -93,82 +116,83 @@ def write_json(path: Path, obj: object) -> None:
 
     Raises NumericsError where a number is not finite (JSON cannot hold it), DataError as ``write_bytes`` does.
     """
+    with _finite(path):
+        data = canonical(obj)
+    write_bytes(path, data)
+
+
+def _write_manifest(partial: Path, facts: Mapping[str, object]) -> None:
+    with _finite(partial / MANIFEST):
+        found = compose(partial, facts)
+    write_json(partial / MANIFEST, found)
+
+
+def _place(partial: Path, path: Path, force: bool) -> None:
+    """Give ``partial`` the name ``path``; what another writer has put there since is replaced only with ``force``."""
     try:
-        text = json.dumps(obj, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
+        partial.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        require_free(path, force)
+        scratch.replace_folder(partial, path)
+
+
+def _require_parent(path: Path) -> None:
+    nearest = next(each for each in path.parents if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise DataError(f"{path} cannot be made, for {nearest} is a file: choose another folder")
+    if not os.access(nearest, os.W_OK):
+        raise DataError(f"cannot write {path}: {_ADVICE[errno.EACCES]}")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is anything under that name. Raises OSError for a name that no file system takes."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+@contextmanager
+def _finite(path: Path) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise NumericsError(
             f"{path.name} would hold a number that is not finite ({error}), so it was not written"
         ) from error
-    write_bytes(path, f"{text}\n".encode())
-
-
-def verify_manifest(path: Path) -> list[str]:
-    """Sentences on what in the folder ``path`` differs from its manifest; empty where all is as written."""
-    try:
-        listed = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        expected = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in listed.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{MANIFEST} cannot be read: {type(error).__name__}: {error}"]
-    found = {name: (entry["bytes"], entry["sha256"]) for name, entry in _inventory(path).items()}
-    missing = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
-    added = [f"{name} is not in the manifest" for name in sorted(found.keys() - expected.keys())]
-    common = sorted(expected.keys() & found.keys())
-    return missing + added + [f"{name} has changed" for name in common if found[name] != expected[name]]
-
-
-def _swap(partial: Path, path: Path) -> None:
-    """Rename ``partial`` to ``path``; what was there is moved aside first, and moved back where the rename fails."""
-    if not path.exists():
-        partial.rename(path)
-        _sync(path.parent)
-        return
-    aside = _hidden(path)
-    try:
-        path.rename(aside)
-        partial.rename(path)
-    except BaseException:
-        if not path.exists():
-            aside.rename(path)
-        raise
-    _sync(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refusal into a DataError with advice; let every other exception pass."""
+    """Turn a full disk or a refusal into a DataError with advice, by final names; let every other exception pass."""
+    path = scratch.final(path)
     try:
         yield
     except PrunecError:
         raise
-    except Exception as error:  # safetensors and torch report a full disk with exceptions of their own
-        code = getattr(error, "errno", None) or (errno.ENOSPC if "No space left" in str(error) else 0)
-        if code not in _ADVICE:
+    except Exception as error:  # torch and others report a full disk with exceptions of their own
+        code = _code_of(error, path)
+        if not code:
             raise
-        raise DataError(f"cannot write {path}: {_ADVICE[code]} ({error})") from error
+        reason = _ADVICE.get(code) or f"{os.strerror(code)}: write elsewhere"
+        raise DataError(f"cannot write {path}: {reason}") from error
 
 
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+def _code_of(error: Exception, path: Path) -> int:
+    """The number of the system's refusal to write ``path`` or below it; 0 for any other error."""
+    if _FULL in str(error):
+        return errno.ENOSPC
+    if not isinstance(error, OSError) or not error.errno:
+        return 0
+    names = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    return error.errno if not names or any(_concerns(scratch.final(name), path) for name in names) else 0
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(each for each in path.rglob("*") if each.is_file())
-
-
-def _inventory(path: Path) -> dict[str, dict[str, object]]:
-    listed = [each for each in _files(path) if each != path / MANIFEST]
-    return {
-        each.relative_to(path).as_posix(): {"bytes": each.stat().st_size, "sha256": _sha256(each)} for each in listed
-    }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _concerns(name: Path, path: Path) -> bool:
+    return path in (name, *name.parents) or name in path.parents or name.name.startswith(scratch.PREFIX)
 
 
 def _sync(path: Path) -> None:

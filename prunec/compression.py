@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -237,7 +238,7 @@ class Result:
         self.report["onnx"] = {"bytes": len(serialised), "opset": opset}
         facts = {"pipeline": self.report["pipeline"], "target": self.report["target"], "seed": self.report["seed"]}
         with artefacts.folder(Path(path), force=force, facts=facts) as folder:
-            (folder / "model.onnx").write_bytes(serialised)
+            artefacts.write_bytes(folder / "model.onnx", serialised)
             save_weights(here.module, folder / "model.safetensors")
             save_program(here, folder / "model.pt2")
             artefacts.write_json(folder / "plan.json", self.plan.to_json())
@@ -247,21 +248,25 @@ class Result:
 
 def save_weights(module: fx.GraphModule, path: Path) -> None:
     """Every parameter and buffer as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file({name: value.detach().contiguous().clone() for name, value in module.state_dict().items()}, path)
+    state = {name: value.detach().contiguous().clone() for name, value in module.state_dict().items()}
+    artefacts.write_bytes(path, save(state))
 
 
 def save_program(program: Program, path: Path) -> None:
     """The network as a `.pt2` that `torch.export.load` reads, without code of prunec's or of the user's.
 
-    It is called as the original was, with a dict in the place of a dataclass and a tuple in that of a NamedTuple.
+    It is called as the original was, with a dict in the place of a dataclass and a tuple in that of a NamedTuple. It is
+    made in memory first: torch's own writer of files aborts the process where the disk is full.
     """
     module, calling = program.as_called(plain=True), program.calling
     args, kwargs = (program.example_inputs, {}) if calling is None else calling.arguments(program.example_inputs)
+    data = io.BytesIO()
     with quiet(), torch.no_grad():
         shapes = dynamic_shapes(module, args, kwargs) if program.dynamic_batch else None
-        torch.export.save(torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False), path)
+        torch.export.save(torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False), data)
+    artefacts.write_bytes(path, data.getvalue())
 
 
 def _capture_facts(dense: Program, left_out: int) -> dict[str, Any]:

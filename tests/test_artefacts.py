@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from prunec import artefacts
+from prunec import artefacts, scratch
 from prunec.errors import DataError, NumericsError
 
 FULL = Path("/dev/full")
@@ -83,8 +83,11 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path: Path, err
     assert artefacts.verify_manifest(tmp_path / "out") == []
 
 
-def test_a_failed_rename_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_failed_rename_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
     fill(tmp_path / "out")
+    if not exchange:
+        monkeypatch.setattr(scratch, "_exchange", lambda a, b: False)
     rename = Path.rename
 
     def interrupted(self: Path, target: Path) -> Path:
@@ -140,9 +143,44 @@ def test_single_files_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.Mon
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_a_missing_parent_of_a_file_passes_through(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_parent_of_a_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
         artefacts.write_bytes(tmp_path / "no" / "a", b"")
+    with pytest.raises(DataError, match="there is no folder"):
+        artefacts.require_file(tmp_path / "no" / "a")
+
+
+def test_an_error_of_another_file_passes_through(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), artefacts.folder(tmp_path / "out"):
+        (tmp_path / "elsewhere").read_text()
+
+
+def test_a_device_is_written_into_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    artefacts.write_bytes(tmp_path / "null", b"abc")
+    assert (tmp_path / "null").is_symlink()
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_long_name_will_do_or_is_refused_before_any_work(tmp_path: Path, length: int) -> None:
+    path = tmp_path / ("x" * length)
+    if length <= 255:
+        fill(path)
+        artefacts.write_bytes(path / "y", b"")
+        return
+    for refuse in (artefacts.require_free, artefacts.require_file):
+        with pytest.raises(DataError, match="the name is too long"):
+            refuse(path)
+
+
+def test_files_have_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        artefacts.write_bytes(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
 def test_json_is_canonical_and_finite(tmp_path: Path) -> None:
@@ -151,17 +189,3 @@ def test_json_is_canonical_and_finite(tmp_path: Path) -> None:
     with pytest.raises(NumericsError, match=r"b\.json"):
         artefacts.write_json(tmp_path / "b.json", {"loss": float("nan")})
     assert os.listdir(tmp_path) == ["a.json"]
-
-
-def test_verify_names_what_differs(tmp_path: Path) -> None:
-    with artefacts.folder(tmp_path / "out") as out:
-        for name in "abc":
-            (out / name).write_text(name)
-    out = tmp_path / "out"
-    (out / "a").write_text("A")
-    (out / "b").unlink()
-    (out / "d").write_text("d")
-    assert artefacts.verify_manifest(out) == ["b is missing", "d is not in the manifest", "a has changed"]
-    (out / "manifest.json").write_text("{")
-    assert "manifest.json cannot be read" in artefacts.verify_manifest(out)[0]
-    assert "manifest.json cannot be read" in artefacts.verify_manifest(tmp_path)[0]

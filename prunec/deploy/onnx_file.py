@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from .. import artefacts
-from ..errors import BackendError, DataError
+from ..errors import BackendError
 from . import provenance
 
 STANDARD = ("", "ai.onnx")
@@ -57,12 +57,7 @@ def only_batch(model: onnx.ModelProto) -> int | None:
 
 def require_free(path: Path, force: bool = False) -> None:
     """Raise DataError, before any work, where `save` could not write to `path`, or would replace a file unasked."""
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, and a file is to be written there: give a name such as {path}/model.onnx")
-    if path.exists() and not force:
-        raise DataError(f"{path} exists: choose another name, or replace it with --force")
-    if not path.resolve().parent.is_dir():
-        raise DataError(f"{path} cannot be written, for there is no folder {path.parent}: make it first")
+    artefacts.require_file(path, force)
 
 
 def save(model: onnx.ModelProto, path: Path) -> int:

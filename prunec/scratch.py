@@ -1,0 +1,181 @@
+"""Hidden names beside a file or folder that is being written: held by a lock, exchanged at the end, cleared if stale.
+
+A writer holds ``flock`` on its hidden file or folder itself, so the kernel lets go of it however the writer ends, and
+no lock file is left in the user's folder. Where the file system has no such locks nothing is cleared: the work of a
+living writer is never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX, PARTIAL, ASIDE = ".prunec-", ".partial", ".aside"
+NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM}
+_LIVE: dict[Path, Path] = {}  # the hidden names of this process, and what each becomes
+
+
+@contextmanager
+def reserved(path: Path, is_folder: bool) -> Iterator[Path]:
+    """Yield a new hidden folder or file beside ``path``; what is left under that name at the end is removed.
+
+    What writers that are gone have left beside ``path`` is removed first. Raises OSError.
+    """
+    clear(path.parent)
+    partial, descriptor = _reserve(path.parent, is_folder)
+    _LIVE[partial] = path
+    try:
+        yield partial
+    finally:
+        _remove(partial)
+        del _LIVE[partial]
+        os.close(descriptor)
+
+
+def final(path: Path) -> Path:
+    """The name that ``path`` has once all that is being written stands where it belongs."""
+    for partial, target in _LIVE.items():
+        if partial == path or partial in path.parents:
+            return final(target / path.relative_to(partial))
+    return path
+
+
+def spoken(text: str) -> str:
+    """``text`` with final names in the place of hidden ones."""
+    for partial in _LIVE:
+        text = text.replace(str(partial), str(final(partial)))
+    return text
+
+
+def abandon() -> None:
+    """Remove everything that this process has under hidden names; for a process that is about to end at once."""
+    for partial in list(_LIVE):
+        _remove(partial)
+
+
+def clear(folder: Path) -> None:
+    """Remove the hidden files and folders in ``folder`` that no living process holds."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        strays = [Path(each.path) for each in entries if each.name.startswith(PREFIX) and each.name.endswith(PARTIAL)]
+        for stray in strays:
+            with held(stray) as ours:
+                if ours:
+                    _remove(stray)
+
+
+def recover(path: Path) -> None:
+    """Put back a folder that a writer moved aside and was killed before it put the new one in its place."""
+    aside = _aside(path)
+    if not aside.is_dir():
+        return
+    with held(aside) as ours:
+        if ours and not os.path.lexists(path):
+            aside.rename(path)
+        elif ours:
+            _remove(aside)
+
+
+def replace_folder(partial: Path, path: Path) -> None:
+    """Give ``partial`` the name of the folder ``path``, which is under the other name, or gone, afterwards.
+
+    Both names are exchanged at once where the system can; else the old folder is moved aside for a moment, from where
+    ``recover`` takes it. Raises OSError, with the old folder in its place.
+    """
+    if _exchange(partial, path):
+        return
+    aside = _aside(path)
+    with held(path):
+        path.rename(aside)
+        try:
+            partial.rename(path)
+        except BaseException:
+            if not path.exists():
+                aside.rename(path)
+            raise
+        _remove(aside)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold the lock of a file or folder while the block runs; yield whether it was free and is there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        yield _lock(descriptor) is True
+    finally:
+        os.close(descriptor)
+
+
+def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
+    """A hidden name and the descriptor that holds it. One that is cleared before it is locked is made again."""
+    while True:
+        partial = folder / f"{PREFIX}{secrets.token_hex(6)}{PARTIAL}"
+        if is_folder:
+            partial.mkdir()
+            descriptor = os.open(partial, os.O_RDONLY) if os.name != "nt" else os.open(os.devnull, os.O_RDONLY)
+        else:
+            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)  # by umask, as of any new file
+        if _lock(descriptor) is not False and partial.exists():
+            return partial, descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether the lock was free, and is ours now; None where the system has none."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # NFS locks no folders
+        return None
+    return True
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange two names at once; False where the system or the file system cannot. Raises OSError."""
+    names = os.fsencode(a), os.fsencode(b)
+    if os.name != "posix":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        failed = libc.renameat2(here, names[0], here, names[1], exchange)
+    elif sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        failed = libc.renamex_np(*names, 2)  # RENAME_SWAP
+    else:
+        return False
+    code = ctypes.get_errno()
+    if failed and code not in NO_EXCHANGE:
+        raise OSError(code, os.strerror(code), str(b))
+    return not failed
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{PREFIX}{hashlib.sha256(path.name.encode()).hexdigest()[:12]}{ASIDE}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
