@@ -60,8 +60,8 @@ def test_each_group_by_itself() -> None:
     both = Moments()
     first, second = drawn(40, 4), 10 * torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(5))
     both.add(torch.stack([first, second], 1))
-    torch.testing.assert_close(both.covariance[0], moments(first).covariance[0])
-    torch.testing.assert_close(both.covariance[1], moments(second).covariance[0])
+    torch.testing.assert_close(both.covariance[0], moments(first).covariance[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(both.covariance[1], moments(second).covariance[0], rtol=1e-5, atol=1e-5)
     assert both.shrinkage[0] < both.shrinkage[1]  # white noise is all that its mean variance tells
 
 
@@ -90,3 +90,57 @@ def test_the_report_names_layers_that_the_images_were_too_few_for() -> None:
     assert "7 saw 32 samples of 1,152 inputs" in str(outcome_table(some, "a network").caption).replace("\n", " ")
     full = prunec.compress(network[:6], torch.randn(32, 3, 12, 12), target="macs:0.7").report
     assert not full["notes"]["calibrate"]["fewer_rows_than_columns"]
+
+
+def summed(rows: Tensor, targets: Tensor | None = None, batch: int = 500) -> Moments:
+    found = Moments()
+    for start in range(0, len(rows), batch):
+        part = slice(start, start + batch)
+        found.add(rows[part, None], None if targets is None else targets[part, None])
+    return found
+
+
+def off(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("mean", [300, 3000, 30_000, 100_000])  # deviations
+@pytest.mark.parametrize("level", [1e-8, 1.0, 1e8])
+def test_a_mean_far_above_the_deviation_costs_no_digits(mean: int, level: float) -> None:
+    """The rows themselves are float32, so it is their own covariance that is wanted."""
+    generator = torch.Generator().manual_seed(0)
+    z = (torch.randn(4000, 8, generator=generator) + mean) * level
+    y = z @ torch.randn(8, 3, generator=generator) + level * torch.randn(4000, 3, generator=generator)
+    known, both = summed(z, y), torch.cov(torch.cat([z, y], 1).double().T, correction=0)
+    assert off(known.zz[0], both[:8, :8]) < 1e-5
+    assert off(known.zy[0], both[:8, 8:]) < 1e-5
+    assert off(known.variance_y[0], both.diagonal()[8:]) < 1e-5
+    assert off(known.mean_z[0], z.double().mean(0)) < 1e-9
+    assert off(known.mean_y[0], y.double().mean(0)) < 1e-9
+    assert float(torch.linalg.eigvalsh(known.covariance[0]).min()) > 0
+
+
+def test_the_first_rows_may_be_unlike_the_rest() -> None:
+    """They give the shift: blank images before others, and one row that comes alone."""
+    z = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0)) + 300
+    for blank in (1, 500):
+        rows = torch.cat([torch.zeros(blank, 8), z])
+        known = summed(rows[:blank], batch=blank)
+        for start in range(blank, len(rows), 500):
+            known.add(rows[start : start + 500, None])
+        assert off(known.zz[0], torch.cov(rows.double().T, correction=0)) < 1e-5
+
+
+def test_double_stays_double_and_half_is_summed_in_single() -> None:
+    z = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e9
+    assert off(summed(z).zz[0], torch.cov((z - 1e9).T, correction=0)) < 1e-6
+    narrow = (torch.randn(2000, 8, generator=torch.Generator().manual_seed(0)) * 100).half()  # squares exceed 65,504
+    assert off(summed(narrow).zz[0], torch.cov(narrow.double().T, correction=0)) < 1e-5
+
+
+def test_what_is_saved_brings_everything_back() -> None:
+    known, again = summed(drawn(100, 1) + 300, drawn(100, 2)), Moments()
+    for name, value in known.sums().items():
+        again.restore(name, value)
+    for name in ("count", "mean_z", "mean_y", "zz", "zy", "variance_y"):
+        assert torch.equal(torch.as_tensor(getattr(known, name)), torch.as_tensor(getattr(again, name)))
