@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from . import artefacts, graph
 from .alignment import Alignment
 from .calling import Inputs
-from .capture import capture, dynamic_shapes, quiet
+from .capture import capture
 from .channels.spaces import Channels
 from .constraints import ANY, Constraints
 from .cost import Macs, counts_of
@@ -31,6 +30,7 @@ from .plan import Plan
 from .program import Context, Program
 from .progress import Track, silent
 from .samples import noise_like
+from .saved import require_same, save_program, save_weights
 from .signature import signature_of
 from .source import state_digest
 from .target import Target
@@ -39,6 +39,9 @@ from .versions import versions
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from .deploy.parity import Parity
+
+CHECKED = 8  # samples that results are compared on, where nothing says which
 PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
 PIPELINE = (
     PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches{{method={compensator}}},"
@@ -112,7 +115,8 @@ def compress(
     given, batch = len(images), dense.only_batch or batch
     images = images.in_steps(dense.only_batch or 1).on(dense.device)
     captured = time.perf_counter() - started
-    clock, verify = Time(), Verify()
+    few = next(images.batches(dense.only_batch or min(batch, CHECKED)))
+    clock, verify = Time(), Verify(few)
     context = Context(wanted, constraints, images, seed, batch, cache, track, on=engine)
     program = passes.run(dense, context, (clock, verify, *instruments))
     plan = program.fact(Plan)
@@ -127,7 +131,8 @@ def compress(
         notes=context.notes,
     )
     report["capture"] = _capture_facts(dense, given - len(images))
-    return Result(dense, program, plan, report)
+    few = tuple(one.to(CPU) for one in few)
+    return Result(replace(dense, original=None), replace(program, original=None), plan, report, few)
 
 
 def inspect(
@@ -153,6 +158,7 @@ class Result:
     program: Program  # compressed
     plan: Plan
     report: dict[str, Any] = field(repr=False)  # JSON-ready
+    samples: tuple[Tensor, ...] = field(default=(), repr=False)  # calibration images that files are compared on
 
     @property
     def module(self) -> fx.GraphModule:
@@ -169,11 +175,11 @@ class Result:
         return Pipeline.parse("slice,decompose").run(bare, Context())
 
     def onnx(self, opset: int = 18) -> ModelProto:
-        """The compressed network as ONNX, cleaned, checked and stamped with its provenance."""
+        """The compressed network as ONNX, cleaned, checked, compared with it, and stamped with its provenance."""
         return self._exported(self.program, opset, self._provenance())
 
     def dense_onnx(self, opset: int = 18) -> ModelProto:
-        """The dense network exported in the same way: what the compressed one is timed against."""
+        """The dense network exported in the same way, compared with it as captured: what is timed against."""
         return self._exported(self._prepared, opset, {"source": state_digest(self.dense.module)})
 
     @cached_property
@@ -190,14 +196,30 @@ class Result:
         key = (program is self.program, opset)
         if key not in self._models:
             here = program.on(CPU)
-            self._models[key] = export_onnx(
+            model = export_onnx(
                 here.module,
                 here.example_inputs,
                 opset=opset,
                 dynamic_batch=program.dynamic_batch,
                 provenance=provenance,
             )
+            self._compared(self.program if key[0] else self.dense, model)
+            self._models[key] = model
         return self._models[key]
+
+    def _compared(self, program: Program, model: ModelProto, check: Images | None = None) -> Parity:
+        """How near a model comes to a program, on the CPU. Raises NumericsError where they differ."""
+        from .deploy import parity
+
+        here, only = program.on(CPU), program.only_batch
+        return parity.compare(
+            here.module, model, self._checked_on(here, check), None if only is None else (only,)
+        ).require()
+
+    def _checked_on(self, here: Program, check: Images | None) -> tuple[Tensor, ...]:
+        if check is not None:
+            return check.inputs
+        return self.samples or noise_like(here.example_inputs, max(CHECKED, here.only_batch or 1))
 
     def _provenance(self) -> dict[str, str]:
         from .deploy.provenance import digest
@@ -223,16 +245,13 @@ class Result:
     ) -> dict[str, Any]:
         """Write model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, all or nothing.
 
-        All for the CPU. The ONNX file is compared with torch at batch 1, 2 and N on `check` (default: noise) before any
-        is written. Returns the report. Raises DataError where `path` exists and `force` is not given, NumericsError if
-        ONNX Runtime and torch disagree, BackendError without an ONNX Runtime, or for an opaque module.
+        All for the CPU. The ONNX file and the .pt2, read again, are compared with the compressed network at batch 1, 2
+        and N on `check` (default: calibration images). Returns the report. Raises DataError where `path` exists and
+        `force` is not given, NumericsError where a file computes something else, BackendError without an ONNX Runtime,
+        or for an opaque module.
         """
-        from .deploy import parity
-
-        model = self.onnx(opset)
-        here, only = self.program.on(CPU), self.program.only_batch
-        inputs = check.inputs if check is not None else noise_like(here.example_inputs, max(8, only or 1))
-        agreement = parity.compare(here.module, model, inputs, None if only is None else (only,)).require()
+        model, here = self.onnx(opset), self.program.on(CPU)
+        agreement = self._compared(self.program, model, check)
         serialised = model.SerializeToString(deterministic=True)
         self.report["parity"] = agreement.to_json()
         self.report["onnx"] = {"bytes": len(serialised), "opset": opset}
@@ -241,32 +260,10 @@ class Result:
             artefacts.write_bytes(folder / "model.onnx", serialised)
             save_weights(here.module, folder / "model.safetensors")
             save_program(here, folder / "model.pt2")
+            require_same(here, folder / "model.pt2", self._checked_on(here, check))
             artefacts.write_json(folder / "plan.json", self.plan.to_json())
             artefacts.write_json(folder / "report.json", self.report)
         return self.report
-
-
-def save_weights(module: fx.GraphModule, path: Path) -> None:
-    """Every parameter and buffer as safetensors."""
-    from safetensors.torch import save
-
-    state = {name: value.detach().contiguous().clone() for name, value in module.state_dict().items()}
-    artefacts.write_bytes(path, save(state))
-
-
-def save_program(program: Program, path: Path) -> None:
-    """The network as a `.pt2` that `torch.export.load` reads, without code of prunec's or of the user's.
-
-    It is called as the original was, with a dict in the place of a dataclass and a tuple in that of a NamedTuple. It is
-    made in memory first: torch's own writer of files aborts the process where the disk is full.
-    """
-    module, calling = program.as_called(plain=True), program.calling
-    args, kwargs = (program.example_inputs, {}) if calling is None else calling.arguments(program.example_inputs)
-    data = io.BytesIO()
-    with quiet(), torch.no_grad():
-        shapes = dynamic_shapes(module, args, kwargs) if program.dynamic_batch else None
-        torch.export.save(torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False), data)
-    artefacts.write_bytes(path, data.getvalue())
 
 
 def _capture_facts(dense: Program, left_out: int) -> dict[str, Any]:

@@ -43,8 +43,9 @@ def export(
 ) -> None:
     """Write a network as ONNX, cleaned, checked, stamped with where it comes from, and compared with PyTorch.
 
-    The comparison is at batch 1, 2 and 8, on real images where --data gives some, else on noise; nothing is written
-    where it fails. opset widest is read by the most engines, FP8 and FP16 scales need normal, BF16 needs bf16.
+    The comparison is with the network as it was given, at batch 1, 2 and 8, on real images where --data gives some,
+    else on noise; nothing is written where it fails. opset widest is read by the most engines, FP8 and FP16 scales need
+    normal, BF16 needs bf16.
 
     \b
         prunec export torchvision:resnet50 --weights resnet50.safetensors -o resnet50.onnx
@@ -82,7 +83,8 @@ def export(
         next(steps)
         images = _images(program, data, preprocess, track)
     only = program.only_batch
-    agreement = parity.compare(program.module, written, images, None if only is None else (only,)).require()
+    given = program.original or program.module
+    agreement = parity.compare(given, written, images, None if only is None else (only,)).require(of="the network")
     size = onnx_file.save(written, output)
     for note in program.notes:
         warn(note)

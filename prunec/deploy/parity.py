@@ -1,10 +1,12 @@
-"""Whether an exported model computes what its PyTorch module computes, or a model what the one it was made from does.
+"""Compare an exported model with its PyTorch module, or a model with the one that it was made from.
 
     max_abs = max|onnx − torch|        cosine = ⟨onnx, torch⟩ / (‖onnx‖ ‖torch‖)
 
 An elementwise maximum alone is too strict for half precision and too lax for a swapped class, so the gate is a pair:
 the maximum, absolute or (where outputs exceed 10, and float32 has fewer decimals left) relative to the largest output;
-and the share of samples whose first class is the same. It is about numerics only: accuracy is another question.
+and the share of samples, or pixels, whose first class is the same. Another class counts where the reference scores the
+two further apart than the tolerance: a tie has no first class. Of outputs of whole numbers the share that differs has
+to be within the tolerance. Equal infinities agree. It is about numerics only: accuracy is another question.
 """
 
 from __future__ import annotations
@@ -18,16 +20,20 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from ..calling import tensors_of
 from ..device import CPU, device_of, full_float32
+from ..drift import limit_of
 from ..errors import DataError, NumericsError
+from ..original import Original
 from .runtime import Array, Model, run, session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 LARGE = 10.0  # from here on, an output's tolerance is relative
+TOLERANCE = 1e-4
+WHOLE = "biu"  # numpy's kinds of classes and masks: they are equal or not
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,9 @@ class Agreement:
     max_abs: float
     mean_abs: float
     cosine: float
-    top1_agreement: float  # share of samples, or of pixels, with the same first class; 1 without classes
+    top1_agreement: float  # share of samples, or of pixels, with the same first class or a tie; 1 without classes
     largest: float  # max|torch|
+    changed: float = 0.0  # share of whole numbers, such as classes, that differ
 
     @property
     def max_relative(self) -> float:
@@ -49,12 +56,13 @@ class Agreement:
     def within(self, tolerance: float, top1: float) -> bool:
         """Whether both halves of the gate hold."""
         near = self.max_abs <= tolerance or (self.largest > LARGE and self.max_relative <= tolerance)
-        return near and self.top1_agreement >= top1
+        return near and self.changed <= tolerance and self.top1_agreement >= top1
 
     def __str__(self) -> str:
         return (
             f"batch {self.batch}: max {self.max_abs:.1e} of {self.largest:.3g}, mean {self.mean_abs:.1e},"
-            f" cosine {self.cosine:.6f}, same class {self.top1_agreement:.2%}"
+            f" cosine {self.cosine:.6f}, same class {_percent(self.top1_agreement)}"
+            + (f", whole numbers that differ {self.changed:.2g}" if self.changed else "")
         )
 
 
@@ -63,7 +71,7 @@ class Parity:
     """Agreement at several batch sizes, and the gate: `tolerance` of the outputs, `top1` the least same-class share."""
 
     agreements: tuple[Agreement, ...]
-    tolerance: float = 1e-4
+    tolerance: float = TOLERANCE
     top1: float = 1.0
 
     @property
@@ -76,12 +84,12 @@ class Parity:
         """The largest difference at any batch size."""
         return max(agreement.max_abs for agreement in self.agreements)
 
-    def require(self) -> Parity:
+    def require(self, what: str = "the exported model", of: str = "its module") -> Parity:
         """Itself. Raises NumericsError where the gate does not hold, with the first batch size that fails."""
         for agreement in self.agreements:
             if not agreement.within(self.tolerance, self.top1):
                 raise NumericsError(
-                    f"the exported model differs from its module at {agreement}; allowed is {self.tolerance:g}, and"
+                    f"{what} differs from {of} at {agreement}; allowed is {self.tolerance:g}, and"
                     f" the same class for {self.top1:.2%}: a fault of the export, do not ship it"
                 )
         return self
@@ -93,63 +101,117 @@ class Parity:
 
 
 def compare(
-    module: nn.Module | InferenceSession,
+    module: nn.Module | Original | InferenceSession,
     model: Model | InferenceSession,
     inputs: tuple[Tensor, ...],
     batches: Sequence[int] | None = None,
     *,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     top1: float = 1.0,
 ) -> Parity:
     """Run `module` in PyTorch and `model` in ONNX Runtime, on one thread, on the first images of `inputs`.
 
     Either may be an open session: two of those compare a model with the one that it was made from.
-    `inputs` are batch first and hold N samples; `batches` is by default (1, 2, N). Raises DataError where N is too
-    small or the model does not take such a batch, NumericsError for outputs that are not finite or of other shapes.
+    `inputs` are batch first and hold N samples; `batches` is by default (1, 2, N), and `tolerance` 1e-4, or more for
+    modules in half precision. Raises DataError where N is too small or the model does not take such a batch,
+    NumericsError for outputs that are no numbers, infinite in one alone, or of other shapes.
     """
+    limit = tolerance_of(module) if tolerance is None else tolerance
+    engine = session(model) if isinstance(model, bytes | Path | onnx.ModelProto) else model
+    agreements = []
+    for size in sizes_of(inputs, batches):
+        samples = tuple(tensor[:size] for tensor in inputs)
+        agreements.append(agreement(size, reference(module, samples), run(engine, samples), limit))
+    return Parity(tuple(agreements), limit, top1)
+
+
+def sizes_of(inputs: tuple[Tensor, ...], batches: Sequence[int] | None) -> list[int]:
+    """The batch sizes to compare at, each once. Raises DataError where there are too few images."""
     available = min((len(tensor) for tensor in inputs), default=0)
     sizes = sorted({size for size in (1, 2, available) if size <= available} if batches is None else set(batches))
     if not sizes or not 1 <= sizes[0] <= sizes[-1] <= available:
         raise DataError(f"parity at batches {sizes} needs that many images in each input, and {available} were given")
-    engine = session(model) if isinstance(model, bytes | Path | onnx.ModelProto) else model
-    agreements = []
-    for size in sizes:
-        samples = tuple(tensor[:size] for tensor in inputs)
-        agreements.append(agreement(size, _reference(module, samples), run(engine, samples)))
-    return Parity(tuple(agreements), tolerance, top1)
+    return sizes
 
 
-def _reference(module: nn.Module | InferenceSession, inputs: tuple[Tensor, ...]) -> list[Array]:
+def tolerance_of(module: nn.Module | Original | InferenceSession) -> float:
+    """The largest difference that rounding explains, by the precision that a module computes in."""
+    network = module.model if isinstance(module, Original) else module
+    if not isinstance(network, nn.Module):
+        return TOLERANCE
+    return max(TOLERANCE, limit_of((*network.parameters(), *network.buffers())))
+
+
+def reference(module: nn.Module | Original | InferenceSession, inputs: tuple[Tensor, ...]) -> list[Array]:
     """The outputs of the module, flat."""
+    if isinstance(module, Original):
+        return arrays(module.outputs(inputs))
     if not isinstance(module, nn.Module):
         return run(module, inputs)
     device = device_of(module) or CPU
     with torch.no_grad(), full_float32():
-        inputs = tuple(tensor.to(device) for tensor in inputs)
-        return [leaf.detach().cpu().numpy() for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
+        return arrays(tensors_of(module(*(tensor.to(device) for tensor in inputs))))
 
 
-def agreement(batch: int, reference: list[Array], outputs: list[Array]) -> Agreement:
-    """Compare output by output in float64."""
+def arrays(tensors: Sequence[Tensor]) -> list[Array]:
+    """Tensors as arrays; bfloat16, which numpy has not, as float32."""
+    return [
+        (one.float() if one.dtype is torch.bfloat16 else one).detach().cpu().resolve_conj().numpy() for one in tensors
+    ]
+
+
+def agreement(
+    batch: int, reference: Sequence[Array], outputs: Sequence[Array], tolerance: float = TOLERANCE
+) -> Agreement:
+    """Compare output by output in float64. Raises NumericsError where there is nothing to measure a distance of."""
     if [r.shape for r in reference] != [o.shape for o in outputs]:
         raise NumericsError(
             f"at batch {batch} the module gives {[r.shape for r in reference]}, the model {[o.shape for o in outputs]}"
         )
-    if not all(np.isfinite(values).all() for values in (*reference, *outputs)):
-        raise NumericsError(f"an output at batch {batch} is not finite; look for an overflow or a division by zero")
-    expected = np.concatenate([r.ravel() for r in reference]).astype(np.float64)
-    actual = np.concatenate([o.ravel() for o in outputs]).astype(np.float64)
-    if not expected.size:
+    if not sum(r.size for r in reference):
         raise NumericsError(f"at batch {batch} the network has no output to compare")
+    pairs = [(np.asarray(r), np.asarray(o)) for r, o in zip(reference, outputs, strict=True)]
+    scores = [pair for pair in pairs if pair[0].dtype.kind not in WHOLE]
+    expected, actual = (
+        np.concatenate([np.empty(0), *(one.ravel() for one in side)]).astype(np.float64)
+        for side in (tuple(pair[0] for pair in scores), tuple(pair[1] for pair in scores))
+    )
+    _require_numbers(batch, expected, actual)
+    if not (finite := np.isfinite(expected)).all():
+        expected, actual = expected[finite], actual[finite]
     difference = np.abs(actual - expected)
+    largest = float(np.abs(expected).max(initial=0.0))
+    margin = tolerance * (largest if largest > LARGE else 1.0)
     return Agreement(
         batch=batch,
-        max_abs=float(difference.max()),
-        mean_abs=float(difference.mean()),
+        max_abs=float(difference.max(initial=0.0)),
+        mean_abs=float(difference.mean()) if difference.size else 0.0,
         cosine=_cosine(actual, expected),
-        top1_agreement=min(_same_class(r, o) for r, o in zip(reference, outputs, strict=True)),
-        largest=float(np.abs(expected).max()),
+        top1_agreement=min((_same_class(r, o, margin) for r, o in scores), default=1.0),
+        largest=largest,
+        changed=max((float((r != o).mean()) for r, o in pairs if r.dtype.kind in WHOLE and r.size), default=0.0),
     )
+
+
+def _require_numbers(batch: int, expected: Array, actual: Array) -> None:
+    """Raise NumericsError for outputs that are NaN, and for an infinity that the other side does not give."""
+    if np.isnan(expected).any():
+        raise NumericsError(
+            f"the network itself gives NaN at batch {batch}, in {int(np.isnan(expected).sum())} of {expected.size}"
+            " numbers, so nothing can be compared: look for a NaN in its weights, an overflow or a division by zero, or"
+            " give images of the kind that it was trained on (--data IMAGES)"
+        )
+    if np.isnan(actual).any():
+        raise NumericsError(
+            f"the exported model gives NaN at batch {batch}, in {int(np.isnan(actual).sum())} of {actual.size} numbers,"
+            " where the network gives none: do not ship it"
+        )
+    infinite = np.isinf(expected) | np.isinf(actual)
+    if (expected[infinite] != actual[infinite]).any():
+        raise NumericsError(
+            f"an output at batch {batch} is not finite in one and is in the other, or of another sign: look for an"
+            " overflow, as of half precision, or a division by zero"
+        )
 
 
 def _cosine(a: Array, b: Array) -> float:
@@ -158,8 +220,16 @@ def _cosine(a: Array, b: Array) -> float:
     return float(a @ b) / norms if norms else float(np.array_equal(a, b))
 
 
-def _same_class(reference: Array, output: Array) -> float:
-    """The share of positions whose largest entry along dimension 1 is the same one."""
-    if reference.ndim < 2 or reference.shape[1] < 2:
+def _same_class(reference: Array, output: Array, margin: float) -> float:
+    """The share of positions whose largest entry along dimension 1 is the same one, or tied with it."""
+    if reference.ndim < 2 or reference.shape[1] < 2 or not reference.size:
         return 1.0
-    return float((reference.argmax(1) == output.argmax(1)).mean())
+    first, other = (np.expand_dims(one.argmax(1), 1) for one in (reference, output))
+    best, chosen = (np.take_along_axis(reference, one, 1).astype(np.float64) for one in (first, other))
+    tied = (best == chosen) | (best <= chosen + margin)
+    return float(((first == other) | tied).mean())
+
+
+def _percent(share: float) -> str:
+    """A share in percent; one that is not whole never reads 100%."""
+    return f"{min(share, 0.9999):.2%}" if share < 1 else "100.00%"

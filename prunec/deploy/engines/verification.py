@@ -87,7 +87,7 @@ def verify(
         raise DataError(f"batch {max(sizes)} needs that many samples, and {min(map(len, given))} were given: give more")
     proved = (
         "the engine is the one that its record describes, and was built from this ONNX file",
-        f"ONNX Runtime runs the ONNX file at batch {', '.join(map(str, sizes))}, and every output is finite",
+        f"ONNX Runtime runs the ONNX file at batch {', '.join(map(str, sizes))}, and no output is NaN",
     )
     names = [entry.name for entry in reference.get_inputs()]
     expected = {size: _finite(reference, tuple(each[:size] for each in given), size) for size in sizes}
@@ -96,11 +96,11 @@ def verify(
     runner = open_engine(engine)
     steps: Iterable[int] = track(sizes, "running the engine")
     order = [entry.name for entry in reference.get_outputs()]
-    found = []
+    found, limit = [], _tolerance(engine) if tolerance is None else tolerance
     for size in steps:
         outputs = runner({name: each[:size] for name, each in zip(names, given, strict=True)})
-        found.append(agreement(size, expected[size], [outputs[name].float().numpy() for name in order]))
-    return Verification(proved, (), tuple(found), _tolerance(engine) if tolerance is None else tolerance, top1)
+        found.append(agreement(size, expected[size], [outputs[name].float().numpy() for name in order], limit))
+    return Verification(proved, (), tuple(found), limit, top1)
 
 
 def noise(source: Source, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
@@ -136,12 +136,10 @@ def _sizes(engine: Engine, source: Source, batches: Sequence[int] | None) -> lis
 
 
 def _finite(reference: InferenceSession, inputs: tuple[Tensor, ...], size: int) -> list[Any]:
-    """What ONNX Runtime gives. Raises NumericsError where that is no number."""
+    """What ONNX Runtime gives. Raises NumericsError where that is no number; infinite it may be."""
     outputs = run(reference, inputs)
-    if not all(np.isfinite(values).all() for values in outputs):
-        raise NumericsError(
-            f"ONNX Runtime gives outputs that are not finite at batch {size}: the ONNX file is at fault"
-        )
+    if any(np.isnan(values).any() for values in outputs):
+        raise NumericsError(f"ONNX Runtime gives NaN at batch {size}: the ONNX file is at fault")
     return outputs
 
 
