@@ -165,6 +165,13 @@ def _finite(path: Path) -> Iterator[None]:
         ) from error
 
 
+def refusal(error: BaseException) -> str:
+    """Advice for a disk that is full or refuses, however the error came about; empty for any other error."""
+    if _FULL in str(error):
+        return _ADVICE[errno.ENOSPC]
+    return _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn a full disk or a refusal into a DataError with advice, by final names; let every other exception pass."""

@@ -1,80 +1,26 @@
-"""The command line: arguments and printing only. `prunec --help` names the commands, each has examples in its own help.
-
-Nothing here imports torch until a command runs, so help and version answer at once.
-"""
+"""The command line. Signals, output streams and the exit code are seen to here, before anything heavy is imported."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Any
 
-import typer
+from . import signals
 
-from .. import __version__
-from . import (
-    bench,
-    build,
-    cast,
-    catalogue,
-    compress,
-    demo,
-    diff,
-    evaluate,
-    export,
-    inspect,
-    lint,
-    profile,
-    quantize,
-    run,
-    sensitivity,
-    verify,
-)
-from .console import explained
+if TYPE_CHECKING:
+    from .commands import app as app
 
-HELP = """
-A compiler that makes trained PyTorch networks smaller and faster without retraining, and proves it.
-
-Start with  [bold]prunec demo[/]  to see it work on a network that comes with it, then
-
-    prunec inspect  nets.py:make --weights net.safetensors
-
-    prunec compress nets.py:make --weights net.safetensors --data photos/ --target macs:0.5 -o out/
-"""
-
-app = typer.Typer(
-    name="prunec",
-    help=HELP,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
-COMMANDS = (
-    compress.compress, inspect.inspect, profile.profile, sensitivity.sensitivity, evaluate.evaluate, export.export,
-    lint.lint, cast.cast, quantize.quantize, build.build, run.run, verify.verify, bench.bench, diff.diff,
-    catalogue.catalogue, demo.demo,
-)  # fmt: skip
-for command in COMMANDS:
-    app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))
+UNWRITTEN = 8  # of DataError: the output cannot be written
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"prunec {__version__}")
-        raise typer.Exit
+def __getattr__(name: str) -> Any:
+    """Import the commands on first use: until `main` has seen to signals, Ctrl-C would end in a traceback."""
+    if name != "app":
+        raise AttributeError(f"module 'prunec.cli' has no attribute '{name}'")
+    from .commands import app
 
-
-@app.callback()
-def _options(
-    shown: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    """Exists for its options."""
-
-
-_options.__doc__ = None
+    return app
 
 
 def main() -> None:
@@ -83,5 +29,28 @@ def main() -> None:
     OpenMP's idle threads shall sleep: where other programs share the cores they spin in each other's way. The demo took
     184 s instead of 12.5 on two busy cores. It is read when torch loads, so it must be said here.
     """
+    signals.install()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal of latin-1 or ASCII shows '?' for what it lacks
+            stream.reconfigure(errors="replace")
+    from .commands import app
+
+    try:
+        app()
+    except SystemExit as end:
+        raise SystemExit(_flushed(end.code)) from None
+
+
+def _flushed(code: Any) -> Any:
+    """Flush the output, and return the exit code: `code`, unless the output cannot be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries, and complains, again
+        if isinstance(error, BrokenPipeError):
+            return signals.BROKEN_PIPE
+        print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
+        return code or UNWRITTEN
+    return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import time
 import traceback
@@ -15,7 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from .. import artefacts
 from ..errors import DataError, PrunecError
+from . import signals
 
 if TYPE_CHECKING:
     from ..progress import Track
@@ -23,11 +24,17 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 REDRAW_SECONDS = 0.2
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command end by itself; rich would end the process with 1."""
+        raise BrokenPipeError
+
+
+out = _Output(highlight=False)
+err = _Output(stderr=True, highlight=False)
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
@@ -41,13 +48,17 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         for noise in (FutureWarning, DeprecationWarning):  # of libraries, about libraries
             warnings.simplefilter("ignore", noise)
         try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            say("interrupted; nothing was written")
-            raise typer.Exit(INTERRUPTED) from None
+            with signals.command():
+                command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:
+        except BrokenPipeError:
+            raise typer.Exit(signals.BROKEN_PIPE) from None
+        except (KeyboardInterrupt, Exception) as error:
+            if interruption := signals.interruption(error):
+                sentence, code = signals.end_of(interruption)
+                say(sentence)
+                raise typer.Exit(code) from None
             if kwargs.get("debug"):
                 err.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True, end="")
             sentence, code = _told(error)
@@ -106,15 +117,14 @@ class _Bars:
             self._drawn = time.monotonic()
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _told(error: BaseException) -> tuple[str, int]:
     """The sentence and the exit code for an error."""
     if isinstance(error, PrunecError):
         return str(error), error.exit_code
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-        sentence = f"the disk is full, and nothing was written: free some space, or write elsewhere ({error})"
-        return sentence, DataError.exit_code
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used: {error.strerror}", DataError.exit_code
+    if reason := artefacts.refusal(error):
+        return f"nothing was written: {reason} ({error})", DataError.exit_code
     return (
         f"prunec failed where it should not have, {type(error).__name__}: {error} (please report it, with what"
         " --debug prints)",
