@@ -33,7 +33,8 @@ from prunec.refit import refitted
 from prunec.registry import STRATEGIES
 from prunec.statistics.moments import Moments
 from prunec.statistics.pair import Pair, Stop, stops_of
-from prunec.statistics.sweep import Frontier, outputs, relative_error
+from prunec.statistics.relative import relative_error
+from prunec.statistics.sweep import Frontier, outputs
 from prunec.strategy import Compensator
 
 
@@ -83,10 +84,11 @@ class Branches(Pass):
                 whole.run(batch, reached, place)
             reached = place
             plan = Plan(channels, {one.space: ()})
-            errors[one.space] = relative_error(self._without(program, whole, place, plan, context.seed), dense)
+            narrow = self._without(program, whole, place, plan, context.seed)
+            errors[one.space] = relative_error(narrow, dense, whole.sizes)
         return errors
 
-    def _without(self, program: Program, whole: Frontier, place: int, plan: Plan, seed: int) -> list[Tensor]:
+    def _without(self, program: Program, whole: Frontier, place: int, plan: Plan, seed: int) -> list[list[Tensor]]:
         """The outputs of all batches without one branch, the next refitted, from `place` on."""
         pruned = surgery.apply(program.module, plan)
         narrow = whole.fork(pruned)
@@ -114,8 +116,8 @@ def _next(stops: Sequence[Stop]) -> list[Stop]:
     return list(stops[: last + 1])
 
 
-def _finished(frontier: Frontier, place: int) -> list[Tensor]:
-    """The outputs of all batches."""
+def _finished(frontier: Frontier, place: int) -> list[list[Tensor]]:
+    """The outputs of each batch."""
     for batch in range(len(frontier.values)):
         frontier.run(batch, place, len(frontier.nodes))
-    return [one for values in frontier.values for one in outputs(frontier.module, values)]
+    return [outputs(frontier.module, values) for values in frontier.values]

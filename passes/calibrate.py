@@ -13,13 +13,14 @@ from torch import Tensor, fx
 from prunec import graph
 from prunec.channels.analysis import layer_of
 from prunec.channels.spaces import Channels, Contraction
+from prunec.errors import NumericsError
 from prunec.facts import Statistics
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.readers import Blocks, readers_of
 from prunec.statistics import store
 from prunec.statistics.moments import Moments, positions_per_sample
-from prunec.statistics.patches import Layer, Positions
+from prunec.statistics.patches import Draws, Layer
 from prunec.statistics.sweep import channels_last
 
 
@@ -34,30 +35,53 @@ class Calibrate(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Statistics` fact."""
-        path = store.place(program, context, self.rows)
-        if path is not None and path.is_file():
-            moments = store.load(path)
-        else:
-            moments = self._measured(program, context)
-            if path is not None:
-                store.save(path, moments)
-        few = _starved(program.fact(Channels), moments)
-        context.notes["calibrate"] = {"fewer_rows_than_columns": few}
+        channels = program.fact(Channels)
+        wanted = _wanted(channels)
+        path = store.place(program, context, self.rows, [_text(one) for one in wanted.values()])
+        moments, stale = (None, "") if path is None else store.load(path, wanted)
+        unkept = ""
+        if moments is None:
+            moments = self._measured(program, context, wanted)
+            unkept = "" if path is None else store.save(path, moments)
+        notes: dict[str, Any] = {"fewer_rows_than_columns": _starved(channels, moments)}
+        if said := store.warned(stale, unkept):
+            notes["cache"] = said
+        context.notes["calibrate"] = notes
         return program.knowing(Statistics(moments))
 
-    def _measured(self, program: Program, context: Context) -> dict[str, Moments]:
-        """One sweep."""
-        channels, images = program.fact(Channels), context.images()
-        wanted = {one.node: one for space in channels.prunable for one in readers_of(channels, space)}
-        wanted |= {one.node: one for one in channels.contractions if one.groups == 1 and not Blocks.of(one).folded}
+    def _measured(self, program: Program, context: Context, wanted: Mapping[str, Contraction]) -> dict[str, Moments]:
+        """One sweep. Raises NumericsError where a layer reads NaN or infinity."""
+        images = context.images()
         count = partial(positions_per_sample, minimum=self.rows, samples=len(images))
-        visitor = _Visitor(program.module, wanted, count, context.seed)
+        visitor = _Visitor(program.module, wanted, count, len(images), context.seed)
         batches = -(-len(images) // context.batch)
         for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
             with torch.no_grad():
-                visitor.samples = len(batch[0])
-                visitor.run(*channels_last(program.module, batch))
-        return {name: moments.on_cpu() for name, moments in visitor.moments.items()}
+                visitor.advance(channels_last(program.module, batch))
+        found = {name: moments.on_cpu() for name, moments in visitor.moments.items()}
+        for name, moments in found.items():
+            _require_finite(wanted[name], moments)
+        return found
+
+
+def _wanted(channels: Channels) -> dict[str, Contraction]:
+    """By node: the layers that read a prunable space, and those that may become several."""
+    wanted = {one.node: one for space in channels.prunable for one in readers_of(channels, space)}
+    return wanted | {one.node: one for one in channels.contractions if one.groups == 1 and not Blocks.of(one).folded}
+
+
+def _text(one: Contraction) -> str:
+    """All of a layer that its rows depend on, beside the graph."""
+    blocks = Blocks.of(one)
+    return f"{one.node} {one.weight} {one.groups} {one.taps} {one.transposed} {blocks}"
+
+
+def _require_finite(one: Contraction, moments: Moments) -> None:
+    if not moments.finite:
+        raise NumericsError(
+            f"what the layer {layer_of(one.weight)} reads of the calibration images holds NaN or infinity, or is too"
+            " large to square: check the images, how they are preprocessed, and the weights of the layers before it"
+        )
 
 
 def _starved(channels: Channels, moments: Mapping[str, Moments]) -> list[dict[str, Any]]:
@@ -70,10 +94,15 @@ class _Visitor(fx.Interpreter):
     """Runs the graph for one batch and samples the inputs of the wanted nodes."""
 
     def __init__(
-        self, module: fx.GraphModule, wanted: Mapping[str, Contraction], count: Callable[[int], int], seed: int
+        self,
+        module: fx.GraphModule,
+        wanted: Mapping[str, Contraction],
+        count: Callable[[int], int],
+        samples: int,
+        seed: int,
     ) -> None:
         super().__init__(module)
-        self.wanted, self.count = wanted, count
+        self.wanted = wanted
         self.graph_module = module
         self.layers = {
             node.name: Layer.of(module, node, wanted[node.name], wanted[node.name].groups)
@@ -81,8 +110,13 @@ class _Visitor(fx.Interpreter):
             if node.name in wanted
         }
         self.moments = {name: Moments() for name in wanted}
-        self.samples = 0  # of the batch
-        self.generator = torch.Generator().manual_seed(seed)
+        self.draws = {name: Draws(samples, count(Blocks.of(wanted[name]).columns), name, seed) for name in wanted}
+        self.batch = slice(0, 0)  # of the samples
+
+    def advance(self, batch: tuple[Tensor, ...]) -> None:
+        """Run the next batch."""
+        self.batch = slice(self.batch.stop, self.batch.stop + len(batch[0]))
+        self.run(*batch)
 
     def run_node(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
@@ -93,6 +127,6 @@ class _Visitor(fx.Interpreter):
         source: Tensor = self.env[node.all_input_nodes[0]]
         value = super().run_node(node)
         layer = self.layers[node.name]
-        at = Positions.draw(layer.space(value), self.count(Blocks.of(one).columns) * self.samples, self.generator)
+        at = self.draws[node.name].of(layer.space(value), self.batch)
         self.moments[node.name].add(Blocks.of(one).rows(layer.rows(source, at)))
         return value

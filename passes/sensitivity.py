@@ -31,7 +31,8 @@ from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
-from prunec.statistics.sweep import channels_last, floats, outputs, relative_error
+from prunec.statistics.relative import Spread, squared_error
+from prunec.statistics.sweep import channels_last, floats, outputs
 
 LEAST = 1e-6  # of the largest scale: no less is believed
 
@@ -92,12 +93,12 @@ class Sensitivity(Pass):
                 sliced[space.name] = _sliced(program.module, channels, curves[space.name], space, gone, weights)
             else:
                 forks.setdefault(readers[0].node, []).append((space, weights))
-        totals: dict[str, float] = dict.fromkeys(gone, 0.0)
+        totals, spread = dict.fromkeys(gone, 0.0), Spread()
         batches = list(context.images().take(self.images, context.seed).batches(context.batch))
         for batch in context.track(batches, "sensitivity"):
-            for name, error in _errors(program.module, batch, forks, sliced).items():
-                totals[name] += error / len(batches)
-        return totals
+            for name, error in _errors(program.module, batch, forks, sliced, spread).items():
+                totals[name] += error
+        return {name: spread.relative(error) for name, error in totals.items()}
 
     def _weights(self, program: Program, space: Space, readers: list[Contraction], count: int) -> dict[str, Tensor]:
         """Full-size weights and biases of the readers, refitted without the part of the space that is gone."""
@@ -167,8 +168,9 @@ def _errors(
     batch: tuple[Tensor, ...],
     forks: Mapping[str, list[Any]],
     sliced: Mapping[str, fx.GraphModule],
+    spread: Spread,
 ) -> dict[str, float]:
-    """The relative squared error of the outputs for each fork and for each sliced network, on one batch."""
+    """The squared error of the outputs for each fork and for each sliced network, on one batch; `spread` gets it."""
     values: graph.Values = dict(zip(graph.placeholders(module), channels_last(module, batch), strict=True))
     nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_function")]
     dying = graph.last_uses(module.graph.nodes)
@@ -178,9 +180,10 @@ def _errors(
             ends[space.name] = _finish(module, nodes[place:], dict(values), changed, dying)
         _advance(module, node, values, {}, dying)
     dense = outputs(module, values)
+    spread.add(dense, len(batch[0]))
     for name, narrow in sliced.items():
         ends[name] = floats(narrow(*batch))
-    return {name: relative_error(end, dense) for name, end in ends.items()}
+    return {name: squared_error(end, dense) for name, end in ends.items()}
 
 
 def _finish(

@@ -17,7 +17,8 @@ from .facts import Curves
 from .plan import Plan
 from .program import Context, Program
 from .quantity import LatencyQuantity
-from .statistics.sweep import floats, relative_error
+from .statistics.relative import relative_error
+from .statistics.sweep import floats
 from .target import Target
 from .terms import Cost, Counts, Mixed
 
@@ -123,10 +124,8 @@ class Allocation:
         plan = Plan(self.channels, self.keep(counts))
         narrow = surgery.apply(self.program.module, dense_fit.fitted(self.program, plan))
         batches = list(self.context.images().take(images, self.context.seed).batches(self.context.batch))
-        found, wanted = (
-            [one for batch in batches for one in floats(net(*batch))] for net in (narrow, self.program.module)
-        )
-        return relative_error(found, wanted)
+        found, wanted = ([floats(net(*batch)) for batch in batches] for net in (narrow, self.program.module))
+        return relative_error(found, wanted, [len(batch[0]) for batch in batches])
 
 
 def _allowed(space: Space, error: Array) -> Array:

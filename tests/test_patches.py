@@ -11,7 +11,7 @@ from torch import nn
 from prunec.capture import capture
 from prunec.channels.analysis import analyse
 from prunec.readers import as_matrix, from_matrix
-from prunec.statistics.patches import Layer, Positions
+from prunec.statistics.patches import Draws, Layer
 
 LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "linear": (nn.Linear(8, 6), (8,)),
@@ -46,7 +46,7 @@ def test_rows_times_weight_are_the_outputs(name: str, per_sample: int) -> None:
     x = torch.randn(4, *shape)
     y = layer(x)
     sampler = Layer.of(program.module, node, one, one.groups)
-    at = Positions.draw(sampler.space(y), 4 * per_sample, torch.Generator().manual_seed(0))
+    at = Draws(4, per_sample, name, 0).of(sampler.space(y), slice(0, 4))
     rows = sampler.rows(x, at)
     weight = as_matrix(layer.weight, one, one.groups)
     assert torch.equal(from_matrix(weight, one, layer.weight.shape), layer.weight)

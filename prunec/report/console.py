@@ -62,6 +62,7 @@ def _conditions(report: Facts) -> list[str]:
         lines.append(_aligned(alignment))
     if few := report.get("notes", {}).get("calibrate", {}).get("fewer_rows_than_columns"):
         lines.append(_few(few))
+    lines += report.get("notes", {}).get("calibrate", {}).get("cache", ())
     if parity := report.get("parity"):
         worst = max(each["max_abs"] for each in parity["agreements"])
         batches = ", ".join(str(each["batch"]) for each in parity["agreements"])

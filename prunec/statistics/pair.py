@@ -19,7 +19,7 @@ from ..channels.spaces import Contraction
 from ..plan import Plan
 from ..readers import Blocks, groups_after
 from .moments import Moments, grouped, positions_per_sample
-from .patches import Layer, Positions
+from .patches import Draws, Layer
 from .sweep import Frontier
 
 ADDS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
@@ -86,13 +86,12 @@ class Pair:
     @torch.no_grad()
     def sweep(self, stops: Iterable[Stop], fit: Callable[[Stop, Moments], None], *, rows: int, seed: int) -> None:
         """Go to each stop in turn, and fit there: `rows` sampled positions at least."""
-        generator = torch.Generator().manual_seed(seed)
         for stop in stops:
             self._run(stop.place, self.narrow.places[stop.one.node])
             count = positions_per_sample(Blocks.of(stop.one).columns, rows, self.whole.samples)
-            moments = Moments()
+            moments, draws = Moments(), Draws(self.whole.samples, count, stop.one.node, seed)
             for batch in range(len(self.whole.values)):
-                _measure(moments, stop, self.whole, self.narrow, batch, count, generator)
+                _measure(moments, stop, self.whole, self.narrow, batch, draws)
             fit(stop, moments.on_cpu())
 
     def _run(self, *places: int) -> None:
@@ -103,20 +102,18 @@ class Pair:
         self.reached = (places[0], places[1])
 
 
-def _measure(
-    moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, count: int, generator: torch.Generator
-) -> None:
-    """Sample `count` positions of each image of one batch at one stop: pruned inputs, dense targets."""
-    rows = count * whole.sizes[batch]
+def _measure(moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws) -> None:
+    """Measure one batch at one stop at the positions drawn: pruned inputs, dense targets."""
+    samples = whole.slice_of(batch)
     node, thin = whole.nodes[stop.place], narrow.nodes[narrow.places[stop.one.node]]
     dense_in, pruned_in = whole.values[batch][node.all_input_nodes[0]], narrow.values[batch][thin.all_input_nodes[0]]
     layer, blocks = stop.layer, Blocks.of(stop.one)
     if blocks.folded:
-        at = Positions.draw(layer.space(dense_in), rows, generator)
+        at = draws.of(layer.space(dense_in), samples)
         moments.add(blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at)))
         return
     output = whole.value_ahead(batch, stop.place)
-    at = Positions.draw(layer.space(output), rows, generator)
+    at = draws.of(layer.space(output), samples)
     target = at.of(output, layer.channel_axis)[:, stop.kept]
     shortcut = None if stop.other is None else whole.named(batch, stop.other)
     if shortcut is not None and shortcut.shape == output.shape:  # one that is broadcast has no value at each position

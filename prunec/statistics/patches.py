@@ -6,6 +6,7 @@ Positions are drawn before anything is gathered, so a feature map is never unfol
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,30 +26,54 @@ class Positions:
     sample: Tensor
     place: tuple[Tensor, ...]
 
-    @staticmethod
-    def draw(shape: torch.Size, rows: int, generator: torch.Generator) -> Positions:
-        """About `rows` positions of an output [N, *spatial], spread over its N entries; all where there are no more.
-
-        N is a multiple of the batch where a network cuts its images into windows.
-        """
-        count, space = shape[0], math.prod(shape[1:])
-        entries = (
-            torch.randperm(count, generator=generator)[:rows].sort().values if rows < count else torch.arange(count)
-        )
-        each = min(-(-rows // count), space)
-        if each == space:
-            flat = torch.arange(space).repeat(len(entries))
-        else:
-            flat = torch.randint(space, (len(entries) * each,), generator=generator)
-        sample = entries.repeat_interleave(each)
-        return Positions(sample, torch.unravel_index(flat, shape[1:]) if len(shape) > 1 else ())
-
     def __len__(self) -> int:
         return len(self.sample)
 
     def of(self, value: Tensor, channel_axis: int) -> Tensor:
         """The rows [R, C] of a value at these positions."""
         return value.movedim(channel_axis, -1)[(self.sample, *self.place)]
+
+
+class Draws:
+    """The positions of one layer, drawn once for all samples: how these are cut into batches changes none of them."""
+
+    def __init__(self, samples: int, each: int, name: str, seed: int) -> None:
+        self.samples, self.each = samples, each  # positions wanted of each sample
+        self._seed = zlib.crc32(f"{seed}|{name}".encode())
+        self._drawn: tuple[Tensor, Tensor | None] | None = None
+
+    def of(self, shape: torch.Size, batch: slice) -> Positions:
+        """The positions of samples `batch` in an output [N, *spatial]; all where there are no more.
+
+        N is a multiple of the batch where a network cuts its images into windows, each sample's in a row.
+        """
+        size, space = batch.stop - batch.start, math.prod(shape[1:])
+        if shape[0] % size:  # no sample has entries of its own: each batch by itself
+            return Draws(1, self.each * size, str(batch.start), self._seed).of(shape, slice(0, 1))
+        entries = shape[0] // size
+        if self._drawn is None:
+            self._drawn = self._draw(entries, space)
+        entry, flat = self._drawn
+        sample = (torch.arange(size)[:, None] * entries + entry[batch]).flatten()
+        each = min(-(-self.each // entries), space)
+        if flat is None:
+            sample, places = sample.repeat_interleave(space), torch.arange(space).repeat(len(sample))
+        else:
+            sample, places = sample.repeat_interleave(each), flat[batch].flatten()
+        return Positions(sample, torch.unravel_index(places, shape[1:]) if len(shape) > 1 else ())
+
+    def _draw(self, entries: int, space: int) -> tuple[Tensor, Tensor | None]:
+        """Of each sample: its entries, int64 [samples, e], and places in them, [samples, e · each]; None for all."""
+        generator = torch.Generator().manual_seed(self._seed)
+        if self.each < entries:
+            order = torch.rand(self.samples, entries, generator=generator).argsort(1)
+            entry = order[:, : self.each].sort(1).values
+        else:
+            entry = torch.arange(entries).expand(self.samples, -1)
+        each = min(-(-self.each // entries), space)
+        if each == space:
+            return entry, None
+        return entry, torch.randint(space, (self.samples, entry.shape[1] * each), generator=generator)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ advanced side by side, segment by segment, and no prefix is ever run twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,11 @@ class Frontier:
     def samples(self) -> int:
         """In all batches."""
         return sum(self.sizes)
+
+    def slice_of(self, batch: int) -> slice:
+        """The samples of one batch among all."""
+        start = sum(self.sizes[:batch])
+        return slice(start, start + self.sizes[batch])
 
     def fork(self, module: fx.GraphModule) -> Frontier:
         """The same values of nodes of the same names in another network, or in this one once more."""
@@ -91,15 +96,6 @@ def outputs(module: fx.GraphModule, values: graph.Values) -> list[Tensor]:
     """The floating-point tensors that the graph returns, from the values of its last nodes."""
     (output,) = (node for node in module.graph.nodes if node.op == "output")
     return floats([values[leaf] for leaf in tree_leaves(output.args) if isinstance(leaf, fx.Node)])
-
-
-def relative_error(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> float:
-    """The squared error of outputs, batch by batch or all of one, relative to their variance over a batch."""
-    error = size = 0.0
-    for one, other in zip(found, wanted, strict=True):
-        error += float((one - other).square().sum())
-        size += float((other - other.mean(0)).square().sum())
-    return error / max(size, 1e-30)
 
 
 def floats(value: Any) -> list[Tensor]:

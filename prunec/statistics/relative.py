@@ -1,0 +1,98 @@
+"""Relative squared error of outputs, pooled over batches.
+
+    error = sum |f_s(x) - f(x)|² / sum |f(x) - mean f|²         over all images; mean f is over all images, too
+
+so that it is the same however the images are cut into batches, of one image each if need be. Batches are joined as in
+`prunec.statistics.moments`. Outputs that are alike for all images have no variance: the error is relative to their
+squares then. Where the dense network gives infinity there is no error to square: those entries are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import NumericsError
+
+CONSTANT = 1e-12  # of the squares: a variance below is rounding
+CHUNK = 1 << 22  # entries that are looked at in double at once
+
+
+class Spread:
+    """The squared deviations of the dense outputs from their mean over all images added."""
+
+    def __init__(self) -> None:
+        self.about_mean = self.about_zero = 0.0
+        self._known: dict[tuple[int, int], tuple[int, Tensor]] = {}  # images and mean, by output and its entries
+
+    def add(self, outputs: Sequence[Tensor], samples: int) -> None:
+        """Add the outputs for so many images. Raises NumericsError where one is NaN."""
+        for place, output in enumerate(outputs):
+            if bool(output.isnan().any()):
+                raise NumericsError(
+                    "the network gives NaN for calibration images: check how they are preprocessed, and its weights"
+                )
+            for rows in _chunks(_by_sample(output, samples)):
+                self._join(place, torch.where(rows.isfinite(), rows, 0.0))
+
+    @property
+    def scale(self) -> float:
+        """What a squared error is relative to."""
+        if self.about_mean > CONSTANT * self.about_zero:
+            return self.about_mean
+        return self.about_zero or 1.0
+
+    def relative(self, squared: float) -> float:
+        """A squared error over all images, relative. Raises NumericsError where it is not finite."""
+        found = squared / self.scale
+        if not found < float("inf"):
+            raise NumericsError(
+                "a smaller network gives NaN or infinity where the dense one does not: freeze the layers that grow, or"
+                " give a larger ridge"
+            )
+        return found
+
+    def _join(self, place: int, rows: Tensor) -> None:
+        more, mean = len(rows), rows.mean(0)
+        count, before = self._known.get((place, rows.shape[1]), (0, torch.zeros_like(mean)))
+        step = mean - before
+        self._known[place, rows.shape[1]] = count + more, before + step * (more / (count + more))
+        self.about_mean += float((rows - mean).square().sum() + step.square().sum() * (count * more / (count + more)))
+        self.about_zero += float(rows.square().sum())
+
+
+def squared_error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The squared error of all outputs of a batch."""
+    total = 0.0
+    for one, other in zip(found, wanted, strict=True):
+        for mine, dense in zip(_chunks(one.reshape(-1, 1)), _chunks(other.reshape(-1, 1)), strict=True):
+            total += float(torch.where(dense.isfinite(), mine - dense, 0.0).square().sum())
+    return total
+
+
+def relative_error(
+    found: Sequence[Sequence[Tensor]], wanted: Sequence[Sequence[Tensor]], sizes: Sequence[int]
+) -> float:
+    """The relative squared error of the outputs of several batches, which hold so many images."""
+    spread, squared = Spread(), 0.0
+    for one, dense, samples in zip(found, wanted, sizes, strict=True):
+        spread.add(dense, samples)
+        squared += squared_error(one, dense)
+    return spread.relative(squared)
+
+
+def _by_sample(output: Tensor, samples: int) -> Tensor:
+    """An output as [samples, entries]; as [1, entries] where no axis holds the images."""
+    axis = next((axis for axis, size in enumerate(output.shape) if size == samples), None)
+    if axis is not None:
+        return output.movedim(axis, 0).reshape(samples, -1)
+    apart = output.dim() and output.shape[0] % samples == 0
+    return output.reshape(samples if apart else 1, -1)
+
+
+def _chunks(rows: Tensor) -> Iterator[Tensor]:
+    """A few rows at a time, in double."""
+    for part in rows.split(max(1, CHUNK // max(rows.shape[1], 1))):
+        yield part.double()
