@@ -46,8 +46,9 @@ def profile(
     from ..capture import capture
     from ..compression import prepared
     from ..latency import search, shapes
-    from ..latency.engine import On, path_of
+    from ..latency.engine import On
     from ..latency.summary import summary
+    from ..latency.table_cache import path_of
     from ..recipe import shape_of
     from ..registry import STRATEGIES
     from ..report.console import latency_table
@@ -64,11 +65,12 @@ def profile(
     program = prepared(captured)
     with progress() as track:
         table, _ = search.filled(engine.table(), program, shapes.all_layers_of(program, splits), track)
-    facts = {"model": loaded.source, "kept": str(path_of(table)), **summary(program, table)}
+    facts = {"model": loaded.source, "kept": str(path_of(table)) if table.own else None, **summary(program, table)}
     if output is not None:
         table.save(output)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
     out.print(latency_table(facts))
-    say(f"the table is in {output or facts['kept']}", "green")
+    if place := output or facts["kept"]:
+        say(f"the table is in {place}", "green")

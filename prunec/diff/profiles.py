@@ -1,8 +1,9 @@
 """How long each layer takes, from a profile of ONNX Runtime or of TensorRT, or by running the model.
 
 ONNX Runtime runs kernels, not nodes: `conv1` and `relu_0` become one kernel that is called `relu_0_nchwc`, and between
-its blocked layout and the plain one go `ReorderInput` and `ReorderOutput`, which no node of the file stands for. A
-kernel's time goes to the layer with the work: itself, or the one upstream that has been fused into it.
+its blocked layout and the plain one go `ReorderInput` and `ReorderOutput`, which no node of the file stands for; a
+product fused with a transpose is `matmul_0/MatmulTransposeFusion/`. A kernel's time goes to the layer with the work:
+itself, or the one upstream that has been fused into it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..deploy.timing.statistics import middle_mean
 from ..errors import BackendError
 from ..progress import Track, silent
 
-SUFFIX = re.compile(r"(_nchwc|_token_\d+)*_kernel_time")
+SUFFIX = re.compile(r"(/\w+Fusion/?)?(_nchwc|_token_\d+)*_kernel_time")
 WARM_UP = 5  # runs that are thrown away
 
 

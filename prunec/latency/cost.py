@@ -3,8 +3,8 @@
     time = correction · ( sum over layers of factor · t(in, out)  +  rest  +  fixed )
 
 `t` is the table's, or of a layer that has become several the sum of theirs; `factor` is how much longer such layers
-took within the network than alone; `rest` all kernels that are no layer, in proportion to the values that they write;
-`fixed` what is in no kernel. Unit: nanoseconds.
+took within the network than alone (`correction.py`); `rest` all kernels that are no layer, in proportion to the values
+that they write; `fixed` what is in no kernel: all that the measured dense network takes beside. Unit: nanoseconds.
 """
 
 from __future__ import annotations
@@ -24,37 +24,10 @@ from ..memory import VIEWS, value_terms
 from ..program import Program
 from ..quantity import Builder
 from ..terms import Array, Counts, Terms, parts_cost, settled
-from .shapes import Layer, LayerShape
-from .table import Table, Whole, odd_of, weights_of
-
-NS = 1e6  # in a millisecond
-
-
-@dataclass(frozen=True)
-class Surface:
-    """The time of one layer shape in ns at all widths up to those of a layer."""
-
-    into: Array  # [widest read + 1, ins]
-    times: Array  # [ins, outs]
-    out: Array  # [widest made + 1, outs]
-    odd_in: Array  # [widest read + 1]
-    odd_out: Array
-
-    @staticmethod
-    def of(table: Table, shape: LayerShape, widest: tuple[int, int], whole: Whole | None) -> Surface:
-        """Of a shape that is in the table."""
-        grid, likes = table.grids[shape], table.likes
-        factor = 1.0 if whole is None else whole.factor(str(shape))
-        into = np.ones((widest[0] + 1, 1)) if shape.group else weights_of(grid.ins, likes, widest[0])
-        odd_in = np.ones(len(into)) if shape.group else odd_of(grid.odd_in, likes, widest[0], grid.ins)
-        out = weights_of(grid.outs, likes, widest[1])
-        odd_out = odd_of(grid.odd_out, likes, widest[1], grid.outs)
-        return Surface(into, grid.times * factor * NS, out, odd_in, odd_out)
-
-    def __call__(self, into: Counts, out: Counts) -> Array:
-        """The time of layers with so many channels read and made, elementwise; 0 where there are none."""
-        plain: Array = ((self.into[into] @ self.times) * self.out[out]).sum(-1)
-        return plain * self.odd_in[into] * self.odd_out[out]
+from .correction import Correction
+from .shapes import Layer
+from .surface import NS, Surface
+from .table import Table, Whole
 
 
 @dataclass(frozen=True)
@@ -116,6 +89,11 @@ class Latency:
     def total(self, counts: Counts | None = None) -> int:
         """The time with these counts; of the dense network without."""
         return round(self._total(self.sizes if counts is None else counts))
+
+    @property
+    def dense_ns(self) -> float:
+        """The time of the dense network, not rounded."""
+        return self._total(self.sizes)
 
     def along(self, counts: Counts, space: int) -> Array:
         """The time with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
@@ -200,7 +178,7 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
     rows = [layer.product for layer in layers]
     fixed_in, fixed_out = macs.fixed_b[rows].astype(np.int64), macs.fixed_a[rows].astype(np.int64)
     in_rows, out_rows = macs.b_rows[rows].astype(np.int64), macs.a_rows[rows].astype(np.int64)
-    times = []
+    times, correction = [], Correction.of(table, whole)
     for number, layer in enumerate(layers):
         widest = tuple(
             int(fixed[number] + each[number] @ macs.sizes)
@@ -208,18 +186,33 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
         )
         ends = [widest[0], *[layer.full] * (len(layer.parts) - 1), widest[1]]
         parts = tuple(
-            Surface.of(table, part, (ends[place], ends[place + 1]), whole) for place, part in enumerate(layer.parts)
+            Surface.of(table, part, (ends[place], ends[place + 1]), correction.factor(part))
+            for place, part in enumerate(layer.parts)
         )
-        surface = Surface.of(table, layer.shape, (widest[0], widest[1]), whole)
+        surface = Surface.of(table, layer.shape, (widest[0], widest[1]), correction.factor(layer.shape))
         each = tuple(float(one[layer.product]) for one in (macs.scale, macs.first, macs.middle, macs.second))
         times.append(LayerTime(surface, layer.rank, layer.full, parts, each, int(macs.gate[layer.product])))
-    rest_ms, fixed_ms = (0.0, 0.0) if whole is None else (whole.rest_ms, whole.fixed_ms)
-    rest = _rest(program, layers, rest_ms * NS)
-    return Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, rest, macs, fixed_ms * NS)
+    rest = _values_written(program, layers)
+    nothing = rest.scaled(np.zeros(len(rest.scale)))
+    cost = Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, nothing, macs)
+    return cost if whole is None else _calibrated(cost, rest, layers, whole)
 
 
-def _rest(program: Program, layers: Sequence[Layer], nanoseconds: float) -> Terms:
-    """What no layer takes, shared out among the values that all other nodes write."""
+def _calibrated(cost: Latency, rest: Terms, layers: Sequence[Layer], whole: Whole) -> Latency:
+    """Add what is in no layer, so that the dense network takes what it was measured to take.
+
+    A layer whose kernel was not recognised in the network is in its rest, too, and is not counted twice.
+    """
+    shapes, in_layers = {layer.shape for layer in layers}, cost.dense_ns
+    known = sum(one.ms for shape, one in whole.within.items() if shape in shapes) * NS
+    wanted, dense = max(whole.rest_ms * NS - max(in_layers - known, 0.0), 0.0), rest.total()
+    shared = rest.scaled(np.full(len(rest.scale), wanted / dense if dense else 0.0))
+    in_rest = float(shared.by_product(cost.sizes).sum())
+    return replace(cost, rest=shared, fixed=whole.ms * NS - in_layers - in_rest)
+
+
+def _values_written(program: Program, layers: Sequence[Layer]) -> Terms:
+    """Count the entries of the values that all nodes but the layers write: among them their time is shared out."""
     channels = program.fact(Channels)
     timed = {layer.one.node for layer in layers}
     values = graph.example_values(program.module, program.example_inputs)
@@ -228,6 +221,4 @@ def _rest(program: Program, layers: Sequence[Layer], nanoseconds: float) -> Term
     for node in program.module.graph.nodes:
         if node.op == "call_function" and node.name not in timed and overload_packet(node) not in VIEWS:
             value_terms(build, channels, node, values[node], 1)
-    terms = build.terms()
-    dense = terms.total()
-    return terms.scaled(np.full(len(terms.scale), nanoseconds / dense)) if dense else terms
+    return build.terms()

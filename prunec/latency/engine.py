@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..deploy.runtime import environment
 from ..deploy.targets import target_of
-from ..errors import BackendError, DataError, SpecError
+from ..errors import BackendError, SpecError
 from ..spec import parse
 from .table import Table
+from .table_cache import kept
 
 ENGINES = ("ort-cpu",)
 ELSEWHERE = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx", "torch", "torch-compile")
@@ -29,8 +27,12 @@ class On:
 
     @staticmethod
     def parse(text: str, threads: int = 1) -> On:
-        """Read it. Raises SpecError for what is not known, BackendError for engines whose kernels tell no times."""
+        """Read it. Raises SpecError for what is not known, BackendError for engines whose kernels tell no times.
+
+        Raises DataError for the file of a table that cannot be read, or in which anything is wrong.
+        """
         if text.endswith(".json"):
+            Table.load(Path(text))  # what is wrong with it is said before any work
             return On(file=Path(text))
         found = parse(text)
         if found.name in ELSEWHERE:
@@ -55,14 +57,7 @@ class On:
         """The file, what was measured on this machine before, or an empty table. Raises DataError for a bad file."""
         if self.file is not None:
             return Table.load(self.file)
-        empty = Table(machine(), self.batch, self.threads)
-        kept = path_of(empty)
-        if not kept.exists():
-            return empty
-        try:
-            return Table.load(kept)
-        except DataError:  # of an older format, or spoiled: it is measured again, and written over
-            return empty
+        return kept(Table(machine(), self.batch, self.threads))
 
 
 def machine() -> dict[str, Any]:
@@ -74,6 +69,8 @@ def machine() -> dict[str, Any]:
         "cpu": facts["cpu"],
         "isa": facts["isa"],
         "cores": facts["cores"],
+        "allowed": facts["cores"] if facts["affinity"] is None else len(facts["affinity"]),
+        "system": facts["system"],
         "target": target_of("native").name,
     }
 
@@ -81,23 +78,6 @@ def machine() -> dict[str, Any]:
 def is_here(table: Table) -> bool:
     """Whether the table is of this machine, so that networks can be measured, too."""
     return dict(table.machine) == machine()
-
-
-def path_of(table: Table) -> Path:
-    """Where a table of this machine is kept: in $PRUNEC_CACHE, or the user's cache folder."""
-    base = os.environ.get("PRUNEC_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "prunec"
-    )
-    key = json.dumps([dict(table.machine), table.batch, table.threads], sort_keys=True)
-    return Path(base) / f"latency-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-
-
-def keep(table: Table) -> Path:
-    """Write a table of this machine where the next run finds it."""
-    path = path_of(table)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.save(path)
-    return path
 
 
 def _whole(value: object) -> bool:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..deploy.targets import DeployTarget
 from ..deploy.timing.sampling import until
 from ..deploy.timing.statistics import middle_mean
 from ..diff.profiles import samples_of
@@ -62,15 +63,21 @@ def needs_of(layers: Sequence[Layer]) -> Needs:
 
 
 def missing(table: Table, needs: Needs) -> Needs:
-    """What the table cannot tell yet; a shape known in part is measured again, with what was known."""
+    """List what the table does not know yet; a shape known in part is measured again, with what was known."""
     found = {}
     for shape, span in needs.items():
         grid = table.grids.get(shape)
         if grid is None:
             found[shape] = span
         elif not span.within(grid):
-            found[shape] = span | Span(frozenset(), frozenset(), grid.ins[-1], grid.outs[-1])
+            found[shape] = span | exact_of(grid, table.likes)
     return found
+
+
+def exact_of(grid: Grid, likes: DeployTarget) -> Span:
+    """Collect the widths of a grid that some network has: the widest, and all that are not on its ladder."""
+    ins, outs = (frozenset({*set(each) - set(ladder(each[-1], likes)), each[-1]}) for each in (grid.ins, grid.outs))
+    return Span(ins, outs, grid.ins[-1], grid.outs[-1])
 
 
 def chunks(needs: Needs) -> Iterator[Needs]:

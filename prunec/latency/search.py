@@ -23,22 +23,23 @@ from ..allocation import Allocation
 from ..budget import leanest
 from ..channels.spaces import Channels
 from ..device import CPU
-from ..errors import BackendError, BudgetError
+from ..errors import BackendError, BudgetError, SpecError
 from ..pipeline import Pipeline
 from ..plan import Plan
 from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
 from ..samples import noise_like, samples_of
-from ..source import state_digest
 from ..strategy import Allocator
 from ..target import Target
 from ..terms import Counts
 from . import blocks, engine, measure, whole
-from .cost import NS, Latency, latency_of
+from .cost import Latency, latency_of
 from .engine import On
 from .shapes import Layer, LayerShape, layers_of
+from .surface import NS
 from .table import Table
+from .table_cache import keep
 from .tries import Tries, Try
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 Met = tuple[Allocation, Counts, dict[str, Any]]
 LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
+ATTEMPTS = 4  # at a few shapes, which other processes may be measuring at other widths
 
 
 def within(problem: Allocation, method: Allocator, program: Program, context: Context) -> Met:
@@ -57,7 +59,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     machine has it; BackendError where such a table lacks layers of this network.
     """
     table, layers, dense = ready(program, context.on, context)
-    known = table.wholes.get(state_digest(program.module))
+    known = table.wholes.get(whole.digest_of(program))
     cost = latency_of(program, layers, table, known)
     wanted = next(one for one in problem.target.each if one.kind == "latency")
     dense_ns = cost.total() if known is None else round(known.ms * NS)
@@ -123,13 +125,16 @@ class _Search:
 
 
 def ready(program: Program, on: On | None, context: Context) -> tuple[Table, list[Layer], ModelProto | None]:
-    """The table with all that this network needs, its layers, and the dense network where it can be measured here."""
+    """The table with all that this network needs, its layers, and the dense network where it can be measured here.
+
+    Raises BackendError where a table from another machine lacks layers of it, SpecError where the batches differ.
+    """
     table, layers = (on or On()).table(), layers_of(program)
-    lacking = measure.missing(table, measure.needs_of(layers))
     if engine.is_here(table):
         table, model = filled(table, program, layers, context.track)
         return table, layers, model
-    if lacking:
+    _require_batch(table, program)
+    if lacking := measure.missing(table, measure.needs_of(layers)):
         raise BackendError(_unknown(table, lacking))
     return table, layers, None
 
@@ -137,21 +142,36 @@ def ready(program: Program, on: On | None, context: Context) -> tuple[Table, lis
 def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track = silent) -> tuple[Table, ModelProto]:
     """The table of this machine with all layers and the network itself, kept for the next run; and the dense network.
 
-    Every few shapes the table is written, so that a run that was stopped goes on from there.
+    Every few shapes the table is written, so that a run that was stopped goes on from there. What another process has
+    measured by then is not measured again. To a table of the user's all is added in memory alone.
     """
-    digest = state_digest(program.module)
-    model = _exported(program)
-    for chunk in measure.chunks(measure.missing(table, measure.needs_of(layers))):
+    _require_batch(table, program)
+    needs, digest, model = measure.needs_of(layers), whole.digest_of(program), _exported(program)
+    for _ in range(ATTEMPTS * (1 + sum(1 for _ in measure.chunks(needs)))):
+        chunk = next(measure.chunks(measure.missing(table, needs)), None)
+        if chunk is None:
+            break
         what = f"latency of {', '.join(map(str, list(chunk)[:2]))} …"
-        table = table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what))
-        engine.keep(table)
+        table = keep(table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what)))
+    else:
+        raise BackendError("other processes measure the same layers at other widths all the time: run again")
     own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
     if digest not in table.wholes or not whole.knows(table.wholes[digest], own):
         inputs = noise_like(program.example_inputs, table.batch)
         halved = _halved(program, whole.halves(own, table.likes))
-        table = table.with_whole(digest, whole.measured(model, halved, own, table, inputs, WHOLE_SECONDS, track))
-        engine.keep(table)
+        found = whole.measured(model, halved, own, table, inputs, WHOLE_SECONDS, track)
+        known = table.wholes.get(digest)
+        table = keep(table.with_whole(digest, found if known is None else found.with_parts_of(known)))
     return table, model
+
+
+def _require_batch(table: Table, program: Program) -> None:
+    """Raise SpecError where the network fixes another batch than the table has."""
+    if program.only_batch not in (None, table.batch):
+        raise SpecError(
+            f"the network takes {program.only_batch} samples at once and no other number, and the table is of batch"
+            f" {table.batch}: ask for ort-cpu{{batch={program.only_batch}}}"
+        )
 
 
 def _halved(program: Program, ranks: Mapping[str, int]) -> whole.Halved | None:

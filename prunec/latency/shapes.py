@@ -146,7 +146,7 @@ def _shape_of(program: Program, one: Contraction, node: fx.Node, values: graph.V
     kernel = tuple(graph.attribute(program.module, one.weight).shape[2:])
     after = _activation(node)
     if not kernel:
-        return LayerShape(LINEAR, tuple(source.shape[1:-1]), after=after)
+        return LayerShape(LINEAR, _rows(source.shape, len(program.example_inputs[0])), after=after)
     if source.dim() != len(kernel) + 2 or isinstance(argument(node, "padding"), str):
         return None
     stride, padding, dilation = (
@@ -156,6 +156,14 @@ def _shape_of(program: Program, one: Contraction, node: fx.Node, values: graph.V
     grouped = (one.width, len(one.outputs) // one.groups) if one.by_group else ()
     groups = 1 if grouped else one.groups
     return LayerShape(op, tuple(source.shape[2:]), kernel, stride, padding, dilation, groups, grouped, after)
+
+
+def _rows(shape: torch.Size, batch: int) -> Sizes:
+    """The rows of one sample that a linear layer multiplies: where the batch is not in front, all in one number."""
+    if shape[0] == batch:
+        return tuple(shape[1:-1])
+    rows = shape[:-1].numel()
+    return (rows // batch,) if rows % batch == 0 and rows > batch else tuple(shape[1:-1])
 
 
 def _activation(node: fx.Node) -> str:

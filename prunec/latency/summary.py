@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import Any
 
 from ..program import Program
-from ..source import state_digest
-from .shapes import Layer, layers_of
+from .correction import Correction
+from .shapes import Layer, LayerShape, layers_of
 from .table import Table
+from .whole import digest_of
 
 
 def summary(program: Program, table: Table) -> dict[str, Any]:
@@ -16,15 +17,16 @@ def summary(program: Program, table: Table) -> dict[str, Any]:
 
     The sum is that of layers measured alone, with what is no layer, and nothing calibrated.
     """
-    whole = table.wholes[state_digest(program.module)]
-    by_shape: dict[str, list[Layer]] = defaultdict(list)
+    whole = table.wholes[digest_of(program)]
+    correction = Correction.of(table, whole)
+    by_shape: dict[LayerShape, list[Layer]] = defaultdict(list)
     for layer in layers_of(program):
-        by_shape[str(layer.shape)].append(layer)
+        by_shape[layer.shape].append(layer)
     rows: list[dict[str, Any]] = []
-    for name, layers in by_shape.items():
-        times = [alone(table, layer) for layer in layers]
-        factor = whole.factor(name)
-        rows.append({"shape": name, "layers": len(layers), "alone_ms": sum(times), "within_ms": sum(times) * factor})
+    for shape, layers in by_shape.items():
+        apart = sum(alone(table, layer) for layer in layers)
+        within = apart * correction.factor(shape)
+        rows.append({"shape": str(shape), "layers": len(layers), "alone_ms": apart, "within_ms": within})
     total = sum(float(row["alone_ms"]) for row in rows) + whole.rest_ms
     return {
         "on": table.name,

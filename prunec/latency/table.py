@@ -9,8 +9,6 @@ written on the device where a network will run and read on the workstation where
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -23,11 +21,10 @@ import numpy.typing as npt
 
 from ..artefacts import write_json
 from ..deploy.targets import DeployTarget, target_of
-from ..errors import DataError
 from .shapes import LayerShape
 
 Array = npt.NDArray[np.float64]
-FORMAT = 2
+FORMAT = 3  # of the file and of the way to measure: tables of another one are measured again
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,25 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Within:
+    """Time in ms that the layers of one shape take within a network, and the channels that each reads and makes."""
+
+    ms: float
+    widths: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Whole:
-    """A whole network, measured with its layers: what of its time is not in them, and how they fare in its company."""
+    """Times of a whole network, measured with its layers; `correction` compares them with those of layers alone."""
 
     ms: float  # wall time of a run
     kernels: int
     rest_ms: float  # of kernels of no layer in the table: additions, pooling, changes of layout
-    fixed_ms: float  # in no kernel: what it takes to call the engine
-    factors: Mapping[str, float]  # by shape, as text: its time within the network / its time alone
+    within: Mapping[LayerShape, Within]  # of its layers, and of the parts that they may become
 
-    def factor(self, shape: str) -> float:
-        """That of a shape; of one that is not in the dense network, the mean over those that are."""
-        mean = math.exp(sum(map(math.log, self.factors.values())) / max(len(self.factors), 1))
-        return self.factors.get(shape, mean)
+    def with_parts_of(self, other: Whole) -> Whole:
+        """Add the shapes that only `other` has measured: parts of another way to split."""
+        return replace(self, within={**other.within, **self.within})
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Table:
     batch: int
     threads: int
     grids: Mapping[LayerShape, Grid] = field(default_factory=lambda: MappingProxyType({}))
-    wholes: Mapping[str, Whole] = field(default_factory=lambda: MappingProxyType({}))  # by digest of the network
+    wholes: Mapping[str, Whole] = field(default_factory=lambda: MappingProxyType({}))  # by `whole.digest_of`
+    own: bool = field(default=False, compare=False)  # kept in this machine's cache; never a file of the user's
 
     @property
     def likes(self) -> DeployTarget:
@@ -102,7 +106,7 @@ class Table:
                 {"shape": shape.to_json(), "name": str(shape), **asdict(grid)}
                 for shape, grid in sorted(self.grids.items())
             ],
-            "networks": {digest: asdict(whole) for digest, whole in self.wholes.items()},
+            "networks": {digest: _whole(whole) for digest, whole in self.wholes.items()},
         }
 
     def save(self, path: Path) -> None:
@@ -111,25 +115,17 @@ class Table:
 
     @staticmethod
     def load(path: Path) -> Table:
-        """Read what `save` wrote. Raises DataError for anything else."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["format"] != FORMAT:
-                raise ValueError(f"its format is {found['format']}, this prunec reads {FORMAT}")
-            grids = {LayerShape.from_json(one["shape"]): _grid(one) for one in found["layers"]}
-            wholes = {digest: Whole(**one) for digest, one in found["networks"].items()}
-            return Table(found["machine"], found["batch"], found["threads"], grids, wholes)
-        except OSError as error:
-            raise DataError(f"the latency table {path} cannot be read ({error.strerror}): check the path") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} is no latency table ({error}): make one with prunec profile MODEL -o table.json"
-            ) from error
+        """Read what `save` wrote, all of it checked. Raises DataError for anything else."""
+        from .table_file import load
+
+        return load(path)
 
 
-def _grid(one: Mapping[str, Any]) -> Grid:
-    rows = tuple(tuple(map(float, row)) for row in one["ms"])
-    return Grid(tuple(one["ins"]), tuple(one["outs"]), rows, one["odd_in"], one["odd_out"])
+def _whole(whole: Whole) -> dict[str, Any]:
+    within = [
+        {"shape": shape.to_json(), "name": str(shape), **asdict(one)} for shape, one in sorted(whole.within.items())
+    ]
+    return {"ms": whole.ms, "kernels": whole.kernels, "rest_ms": whole.rest_ms, "within": within}
 
 
 def ladder(size: int, likes: DeployTarget, rungs: int = 7) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..terms import Counts
-from .cost import NS
+from .surface import NS
 
 NEAR, CLOSE = 0.01, 0.08
 BETWEEN = 0.02  # standard deviation between races

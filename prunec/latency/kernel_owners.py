@@ -1,0 +1,92 @@
+"""Find the layer that each kernel of a run computes, so that no layer's time is taken for the network's rest.
+
+An ONNX node is called after the module that owns its weight; but a linear layer over more than two dimensions is a
+`matmul_3` with its weight transposed, and its name is on the addition of its bias. What no name finds is found by the
+size of its weight, in the order of the graph.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ..deploy.layers import Network
+from ..diff.profiles import Kernel
+from .profiled import kernel_ms
+from .shapes import Layer, LayerShape, Sizes
+from .table import Within
+
+Work = tuple[int, Sizes]  # entries of a weight, and its kernel
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A layer of a network, or one of the parts that it has become."""
+
+    name: str
+    shape: LayerShape
+    widths: tuple[int, int]  # channels read and made, as the grid of its shape has them
+    work: Work
+
+
+def pieces(layers: Iterable[Layer], ranks: Mapping[str, int]) -> list[Piece]:
+    """List the layers, in order, in parts where `ranks` has their weight."""
+    found = []
+    for layer in layers:
+        name, rank = layer.one.weight.removesuffix(".weight"), ranks.get(layer.one.weight)
+        into, out = len(layer.one.inputs), len(layer.one.outputs)
+        if rank is None:
+            widths = (1 if layer.shape.group else into, out)
+            found.append(
+                Piece(name, layer.shape, widths, (into * out // layer.one.groups * layer.one.taps, layer.shape.kernel))
+            )
+            continue
+        ends = [into, *[rank] * (len(layer.parts) - 1), out]
+        for place, part in enumerate(layer.parts):
+            widths = ends[place], ends[place + 1]
+            found.append(Piece(f"{name}.{place}", part, widths, (prod(widths) * prod(part.kernel), part.kernel)))
+    return found
+
+
+def owned(network: Network, given: Sequence[Piece]) -> dict[str, Piece]:
+    """Match the layers of an ONNX network with pieces of the same work, by name."""
+    working = {one.name: (prod(one.weight), one.kernel) for one in network.layers if one.weight and one.macs}
+    found: dict[str, Piece] = {}
+    free = list(given)
+    for rule in (_called, _next):
+        for name, work in working.items():
+            piece = None if name in found else rule(name, work, free)
+            if piece is not None:
+                found[name] = piece
+                free.remove(piece)
+    return found
+
+
+def _called(name: str, work: Work, free: Iterable[Piece]) -> Piece | None:
+    """Find the piece of that name; `conv_1` is another use of the weight of `conv`."""
+    alike = [one for one in free if one.work == work]
+    return next((one for stem in (name, name.rpartition("_")[0]) for one in alike if one.name == stem), None)
+
+
+def _next(name: str, work: Work, free: Iterable[Piece]) -> Piece | None:
+    """Find the first piece of that work, whatever its name."""
+    return next((one for one in free if one.work == work), None)
+
+
+def shared_out(
+    ran: Iterable[Kernel], owners: Mapping[str, Piece], excess_ms: float
+) -> tuple[dict[LayerShape, Within], float]:
+    """Sum the times in ms of kernels by the shape of their layers; and of those of no layer."""
+    ms: dict[LayerShape, float] = defaultdict(float)
+    widths: dict[LayerShape, list[tuple[int, int]]] = defaultdict(list)
+    rest = 0.0
+    for kernel in ran:
+        taken, piece = kernel_ms(kernel.ms, excess_ms), owners.get(kernel.layer)
+        if piece is None:
+            rest += taken
+            continue
+        ms[piece.shape] += taken
+        widths[piece.shape].append(piece.widths)
+    return {shape: Within(ms[shape], tuple(widths[shape])) for shape in ms}, rest
