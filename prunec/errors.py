@@ -66,3 +66,7 @@ class DataError(PrunecError):
     """Images that cannot be read or do not fit the model, or output that cannot be written."""
 
     exit_code = 8
+
+
+class PrunecWarning(UserWarning):
+    """Something that a run goes on without: a cache that cannot be read or written, say."""

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from prunec.capture import capture
+from prunec.cli import app
 from prunec.compression import prepared
-from prunec.errors import BackendError, DataError, SpecError
+from prunec.errors import BackendError, DataError, PrunecWarning, SpecError
 from prunec.latency import engine, measure, search, shapes, table_cache, whole
 from prunec.latency.engine import On
 from prunec.latency.shapes import LayerShape
@@ -154,9 +156,9 @@ def test_a_damaged_table_is_set_aside_and_measured_anew(spoil: bytes | None, cac
     kept = table_cache.keep(plain())
     path = table_cache.path_of(kept)
     path.write_bytes(path.read_bytes().replace(b"4.0", b"4.5") if spoil is None else spoil)
-    with pytest.warns(UserWarning, match=r"was set aside as .*, and what is needed is measured anew"):
+    with pytest.warns(PrunecWarning, match=r"was set aside as .*, and what is needed is measured anew"):
         found = On().table()
-    assert found.grids == found.wholes == {}
+    assert (found.grids, found.wholes) == ({}, {})
     assert not path.exists()
     assert path.with_name(f"{path.name}.damaged").exists()
     assert table_cache.keep(found.with_grids({CONV: GRID})).grids == {CONV: GRID}
@@ -170,7 +172,7 @@ def test_a_table_of_another_machine_under_this_name_is_damaged() -> None:
     other = replace(kept, machine={**kept.machine, "cpu": "another"})
     table_cache.keep(other)
     table_cache.path_of(other).rename(table_cache.path_of(kept))
-    with pytest.warns(UserWarning, match="is of another machine"):
+    with pytest.warns(PrunecWarning, match="is of another machine"):
         assert On().table().grids == {}
 
 
@@ -182,12 +184,27 @@ def test_where_nothing_can_be_kept_the_run_goes_on(place: str, tmp_path: Path, m
     if place == "a folder of that name":
         (tmp_path / f"{table_cache.path_of(Table(engine.machine(), 1, 1)).name}.lock").mkdir()
     table = On().table().with_grids({CONV: GRID})
-    with pytest.warns(UserWarning, match="counts for this run alone; set PRUNEC_CACHE"):
+    with pytest.warns(PrunecWarning, match="counts for this run alone; set PRUNEC_CACHE"):
         table = table_cache.keep(table)
     assert table.grids == {CONV: GRID}
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         assert table_cache.keep(table) == table
+
+
+def test_the_command_says_so_in_a_sentence_and_writes_the_file(
+    measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PRUNEC_CACHE", str(tmp_path / "nets.py"))
+    (tmp_path / "nets.py").write_text("from torch import nn\n\ndef make():\n    return nn.Conv2d(3, 4, 3)\n")
+    command = ["profile", "nets.py:make", "--input-shape", "3x8x8", "-o", "table.json", "--decomposer", "none"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    (said,) = (line for line in done.stderr.splitlines() if "warning" in line)
+    assert said.startswith("warning: latency tables cannot be kept in")
+    assert "the table is in table.json" in done.stderr
+    assert len(Table.load(tmp_path / "table.json").grids) == 1
 
 
 # Several processes
@@ -307,7 +324,7 @@ def test_two_that_measure_a_shape_at_other_widths_end_with_both(
     """Another process writes its own widths of the shape just before this one does; and, at last, all the time."""
     program = seen(net(), 2, 3, 12, 12)
     shape = shapes.layers_of(program)[0].shape
-    keep, others = search.keep, iter([(5, 21), (5, 22)])
+    keep, others = table_cache.keep, iter([(5, 21), (5, 22)])
 
     def disturbed(table: Table) -> Table:
         for into, out in others:

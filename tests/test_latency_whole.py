@@ -12,6 +12,7 @@ from micro import networks
 from torch import Tensor, nn
 
 from prunec.capture import capture
+from prunec.channels.spaces import Split
 from prunec.compression import prepared
 from prunec.deploy.layers import Layer, Network, network_of
 from prunec.diff.profiles import Kernel, kernels
@@ -121,7 +122,7 @@ def test_every_layer_of_a_network_of_tokens_finds_its_kernel() -> None:
 def test_parts_find_their_kernels_with_names_and_without() -> None:
     program = prepared(capture(Tokens().eval(), (torch.randn(2, 3, 8, 8),)))
     (layer,) = (one for one in shapes.layers_of(program) if one.one.weight == "first.weight")
-    parts = shapes.parts_of(layer.shape, shapes.Split((), ()))
+    parts = shapes.parts_of(layer.shape, Split((), ()))
     split = shapes.Layer(layer.one, layer.product, layer.shape, parts, 16, 0)
     listed = pieces([split], {"first.weight": 5})
     assert [(one.name, one.widths, one.work) for one in listed] == [
@@ -146,7 +147,8 @@ def test_the_rows_of_a_linear_layer_are_those_of_a_sample_wherever_its_batch_is(
         def forward(self, x: Tensor) -> Tensor:  # [N, 12, 8]
             x = self.front(x)
             x = self.behind(x.transpose(0, 1).relu()).transpose(0, 1)
-            return self.inside(x.reshape(-1, 4, 8).relu()).reshape(-1, 12, 8)
+            found: Tensor = self.inside(x.reshape(-1, 4, 8).relu())
+            return found.reshape(-1, 12, 8)
 
     program = prepared(capture(Windows().eval(), (torch.randn(2, 12, 8),)))
     assert [layer.shape.size for layer in shapes.layers_of(program)] == [(12,), (12,), (12,)]

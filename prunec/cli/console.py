@@ -8,14 +8,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from .. import artefacts
-from ..errors import DataError, PrunecError
+from ..errors import DataError, PrunecError, PrunecWarning
 from . import signals
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REDRAW_SECONDS = 0.2
+_SHOWN_BY_PYTHON = warnings.showwarning
 
 
 class _Output(Console):
@@ -47,6 +48,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         for noise in (FutureWarning, DeprecationWarning):  # of libraries, about libraries
             warnings.simplefilter("ignore", noise)
+        warnings.showwarning = _shown
         try:
             with signals.command():
                 command(*args, **kwargs)
@@ -73,6 +75,21 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 def say(sentence: str, style: str = "red") -> None:
     """One sentence on stderr, never wrapped and never read as markup."""
     err.print(sentence, style=style, markup=False, soft_wrap=True)
+
+
+def _shown(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show prunec's own warnings as a sentence, others as Python does."""
+    if issubclass(category, PrunecWarning):
+        warn(str(message))
+    else:
+        _SHOWN_BY_PYTHON(message, category, filename, lineno, file, line)
 
 
 def warn(sentence: str) -> None:

@@ -23,7 +23,7 @@ from platformdirs import user_cache_path
 
 from ..artefacts import write_json
 from ..deploy.targets import DeployTarget
-from ..errors import DataError
+from ..errors import DataError, PrunecWarning
 from .measure import exact_of
 from .table import FORMAT, Grid, Table
 from .table_file import SHA256, digest, parsed
@@ -49,6 +49,7 @@ def kept(empty: Table) -> Table:
     except OSError as error:
         warnings.warn(
             f"the kept latency table {path} cannot be read ({_said(error)}): what is needed is measured anew",
+            PrunecWarning,
             stacklevel=2,
         )
         return own
@@ -112,7 +113,11 @@ def _whole_or_aside(path: Path, own: Table) -> Table:
     except DataError as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)
-        warnings.warn(f"{error}; it was set aside as {aside.name}, and what is needed is measured anew", stacklevel=3)
+        warnings.warn(
+            f"{error}; it was set aside as {aside.name}, and what is needed is measured anew",
+            PrunecWarning,
+            stacklevel=3,
+        )
         return own
 
 
@@ -131,6 +136,7 @@ def _locked(path: Path, work: Callable[[], Table]) -> Table | None:
     warnings.warn(
         f"latency tables cannot be kept in {path.parent} ({said}): what is measured counts for this run alone; set"
         " PRUNEC_CACHE to a folder that can be written",
+        PrunecWarning,
         stacklevel=3,
     )
     return None
