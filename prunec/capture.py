@@ -22,11 +22,16 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from . import graph
 from .calling import Inputs, arguments, calling_of, filled, flatten, register_dataclasses, tensors_of
-from .device import CPU, device_of
+from .capturable import plain_module, require_deterministic, require_finite, require_same
+from .control_flow import has_blocks, require_full_precision, without_branches
+from .device import device_of
 from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
 from .errors import CaptureError, SpecError
+from .lazy import initialise
 from .opaque import sealed
 from .original import Original
+from .preserved import preserved
+from .process_state import kept_process_state
 from .program import Program
 from .samples import samples_of
 from .signature import advice_on_types, require_precision
@@ -57,6 +62,7 @@ class _Call:
         return _Call(*filled((self.args, self.kwargs), tensors))
 
 
+@kept_process_state()
 def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: Sequence[str] = ()) -> Program:
     """Capture `model`, called as `model(*example_inputs)`; each tensor has the batch in front (any size ≥ 1).
 
@@ -64,11 +70,13 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
     keyword arguments. The program takes the tensors among them one after the other. They come to the device that the
     network is on, and there it is captured. `opaque` are paths of sub-modules, or patterns of such, that are left as
     they are (`prunec.opaque`). Where the batch cannot be dynamic it is that of the example, but two if the network runs
-    on two. The model itself is not changed.
+    on two. The model itself is not changed, and nothing that becomes of it later changes the program; lazy layers alone
+    get their weights, under seed 0.
 
-    Raises CaptureError where the model does not run on the inputs, cannot be captured or lies on several devices,
-    SpecError for a path in `opaque` that is none of the model's.
+    Raises CaptureError where the model does not run on the inputs, cannot be captured, lies on several devices, draws
+    random numbers or has weights that are not finite, SpecError for a path in `opaque` that is none of the model's.
     """
+    model = plain_module(model)
     register_dataclasses(example_inputs)
     call = _Call(*arguments(example_inputs))
     if not call.tensors:
@@ -77,11 +85,15 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
     call = call.on(device_of(model) or call.tensors[0].device)
     if isinstance(model, ExportedProgram):
         return _from_exported(model, call, opaque)
-    model.eval()
-    call = _that_runs(model, call)
-    larger = call.of(3) if opaque and _runs(model, call.of(3)) is None else call
-    with sealed(model, opaque, [partial(_forward, model, one) for one in (call, larger)]):
-        return replace(_captured(model, call), original=Original(model, call.args, call.kwargs))
+    initialise(model, call.args, call.kwargs)
+    with preserved(model):
+        call = _that_runs(model, call)
+        larger = call.of(3) if opaque and _runs(model, call.of(3)) is None else call
+        answers = [_forward(model, call) for _ in range(2)]
+        with sealed(model, opaque, [partial(_forward, model, one) for one in (call, larger)]):
+            program = _captured(model, call)
+    require_same(type(model).__name__, *answers)
+    return replace(program, original=Original(model, call.args, call.kwargs))
 
 
 def only_batch(exported: ExportedProgram) -> int | None:
@@ -93,12 +105,12 @@ def only_batch(exported: ExportedProgram) -> int | None:
 def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]) -> Program:
     if opaque:
         raise SpecError(f"an exported program has no sub-modules left: name {opaque[0]} as opaque where it is captured")
-    wanted, fixed = len(_placeholder_values(exported)), only_batch(exported)
+    wanted, batch = len(_placeholder_values(exported)), only_batch(exported)
     if len(call.tensors) != wanted:
         raise CaptureError(f"the exported program takes {wanted} tensors, and the example has {len(call.tensors)}")
-    call = call.of(fixed or 2)
-    notes = () if fixed is None else (_note("the exported program", "it was exported so", call),)
-    program = _program(exported, call, notes)
+    call = call.of(batch or 2)
+    fixed = None if batch is None else _note("the exported program", "it was exported so", call)
+    program = _program(exported, call, fixed)
     return replace(program, original=Original.of_exported(exported, program.example_inputs))
 
 
@@ -130,8 +142,11 @@ def _runs(model: nn.Module, call: _Call) -> Exception | None:
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, call: _Call) -> None:
-    register_dataclasses(model(*call.args, **call.kwargs))
+def _forward(model: nn.Module, call: _Call) -> Any:
+    with preserved(model):
+        found = model(*call.args, **call.kwargs)
+    register_dataclasses(found)
+    return found
 
 
 def _captured(model: nn.Module, call: _Call) -> Program:
@@ -139,12 +154,15 @@ def _captured(model: nn.Module, call: _Call) -> Program:
     try:
         exported = _export(model, call, dynamic=True)
         why = None if _any_batch(exported) else why_batch_is_fixed(exported)
-        return _program(exported, call, () if why is None else (_note(name, why, call),))
+        return _program(exported, call, None if why is None else _note(name, why, call))
+    except CaptureError:
+        raise
     except Exception as dynamic_failure:
         try:
-            return _program(
-                _export(model, call, dynamic=False), call, (_note(name, first_line(dynamic_failure), call),)
-            )
+            fixed = _note(name, first_line(dynamic_failure), call)
+            return _program(_export(model, call, dynamic=False), call, fixed)
+        except CaptureError:
+            raise
         except Exception as error:
             raise CaptureError(_advice(model, error)) from dynamic_failure
 
@@ -186,21 +204,49 @@ def _note(name: str, why: str, call: _Call) -> str:
     )
 
 
-def _program(exported: ExportedProgram, call: _Call, notes: tuple[str, ...]) -> Program:
-    """The program of what was exported; `notes` say why its batch is fixed, if it is."""
+def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Program:
+    """The program of what was exported; `fixed` says why its batch is, if it is."""
+    device = call.tensors[0].device  # and all that the network reads, also where it was lax
+    require_full_precision(exported, device)
+    require_finite(exported)
     with quiet(), torch.no_grad():
-        if any(_writes(node) for node in exported.graph.nodes):
+        if has_blocks(exported) or any(_writes(node) for node in exported.graph.nodes):
             exported = exported.run_decompositions({})
-        module = exported.module()
+        module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise CaptureError(f"torch.export returned a {type(module).__name__}, not a graph")
     calling = calling_of(exported, module)
-    graph.strip(module)
+    without_branches(module)
+    require_deterministic(graph.strip(module))
+    graph.forget_metadata(module)
     graph.reshape_views(module)
     flatten(module, calling)
-    device = call.tensors[0].device  # and all that the network reads, also where it was lax
-    module = graph.rebuild(module, {}) if device == CPU else graph.moved(module, device)
-    return Program(module, call.tensors, dynamic_batch=not notes, calling=calling, notes=notes)
+    notes = tuple(note for note in (fixed, *_state_notes(exported, module), *_size_notes(exported, call)) if note)
+    module = graph.moved(graph.owned(module), device)
+    return Program(module, call.tensors, dynamic_batch=fixed is None, calling=calling, notes=notes)
+
+
+def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[str]:
+    """A sentence on the buffers that forward writes, where the outputs depend on them."""
+    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    written = [name for name in exported.graph_signature.buffers_to_mutate.values() if name in read]
+    if written:
+        yield (
+            f"forward reads and writes {', '.join(written)}: captured with the values of now, which stay as they are"
+            " from call to call"
+        )
+
+
+def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
+    """A sentence for each input whose size, besides the batch, was exported as free."""
+    for number, (value, given) in enumerate(zip(_placeholder_values(exported), call.tensors, strict=True)):
+        free = [dim for dim, size in enumerate(value.shape) if dim and not isinstance(size, int)]
+        if free:
+            sizes = "x".join(str(size) for size in given.shape[1:])
+            yield (
+                f"input {number} of the exported program may vary in dimension {' and '.join(map(str, free))}; what"
+                f" prunec writes takes {sizes}, the size of the example, and any batch: compress once for each size"
+            )
 
 
 def _writes(node: fx.Node) -> bool:

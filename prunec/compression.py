@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from . import artefacts, graph
 from .alignment import Alignment
 from .calling import Inputs
+from .capturable import plain_module
 from .capture import capture
 from .channels.spaces import Channels
 from .constraints import ANY, Constraints
@@ -27,6 +28,7 @@ from .latency.engine import On
 from .opaque import paths_in
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
+from .process_state import kept_process_state
 from .program import Context, Program
 from .progress import Track, silent
 from .samples import noise_like
@@ -49,6 +51,7 @@ PIPELINE = (
 )
 
 
+@kept_process_state()
 def compress(
     model: nn.Module | ExportedProgram,
     calibration: Any,
@@ -110,6 +113,7 @@ def compress(
     Alignment.parse(constraints.align)
     engine = On.parse(on)
     place = named(device)
+    model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))
     dense = capture(model, example_inputs or images.example(), opaque).on(place)
     given, batch = len(images), dense.only_batch or batch
@@ -135,6 +139,7 @@ def compress(
     return Result(replace(dense, original=None), replace(program, original=None), plan, report, few)
 
 
+@kept_process_state()
 def inspect(
     model: nn.Module | ExportedProgram,
     example_inputs: Inputs,
@@ -174,10 +179,12 @@ class Result:
         bare = self._prepared.knowing(Plan(self.plan.channels, self.plan.keep))
         return Pipeline.parse("slice,decompose").run(bare, Context())
 
+    @kept_process_state()
     def onnx(self, opset: int = 18) -> ModelProto:
         """The compressed network as ONNX, cleaned, checked, compared with it, and stamped with its provenance."""
         return self._exported(self.program, opset, self._provenance())
 
+    @kept_process_state()
     def dense_onnx(self, opset: int = 18) -> ModelProto:
         """The dense network exported in the same way, compared with it as captured: what is timed against."""
         return self._exported(self._prepared, opset, {"source": state_digest(self.dense.module)})
@@ -234,6 +241,7 @@ class Result:
             "calibration": str(self.report["calibration"]["digest"]),
         }
 
+    @kept_process_state()
     def save(
         self,
         path: str | Path,

@@ -8,7 +8,7 @@ network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,24 +55,38 @@ def full_float32() -> Iterator[None]:
     calls itself exact may move an output. Torch has older and newer names for the setting and refuses to read the
     older where the two disagree, so both are set, and both set back.
     """
+    restore = precision_restored()
     cudnn: Any = torch.backends.cudnn
-    matmul: Any = torch.backends.cuda.matmul
-    newer = {place: place.fp32_precision for place in (cudnn.conv, cudnn.rnn, matmul)}
-    older = _older()
-    repeatable = cudnn.deterministic, cudnn.benchmark
     cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
-    for place in newer:
+    for place in _places():
         place.fp32_precision = "ieee"
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
+        restore()
+
+
+def precision_restored() -> Callable[[], None]:
+    """Return what sets the precision of float32, and how repeatable it is, back to what they are now."""
+    cudnn: Any = torch.backends.cudnn
+    newer, older = {place: place.fp32_precision for place in _places()}, _older()
+    repeatable = cudnn.deterministic, cudnn.benchmark
+
+    def restore() -> None:
         cudnn.deterministic, cudnn.benchmark = repeatable
         cudnn.allow_tf32 = older[0]
         torch.set_float32_matmul_precision(older[1])
         for place, precision in newer.items():
             place.fp32_precision = precision
+
+    return restore
+
+
+def _places() -> tuple[Any, ...]:
+    cudnn: Any = torch.backends.cudnn
+    return cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul
 
 
 def _older() -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 _HERE = (Path(torch.__file__).parent, Path(__file__).parent)  # code that is not the user's
@@ -73,3 +74,12 @@ def _owner(frame: FrameType) -> nn.Module | None:
 
 def _is_users(filename: str) -> bool:
     return filename.endswith(".py") and not any(Path(filename).is_relative_to(folder) for folder in _HERE)
+
+
+def place_of(node: fx.Node) -> str:
+    """`neck.drop (nets.py:12)`, the sub-module and the line that an exported node comes from, as far as known."""
+    stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
+    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [f"{Path(file).name}:{line}" for file, line in lines if _is_users(file)]
+    path = stack[-1] if stack else "the network"
+    return f"{path} ({own[-1]})" if own else path

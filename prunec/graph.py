@@ -111,6 +111,18 @@ def without(module: fx.GraphModule, names: Container[str]) -> fx.GraphModule:
     return rebuild(copy, {})
 
 
+def owned(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy with tensors of its own: what becomes of those that it was captured from changes nothing."""
+    names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
+    clones: dict[Any, Tensor] = {}
+    tensors = {}
+    for name in names:
+        value = attribute(module, name)
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        tensors[name] = clones.setdefault(place, value.clone()) if value.numel() else value
+    return rebuild(module, tensors)
+
+
 def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:
     """A copy on another device: the tensors that it reads, and those that its operators make."""
     names = [str(node.target) for node in module.graph.nodes if node.op == "get_attr"]
@@ -169,12 +181,20 @@ def _frozen(tensor: Tensor) -> Tensor:
 
 
 def strip(module: fx.GraphModule) -> fx.GraphModule:
-    """Remove guards, dead nodes and stale metadata that export leaves behind, in place."""
+    """Remove guards, write-backs and dead nodes that export leaves behind, in place."""
     for node in list(module.graph.nodes):
-        if node.op == "call_module" or str(node.target).startswith("aten._assert"):
+        back = node.target is torch.ops.aten.copy_.default and not node.users  # into a buffer or an input
+        if back or node.op == "call_module" or str(node.target).startswith("aten._assert"):
             module.graph.erase_node(node)
-            continue
-        node.meta = {}
     module.graph.eliminate_dead_code()
+    for node in reversed(list(module.graph.nodes)):
+        if node.op in ("call_function", "get_attr") and not node.users:  # a random one, which torch keeps
+            module.graph.erase_node(node)
     module.recompile()
     return module
+
+
+def forget_metadata(module: fx.GraphModule) -> None:
+    """Drop what export noted of each node, in place: after a rewrite it would be stale."""
+    for node in module.graph.nodes:
+        node.meta = {}
