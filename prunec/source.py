@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from .errors import CaptureError, PrunecError
 from .exported_file import load_exported
+from .lazy import has_lazy
 from .weights_file import JIT, JIT_ADVICE, weights_alone, weights_for
 
 _FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18 or a .pt2 file"
@@ -38,10 +40,13 @@ class LoadedModel:
     model: nn.Module | torch.export.ExportedProgram
     name: str
     source: str
-    digest: str
-    """``state_digest`` of the model, in hexadecimal."""
     input_size_hint: tuple[int, ...] | None
     """The shape of one input without its batch axis, such as (3, 224, 224), where the source knows it."""
+
+    @cached_property
+    def digest(self) -> str:
+        """``state_digest`` of the model, in hexadecimal; lazy layers must have their weights by then."""
+        return state_digest(self.model)
 
 
 def load_model(source: str, weights: Path | None = None) -> LoadedModel:
@@ -66,7 +71,7 @@ def load_model(source: str, weights: Path | None = None) -> LoadedModel:
         raise CaptureError(f"{source} {JIT}: {JIT_ADVICE}")
     if weights is not None:
         load_weights(model, weights)
-    return LoadedModel(model.eval(), name, source, state_digest(model), hint or _declared_size(model))
+    return _digested(LoadedModel(model.eval(), name, source, hint or _declared_size(model)))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -228,7 +233,14 @@ def _exported(source: str, weights: Path | None) -> LoadedModel:
     program = load_exported(path)
     example = next(iter(program.example_inputs[0]), None) if program.example_inputs else None
     hint = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
-    return LoadedModel(program, path.stem, source, state_digest(program), hint)
+    return _digested(LoadedModel(program, path.stem, source, hint))
+
+
+def _digested(loaded: LoadedModel) -> LoadedModel:
+    """The same, its digest taken now where it can be: what runs the network may write into it."""
+    if isinstance(loaded.model, torch.export.ExportedProgram) or not has_lazy(loaded.model):
+        loaded.digest  # noqa: B018
+    return loaded
 
 
 def _declared_size(model: nn.Module) -> tuple[int, ...] | None:

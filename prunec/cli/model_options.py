@@ -165,14 +165,18 @@ def batch_of(loaded: LoadedModel) -> int | None:
 def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | None) -> None:
     """Raise DataError where the network does not run on two of the images, or they are not of the shape asked for."""
     import torch
+    from torch import nn
 
     from ..device import CPU, device_of
     from ..errors import DataError
+    from ..lazy import initialise
 
     images, found = images.on(device_of(loaded.model) or CPU), tuple(images.inputs[0].shape[1:])
     if shape is not None and found != shape:
         advice = "set size= in --preprocess"
         raise DataError(f"the images in {images.source} come as {_x(found)}, not {_x(shape)}: {advice}")
+    if isinstance(loaded.model, nn.Module):
+        initialise(loaded.model, next(images.batches(2)), {})
     try:
         with torch.inference_mode():
             _run(loaded, next(images.batches(batch_of(loaded) or 2)))

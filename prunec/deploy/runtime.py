@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError, DataError, SpecError
+from ..process_state import flushes_denormals
 from . import providers
 
 if TYPE_CHECKING:
@@ -102,12 +103,13 @@ def run(session: InferenceSession, inputs: tuple[Tensor | Array, ...]) -> list[A
 
 @contextmanager
 def denormals_as_zero() -> Iterator[None]:
-    """Flush denormals in this thread, and stop when done: a session turns them off and leaves them so."""
+    """Flush denormals in this thread, and do as before when done: a session turns them off and leaves them so."""
+    before = flushes_denormals()
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
 
 
 def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict[str, Array]:
