@@ -57,6 +57,10 @@ QUICK = """
     tv:shufflenet_v2_x0_5 tv:mobilenet_v3_small tv:lraspp_mobilenet_v3_large skresnet18 resnest14d ecaresnet26t
     nf_resnet26 convnextv2_atto levit_128s@224 vit_tiny_patch16_224@224 mobilevit_xxs@256 gcvit_xxtiny@224
 """
+QUICK_COMPRESS = """
+    micro:plain micro:residual micro:concatenation micro:batch_norm_before tv:shufflenet_v2_x0_5 levit_128s@224
+    lcnet_050 starnet_s1
+"""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,9 @@ def listed() -> list[Architecture]:
     return [*found, *(Architecture(f"micro:{name}", "pattern", 12) for name in _micro().networks())]
 
 
-def quick() -> list[Architecture]:
-    """A few that stand for the patterns, and the micro-networks are in the tests anyway."""
-    names = {entry.partition("@")[0] for entry in QUICK.split()}
+def quick(compress: bool = False) -> list[Architecture]:
+    """Choose a few that stand for the patterns; small ones where each is to be compressed."""
+    names = {entry.partition("@")[0] for entry in (QUICK_COMPRESS if compress else QUICK).split()}
     return [one for one in listed() if one.name in names]
 
 

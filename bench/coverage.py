@@ -2,6 +2,7 @@
 
     python bench/coverage.py                        # all of them, about an hour on two cores with --jobs 2
     python bench/coverage.py --quick                # a dozen that stand for the rest, three minutes
+    python bench/coverage.py --compress             # `prunec.compress` with its defaults and `save` (coverage_compress.py)
     python bench/coverage.py --peer --resume        # the same list with Torch-Pruning, which must be installed
 
 Each network has a process of its own and goes through: capture, spaces, half of every space removed without any
@@ -244,6 +245,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a dozen networks")
     parser.add_argument("--only", metavar="PATTERN", help="the networks whose names match")
     parser.add_argument("--no-onnx", action="store_true", help="without export and ONNX Runtime")
+    parser.add_argument("--compress", action="store_true", help="prunec.compress with its defaults, and save")
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning in the place of prunec")
     parser.add_argument("--resume", action="store_true", help="skip what the results hold already")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time")
@@ -254,7 +256,7 @@ def main() -> int:
     import timm  # noqa: F401
     import torchvision  # noqa: F401
 
-    chosen = architectures.quick() if args.quick else architectures.listed()
+    chosen = architectures.quick(args.compress) if args.quick else architectures.listed()
     chosen = [one for one in chosen if fnmatch.fnmatchcase(one.name, args.only or "*")]
     side: Side = ours
     if args.peer and util.find_spec("torch_pruning") is None:
@@ -263,7 +265,12 @@ def main() -> int:
         import coverage_torch_pruning
 
         side = coverage_torch_pruning.theirs
-    path = args.out / ("coverage_torch_pruning.json" if args.peer else "coverage.json")
+    if args.compress:
+        import coverage_compress
+
+        side = coverage_compress.compressed
+    name = "coverage_torch_pruning" if args.peer else "coverage_compress" if args.compress else "coverage"
+    path = args.out / f"{name}.json"
     known = json.loads(path.read_text())["rows"] if args.resume and path.is_file() else []
     done = {row["name"] for row in known}
     rows, order = [*known], {one.name: place for place, one in enumerate(architectures.listed())}

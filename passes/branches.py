@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from prunec import branches, graph, surgery
-from prunec.channels.analysis import layer_of
 from prunec.channels.spaces import Channels, Space
 from prunec.constraints import Constraints
 from prunec.facts import Curve, Curves
@@ -60,7 +59,7 @@ class Branches(Pass):
         spaces, found, start = list(channels.spaces), list(channels.branches), channels.count
         names = [str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"]
         for one in branches.found(program, channels):
-            layers = list(dict.fromkeys(layer_of(name) for name in names if name in one.parameters))
+            layers = list(dict.fromkeys(graph.layer_of(name) for name in names if name in one.parameters))
             if layers and _may_go(context.constraints, layers):
                 found.append(replace(one, space=f"{layers[0]}:branch"))
                 spaces.append(Space(found[-1].space, 1, (), None, start + len(found) - 1, least=0))

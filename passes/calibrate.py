@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, fx
 
 from prunec import graph
-from prunec.channels.analysis import layer_of
 from prunec.channels.spaces import Channels, Contraction
 from prunec.errors import NumericsError
 from prunec.facts import Statistics
@@ -86,7 +85,7 @@ def _require_finite(one: Contraction, moments: Moments) -> None:
 
 def _starved(channels: Channels, moments: Mapping[str, Moments]) -> list[dict[str, Any]]:
     """For the report: the layers that saw fewer rows than they have columns."""
-    known = [(layer_of(one.weight), moments[one.node]) for one in channels.contractions if one.node in moments]
+    known = [(graph.layer_of(one.weight), moments[one.node]) for one in channels.contractions if one.node in moments]
     return [{"layer": layer, "rows": one.count, "columns": one.width} for layer, one in known if one.count < one.width]
 
 

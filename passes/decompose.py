@@ -6,6 +6,7 @@ of them. The weight has that rank already where `compensate` has fitted it; othe
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class Decompose(Pass):
 
 def _split(module: fx.GraphModule, node: fx.Node, split: Split, rank: int) -> None:
     weight_node, bias = argument(node, "weight"), argument(node, "bias")
-    name = str(weight_node.target).removesuffix(".weight")
+    name = _owner(module, str(weight_node.target))
     weight = graph.attribute(module, str(weight_node.target))
     source: Any = node.args[0]
     parts = lowrank.split_exactly(graph.numbers(module, str(weight_node.target)), split, rank)
@@ -57,6 +58,15 @@ def _split(module: fx.GraphModule, node: fx.Node, split: Split, rank: int) -> No
             arguments = [source, read, bias if last else None, *_shared_out(node, axes)]
             source = module.graph.call_function(node.target, tuple(arguments))  # type: ignore[arg-type]
     node.replace_all_uses_with(source)
+
+
+def _owner(module: fx.GraphModule, weight: str) -> str:
+    """Path of the module that gets the parts: the layer's, unless a parameter has that path or one below it."""
+    taken = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    stem = graph.layer_of(weight)
+    while stem in taken or any(re.match(rf"{re.escape(stem)}\.\d+(\.|$)", name) for name in taken):
+        stem += "_parts"
+    return stem
 
 
 def _shared_out(node: fx.Node, axes: tuple[bool, ...]) -> list[Any]:

@@ -7,6 +7,7 @@ plain one for every pass that follows.
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from prunec.pipeline import Pass
 from prunec.program import Context, Program
 
 aten = torch.ops.aten
+REPARAMETERISED = re.compile(r"(?:(?<=\.)|^)(?:parametrizations\.(\w+)\.original\d*|(\w+)_(?:orig|v|g))$")
 LAZY = (aten.expand, aten.expand_as, aten.repeat)  # they would only be stored at their full size
 
 
@@ -72,10 +74,13 @@ def _replace(module: fx.GraphModule, node: fx.Node, constants: graph.Values, tak
 
 
 def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken: set[str]) -> str:
-    """The name of the largest parameter that it is made of, with `_folded` where that is read by others too."""
+    """Name a constant after the largest parameter in it, with `_folded` where that is read by others too.
+
+    `conv.weight_v`, `conv.weight_orig` and `conv.parametrizations.weight.original1` make `conv.weight`.
+    """
     sources = [one for one in _ancestors(node) if one.op == "get_attr"]
     first = max(sources, key=lambda one: constants[one].numel(), default=None)
-    name = "constant" if first is None else str(first.target)
+    name = "constant" if first is None else REPARAMETERISED.sub(r"\1\2", str(first.target))
     read = {str(one.target) for one in constants if one.op == "get_attr" and any(u not in constants for u in one.users)}
     while name in taken or name in read:
         name += "_folded"

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from prunec import factoring, graph, lowrank
-from prunec.channels.analysis import layer_of
 from prunec.channels.spaces import Channels, Contraction, Factoring, Product, Space
 from prunec.facts import Curve, Curves, Statistics
 from prunec.pipeline import Pass
@@ -79,7 +78,7 @@ def _best(
 
 def _space(one: Contraction, found: Factoring, product: Product, start: int, context: Context) -> Space | None:
     """Ranks up to the one where the parts cost as much as the one layer."""
-    layer = layer_of(one.weight)
+    layer = graph.layer_of(one.weight)
     full, even = factoring.highest(one, found), factoring.even(one, found, product)
     least = context.constraints.least([layer], full)
     if context.constraints.reason([layer]) or even < 2 or least >= even:

@@ -7,7 +7,6 @@ import math
 from torch import fx
 
 from . import graph
-from .channels.analysis import layer_of
 from .channels.contraction import argument
 from .channels.spaces import Channels, Contraction, Factoring, Product, Split
 from .readers import Blocks
@@ -36,7 +35,7 @@ def of(one: Contraction, split: Split, product: Product, node: fx.Node, values: 
         grown = [1.0 if mine else more for more, mine in zip(grown, layer, strict=False)]
         taps = math.prod(size for size, mine in zip(split.kernel, layer, strict=True) if mine)
         costs.append(positions * taps * math.prod(grown))
-    name = f"{layer_of(one.weight)}:rank"
+    name = f"{graph.layer_of(one.weight)}:rank"
     return Factoring(one.node, name, split, costs[0], costs[-1], sum(costs[1:-1]))
 
 

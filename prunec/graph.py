@@ -44,6 +44,15 @@ def placeholders(module: fx.GraphModule) -> list[fx.Node]:
     return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
+def layer_of(parameter: str) -> str:
+    """Name the layer that a parameter belongs to: `conv` of `conv.weight`, `att.in_proj` of `att.in_proj_weight`."""
+    for leaf in ("weight", "bias"):
+        stem = parameter.removesuffix(leaf)
+        if stem not in ("", parameter) and stem[-1] in "._":
+            return stem.rstrip("._") or parameter
+    return parameter
+
+
 def reads(nodes: fx.Graph, name: str) -> int:
     """How many nodes read the parameter or buffer called `name`."""
     return sum(len(node.users) for node in nodes.nodes if node.op == "get_attr" and node.target == name)

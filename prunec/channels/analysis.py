@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from ..constraints import ANY, Constraints
+from ..graph import layer_of
 from ..program import Program
 from . import contraction, elementwise, matmul, movement, normalisation, reduction, spatial
 from .contraction import argument, is_transposed
@@ -138,11 +139,6 @@ def _limited(space: Space, constraints: Constraints) -> Space:
 
 def _producers(keys: list[Key]) -> list[str]:
     return [layer_of(name) for name, _, role in keys if role == PRODUCES]
-
-
-def layer_of(parameter: str) -> str:
-    """The layer that a parameter belongs to: `layer1.0.conv1` for `layer1.0.conv1.weight`."""
-    return parameter.removesuffix(".weight").removesuffix(".bias")
 
 
 def _name(keys: list[tuple[str, int, str]], names: Counter[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import onnx_graphsurgeon as gs
 
 from ...errors import SpecError
+from ...graph import layer_of
 
 
 def name_nodes(graph: gs.Graph) -> None:
@@ -40,7 +41,8 @@ def name_interface(graph: gs.Graph, names: Mapping[str, str]) -> None:
 def _proposals(node: gs.Node) -> Iterator[str]:
     """Names for `node`, best first: the owner of its parameters, then numbered ones."""
     parameters = [tensor.name for tensor in node.inputs if isinstance(tensor, gs.Constant)]
-    owners = [name.rpartition(".")[0] for name in parameters if "." in name]
+    layers = [(layer_of(name), name) for name in parameters]
+    owners = [name.rpartition(".")[0] if layer == name else layer for layer, name in layers if "." in name]
     stem = owners[0] if owners else node.op.lower()
     if owners:
         yield stem
