@@ -16,17 +16,20 @@ PINS := requirements/torch.txt requirements/run.txt pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint setup clean distclean
+.PHONY: help demo test test-long lint setup clean distclean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## Set up, then compress the network that comes with prunec (no download, no GPU)
 	$(BIN)/prunec demo
 
 test: lint ## Set up, then lint, check the types and run the tests
-	$(BIN)/python -m pytest -m "not timed" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not timed" --numprocesses $(JOBS) --dist worksteal
 	$(BIN)/python -m pytest -m timed
+
+test-long: $(VENV)/.test ## Set up, then export 20,000 random networks and compare each with the module that it comes from
+	PRUNEC_RANDOM_NETWORKS=20000 PRUNEC_RANDOM_SEED=$$(date +%s) $(BIN)/python -m pytest -s --numprocesses $(JOBS) --dist worksteal tests/test_random_exports.py
 
 lint: $(VENV)/.test ## Set up, then ruff and mypy only
 	$(BIN)/ruff check

@@ -2,7 +2,7 @@
 
     python bench/coverage.py                        # all of them, about an hour on two cores with --jobs 2
     python bench/coverage.py --quick                # a dozen that stand for the rest, three minutes
-    python bench/coverage.py --compress             # `prunec.compress` with its defaults and `save` (coverage_compress.py)
+    python bench/coverage.py --compress             # what a user runs: `compress` and `save` (coverage_compress.py)
     python bench/coverage.py --peer --resume        # the same list with Torch-Pruning, which must be installed
 
 Each network has a process of its own and goes through: capture, spaces, half of every space removed without any

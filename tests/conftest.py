@@ -45,11 +45,11 @@ TORCHVISION_OPERATORS = _shim_torchvision()
 
 
 def _cached_registry() -> None:
-    """Let the ONNX exporter parse its 500 operator functions once a process: two thirds of the time of a small export."""
-    build = functools.cache(ONNXRegistry.from_torchlib.__func__)  # type: ignore[attr-defined]
+    """Let the ONNX exporter parse its 500 functions once a process: two thirds of the time of a small export."""
+    build = functools.cache(ONNXRegistry.from_torchlib)
 
     def copied(cls: type[ONNXRegistry], opset_version: int = TORCHLIB_OPSET) -> ONNXRegistry:
-        registry = copy.copy(build(cls, opset_version))
+        registry = copy.copy(build(opset_version))
         registry.functions = {target: list(found) for target, found in registry.functions.items()}
         return registry
 

@@ -67,7 +67,8 @@ def convolution(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callab
         return same
     kinds = TRANSPOSED if n % 5 == 0 else CONVOLUTIONS
     groups = shape[0] if n % 3 == 0 else 1
-    layer: Any = kinds[len(shape) - 2](shape[0], groups * (1 + n % 2) if groups > 1 else 3 + n % 4, 3, 1 + n % 2, 1, groups=groups, bias=n % 4 > 0)  # fmt: skip
+    out = groups * (1 + n % 2) if groups > 1 else 3 + n % 4
+    layer: Any = kinds[len(shape) - 2](shape[0], out, 3, 1 + n % 2, 1, groups=groups, bias=n % 4 > 0)
     layers.append(layer)
     return layer  # type: ignore[no-any-return]
 
@@ -119,11 +120,11 @@ def scaled(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[T
     return lambda x: x * holder[0] + holder[1]
 
 
-STEPS: tuple[Step, ...] = (linear, linear, norm, norm, twice, tied, layer_norm, convolution, sliced, written, turned, joined,
-                           flattened, activation, scaled)  # fmt: skip
+STEPS: tuple[Step, ...] = (linear, linear, norm, norm, twice, tied, layer_norm, convolution, sliced, written, turned,
+                           joined, flattened, activation, scaled)  # fmt: skip
 DRAWN = st.tuples(
     st.lists(st.integers(3, 5), min_size=1, max_size=3),
-    st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 59)), min_size=2, max_size=7),
+    st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 59)), min_size=2, max_size=5),
 )
 """Shape of the input without its batch, and the steps."""
 
@@ -146,7 +147,7 @@ class Drawn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for apply in self.applied:
             x = apply(x)
-        return x if self.batch is None else x.reshape(self.batch, -1)
+        return x if self.batch is None else x.reshape(self.batch, *x.shape[1:])
 
 
 class Several(nn.Module):
