@@ -78,8 +78,8 @@ def _text(one: Contraction) -> str:
 def _require_finite(one: Contraction, moments: Moments) -> None:
     if not moments.finite:
         raise NumericsError(
-            f"what the layer {graph.layer_of(one.weight)} reads of the calibration images holds NaN or infinity, or is too"
-            " large to square: check the images, how they are preprocessed, and the weights of the layers before it"
+            f"what the layer {graph.layer_of(one.weight)} reads of the calibration images holds NaN or infinity, or is"
+            " too large to square: check the images, how they are preprocessed, and the weights of the layers before it"
         )
 
 
