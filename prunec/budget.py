@@ -1,7 +1,8 @@
-"""The budgets that a target sets, and the sentence for one that cannot be met."""
+"""The budgets that a target sets, the sentence for one that cannot be met, and the check of what was written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 from torch import Tensor, fx
 
 from . import quantity
+from .channels.analysis import analyse
 from .channels.spaces import Channels
 from .errors import BudgetError, PassError
 from .memory import memory
+from .program import Program
 from .quantity import LatencyQuantity, Quantity
 from .target import NAMES, Target
 from .terms import Cost, Counts, Terms
@@ -75,6 +78,36 @@ def quantity_of(
     if kind == "memory":
         return memory(channels, module, inputs)
     return (quantity.parameters if kind == "params" else quantity.size)(channels, module)
+
+
+def written(program: Program, promised: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Count each resource of the finished network, and add it to the rows of `Budget.to_json`.
+
+    It is counted on the network, not predicted from the plan; of a latency the plan's is kept, as what was timed was
+    the finished network. Raises BudgetError where more remains than was allowed.
+    """
+    channels = analyse(program)
+    kinds = {name: kind for kind, name in NAMES.items()}
+    rows = []
+    for row in promised:
+        kind, found = kinds[row["of"]], row["planned"]
+        if kind != "latency":
+            found = quantity_of(kind, channels, program.module, program.example_inputs).dense
+        rows.append({**row, "written": found})
+        if found > row["allowed"]:
+            raise BudgetError(_missed(rows[-1]))
+    return rows
+
+
+def _missed(row: Mapping[str, Any]) -> str:
+    name, share = row["of"], row["written"] / max(row["dense"], 1)
+    plan = "as the plan has it" if row["planned"] == row["written"] else f"where the plan has {row['planned']:,}"
+    return (
+        f"target {row['target']} was missed: {row['allowed']:,} of {row['dense']:,} {name} may remain, and the finished"
+        f" network has {row['written']:,} ({share:.4f}), {plan}. Nothing was saved. A pipeline of your own needs"
+        " slice and decompose behind allocate; with the default one this is a fault of prunec's cost model: please"
+        " report the network. Meanwhile freeze the layers that grew (--freeze), or ask for less to remain"
+    )
 
 
 def least_of(channels: Channels, found: Quantity | LatencyQuantity) -> int:

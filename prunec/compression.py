@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from . import artefacts, graph
 from .alignment import Alignment
+from .budget import written
 from .calling import Inputs
 from .capturable import plain_module
 from .capture import capture
@@ -124,6 +125,8 @@ def compress(
     context = Context(wanted, constraints, images, seed, batch, cache, track, on=engine)
     program = passes.run(dense, context, (clock, verify, *instruments))
     plan = program.fact(Plan)
+    if "allocate" in context.notes:
+        context.notes["allocate"]["budgets"] = written(program, context.notes["allocate"]["budgets"])
     seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
     report = _report(dense, program, plan, images, seconds)
     report.update(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from micro import conv, networks
+from test_channels import macs_by_torch
 from torch import nn
 
 import prunec
@@ -16,7 +17,7 @@ from prunec.budget import quantity_of
 from prunec.capture import capture
 from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels
-from prunec.compression import prepared
+from prunec.compression import PREPARE, prepared
 from prunec.data import as_images
 from prunec.errors import BudgetError, PassError
 from prunec.facts import Curve, Curves
@@ -48,11 +49,28 @@ def test_what_is_planned_is_what_comes_out(name: str) -> None:
     )
     numbers, size, memory = result.report["notes"]["allocate"]["budgets"]
     assert (numbers["planned"], size["planned"]) == stored(result)
-    assert all(one["planned"] <= one["allowed"] for one in (numbers, size, memory))
+    assert all(one["planned"] <= one["allowed"] and one["written"] <= one["allowed"] for one in (numbers, size, memory))
+    assert (numbers["written"], size["written"]) == stored(result)
     built = quantity("memory", result.program).dense
     assert built <= memory["planned"]  # a layer of two is held to what it would take as one, too
     if not result.plan.ranks and name != "channel_shuffle":  # which gathers what it shuffles, once it is narrow
         assert built == memory["planned"]
+
+
+def test_the_macs_that_were_written_are_counted_on_the_network() -> None:
+    result = prunec.compress(NETS["residual"], IMAGES, target="macs:0.6", batch=32)
+    (row,) = result.report["notes"]["allocate"]["budgets"]
+    assert row["written"] == row["planned"] == macs_by_torch(result.program.module, IMAGES[:1]) <= row["allowed"]
+
+
+@pytest.mark.parametrize("target", ["macs:0.6", "params:0.6", "size:0.6", "memory:0.8"])
+def test_a_budget_that_the_finished_network_misses_is_an_error(target: str) -> None:
+    """Nothing is sliced: the network is as large as it was."""
+    pipeline = PREPARE + ",calibrate,select,sensitivity,allocate,compensate{method=none}"
+    with pytest.raises(BudgetError, match=f"target {target} was missed: .* may remain, .*where the plan has") as caught:
+        prunec.compress(NETS["residual"], IMAGES, target=target, batch=32, pipeline=pipeline)
+    assert "slice" in str(caught.value)
+    assert "Nothing was saved" in str(caught.value)
 
 
 def test_the_memory_of_a_chain_by_hand() -> None:
