@@ -52,7 +52,10 @@ class Allocation:
         """The cost as a function of counts: of the one resource, or the weighted mean of used / allowed of several."""
         if self.weights is None:
             return self.budgets[0].quantity.cost
-        rows = np.split(self.weights, np.cumsum([one.quantity.steps for one in self.budgets])[:-1])
+        return self._mixed(self.weights)
+
+    def _mixed(self, weights: Array) -> Cost:
+        rows = np.split(weights, np.cumsum([one.quantity.steps for one in self.budgets])[:-1])
         parts = zip(self.budgets, rows, strict=True)
         return Mixed.of([one.quantity.weighted(row * UNIT / one.allowed) for one, row in parts])
 
@@ -64,8 +67,13 @@ class Allocation:
     def weighed(self, weights: Array) -> Allocation:
         """The same problem with these weights; its budgets are not worked out again."""
         found = replace(self, weights=weights)
-        vars(found).update(budgets=self.budgets, errors=self.errors)
+        vars(found).update(budgets=self.budgets, errors=self.errors, inside=self.inside, alone=self.alone)
         return found
+
+    @cached_property
+    def alone(self) -> list[Cost]:
+        """Each limit by itself, as a cost of which `UNIT` may remain."""
+        return [self._mixed(row) for row in np.eye(self.limits)]
 
     @cached_property
     def limits(self) -> int:

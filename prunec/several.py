@@ -15,7 +15,7 @@ import numpy as np
 
 from .allocation import UNIT, Allocation, Array
 from .errors import BudgetError
-from .registry import STRATEGIES
+from .finish import finished
 from .spec import text_of
 from .spending import afford, give_back
 from .strategy import Allocator
@@ -23,34 +23,29 @@ from .terms import Counts
 
 ROUNDS, AGAIN = 8, 3  # at first, and from weights that were best before
 NEAR = 1.01  # times the least error that there can be
-TRIES = 4  # more than limits, in paying for what is overdrawn: ranks may save of one and cost of another
 POWER = 4.0  # of used / allowed in the update
-SLACK = 1e-9
 
 
 def spend(problem: Allocation, method: Allocator) -> Counts:
-    """The counts that the method chooses within all limits; ranks that save nothing and what is inside a branch that
-    goes stay whole.
+    """The counts that the method chooses within all limits, and what they leave over spent.
 
-    Raises BudgetError where a limit is out of reach, or all of them together are, or the method finds no such counts.
+    Ranks that save nothing and what is inside a branch that goes stay whole. Raises BudgetError where a limit is out of
+    reach, or all of them together are, or the method finds no such counts.
     """
-    if problem.limits == 1:
-        only = problem.model.whole(method.counts(problem))
-        if problem.model.total(only) > problem.allowed:
-            raise BudgetError(
-                f"{text_of(method)} finds no counts for {problem.target}: ask for more of it, or take knapsack"
-            )
-        return problem.closed(only)
-    mixed = problem.weighed(_best(problem))
-    chosen = _repaired(mixed, mixed.model.whole(method.counts(mixed)))
-    if chosen is None:
+    if problem.limits > 1:
+        problem = problem.weighed(_best(problem))
+    ends = [end for counts in method.candidates(problem) if (end := finished(problem, counts)) is not None]
+    if ends:
+        return min(ends, key=problem.expected)
+    if problem.limits > 1:
         raise BudgetError(f"the targets {problem.target} cannot be met together: ask for more of one of them")
-    return mixed.closed(chosen)
+    name = text_of(method)
+    other = "" if name.startswith("knapsack") else ", or take knapsack"
+    raise BudgetError(f"{name} finds no counts for {problem.target}: ask for more of it{other}")
 
 
 def _best(problem: Allocation) -> Array:
     """The weights with which least error keeps to each limit."""
-    probe: Allocator = STRATEGIES["allocators"].make("knapsack")
     if problem.starts:
         weights, rounds = problem.starts[-1], AGAIN
     else:
@@ -58,9 +53,9 @@ def _best(problem: Allocation) -> Array:
     best, lowest, least = None, np.inf, 0.0
     for _ in range(rounds):
         mixed = problem.weighed(weights)
-        counts = mixed.model.whole(probe.counts(mixed))
+        counts = _greedy(mixed)
         least = max(least, problem.expected(counts))
-        found = _repaired(mixed, counts)
+        found = finished(mixed, counts)
         if found is not None and problem.expected(found) < lowest:
             best, lowest = weights, problem.expected(found)
         if lowest <= NEAR * least:
@@ -72,21 +67,15 @@ def _best(problem: Allocation) -> Array:
     return best
 
 
+def _greedy(mixed: Allocation) -> Counts:
+    """Counts within the mixed limit, by steps down and up."""
+    model, errors, inside = mixed.model, mixed.errors, mixed.inside
+    counts = afford(model, errors, model.sizes, UNIT, inside)
+    return mixed.closed(model.whole(give_back(model, errors, counts, UNIT, inside=inside)))
+
+
 def _updated(weights: Array, used: Array) -> Array:
     grown: Array = weights * np.maximum(used, 1e-3) ** POWER
     grown[grown < 1e-6 * grown.max()] = 0.0
     grown /= grown.sum()
     return grown
-
-
-def _repaired(mixed: Allocation, counts: Counts) -> Counts | None:
-    """The counts within every limit and near it, or None."""
-    for _ in range(mixed.limits + TRIES):
-        used = mixed.used(counts)
-        if used.max() <= 1 + SLACK:
-            break
-        alone = mixed.weighed(np.eye(mixed.limits)[int(used.argmax())])
-        counts = afford(alone.model, mixed.errors, counts, UNIT)
-    if mixed.used(counts).max() > 1 + SLACK:
-        return None
-    return give_back(mixed.model, mixed.errors, counts, np.inf, lambda more: bool(mixed.used(more).max() <= 1 + SLACK))

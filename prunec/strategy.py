@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor
@@ -42,6 +43,10 @@ class Allocator(ABC):
     @abstractmethod
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
+
+    def candidates(self, problem: Allocation) -> Iterator[Counts]:
+        """Counts of which the best is taken once each is within all limits (`prunec.several`)."""
+        yield self.counts(problem)
 
 
 class Compensator:

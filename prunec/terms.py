@@ -22,6 +22,7 @@ import numpy.typing as npt
 Counts = npt.NDArray[np.int64]  # coordinates kept of each prunable space
 Array = npt.NDArray[np.float64]
 Numbers = Array | Counts | float
+KNOWN = 20_000  # curves that are kept at most
 
 
 class Cost(Protocol):
@@ -82,16 +83,54 @@ class Terms:
         return found
 
     def touched_along(self, counts: Counts, space: int) -> Array:
-        """The same of the terms alone that the space has a part in."""
-        others = counts.copy()
+        """The same of the terms alone that the space has a part in; kept, as few others change it."""
+        key = space, counts[self._beside[space]].tobytes()
+        if key not in self._known:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[key] = self._curve(counts, space)
+            self._known[key].setflags(write=False)
+        return self._known[key]
+
+    def _curve(self, counts: Counts, space: int) -> Array:
+        mine, steps = self._touched[space], np.arange(self.sizes[space] + 1)
+        others = np.append(counts, 0)  # the last is of none
         others[space] = 0
-        steps, mine = np.arange(self.sizes[space] + 1), self._touched[space]
-        out = (mine.fixed_a + mine.a_rows @ others)[:, None] + mine.a_rows[:, space, None] * steps
-        into = (mine.fixed_b + mine.b_rows @ others)[:, None] + mine.b_rows[:, space, None] * steps
-        rank = np.where(mine.rank[:, None] == space, steps, np.append(others, 0)[mine.rank, None])
-        stays = np.where(mine.gate[:, None] == space, steps, np.append(others, 1)[mine.gate, None])
-        curve: Array = (stays * mine._cost(out, into, rank)).sum(0)
+        out = (mine.fixed_a + mine.a_rows @ others[:-1])[:, None] + mine.a_rows[:, space, None] * steps
+        into = (mine.fixed_b + mine.b_rows @ others[:-1])[:, None] + mine.b_rows[:, space, None] * steps
+        rank = np.where(mine.rank[:, None] == space, steps, others[mine.rank, None]) if mine._factored else others[-1:]
+        cost = mine._cost(out, into, rank)
+        if not mine._gated:
+            whole: Array = cost.sum(0)
+            return whole
+        others[-1] = 1
+        curve: Array = (np.where(mine.gate[:, None] == space, steps, others[mine.gate, None]) * cost).sum(0)
         return curve
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, bytes], Array]:
+        return {}
+
+    @cached_property
+    def _beside(self) -> list[npt.NDArray[np.int64]]:
+        """By space: the others that have a part in its terms."""
+        found = []
+        for space, mine in enumerate(self._touched):
+            beside = (mine.a_rows != 0).any(0) | (mine.b_rows != 0).any(0)
+            beside[mine.rank[mine.rank >= 0]] = beside[mine.gate[mine.gate >= 0]] = True
+            beside[space] = False
+            found.append(beside.nonzero()[0])
+        return found
+
+    @cached_property
+    def _factored(self) -> bool:
+        """Whether a layer may be factored."""
+        return bool((self.rank >= 0).any())
+
+    @cached_property
+    def _gated(self) -> bool:
+        """Whether a term is in a branch that may go."""
+        return bool((self.gate >= 0).any())
 
     @cached_property
     def _touched(self) -> list[Terms]:
@@ -117,9 +156,9 @@ class Terms:
     def _cost(self, out: Array, into: Array, rank: Array | Counts) -> Array:
         """The cost of the terms with so many entries of a and of b, and so high a rank; all [terms, any]."""
         whole: Array = self.scale[:, None] * out * into
-        factored = self.rank >= 0
-        if not factored.any():
+        if not self._factored:
             return whole
+        factored = self.rank >= 0
         size = np.append(self.sizes, 0)[self.rank, None]
         prices = self.first[:, None], self.middle[:, None], self.second[:, None]
         parts = parts_cost(*prices, out, into, rank)

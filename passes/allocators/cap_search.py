@@ -21,22 +21,26 @@ from prunec.cost import Counts
 from prunec.spending import afford, descent, give_back
 from prunec.strategy import Allocator
 
+CALLS = 12  # for each space: runs of less than two spaces
+LEAST_CALLS = 100
+
 
 @dataclass(frozen=True)
 class CapSearch(Allocator):
     """Try about `calls` networks at most: `tolerances` searches of `rounds` bisections a run, on `images` images.
 
-    What a search finds is repaired to the budget, and the best by the same measure is returned.
+    With 0, as many as `CALLS` for each space, so that the runs are as short in a large network as in a small one. What
+    a search finds is repaired to the budget, and the best by the same measure is returned.
     """
 
-    calls: int = 100
+    calls: int = 0
     tolerances: int = 5
     rounds: int = 4
     images: int = 64
 
     def __post_init__(self) -> None:
         """Raise ValueError where not even one run can be searched."""
-        if self.calls < self.tolerances * (self.rounds + 1) + 1:
+        if self.calls and self.calls < self.tolerances * (self.rounds + 1) + 1:
             raise ValueError(f"calls of {self.calls} are too few: tolerances · (rounds + 1) + 1 are needed")
 
     def counts(self, problem: Allocation) -> Counts:
@@ -60,13 +64,18 @@ class CapSearch(Allocator):
 
     def _repaired(self, problem: Allocation, counts: Counts) -> Counts:
         model, errors, allowed = problem.model, problem.errors, problem.allowed
-        return model.whole(give_back(model, errors, afford(model, errors, counts, allowed), allowed))
+        return problem.closed(
+            model.whole(
+                give_back(model, errors, afford(model, errors, counts, allowed), allowed, inside=problem.inside)
+            )
+        )
 
     def _runs(self, channels: Channels) -> list[list[int]]:
         """The spaces in the order of the network, in as many runs as there are calls for."""
         spaces = channels.prunable
         order = sorted(range(len(spaces)), key=lambda place: (_first(channels, spaces[place]), place))
-        count = ((self.calls - 1) // self.tolerances - 1) // self.rounds
+        calls = self.calls or max(LEAST_CALLS, CALLS * len(spaces))
+        count = ((calls - 1) // self.tolerances - 1) // self.rounds
         return [part.tolist() for part in np.array_split(np.array(order), min(count, len(order)))]
 
     def _search(self, problem: Allocation, oracle: _Oracle, runs: Sequence[list[int]], tolerance: float) -> Counts:

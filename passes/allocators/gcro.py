@@ -4,7 +4,8 @@
     at the best rates  p1 p2 exp(p2 r) / MACs_s = m  in every space:   r_s = ln(m MACs_s / (p1 p2)) / p2
 
 MACs_s vanish if all of the space goes. The paper divides every e by its largest, which forgets how sensitive a space
-is, and equates margins a rate in the place of margins a MAC; neither is done here. One m is found by bisection.
+is, and equates margins a rate in the place of margins a MAC; neither is done here. One m is found by bisection. A block
+that may go whole has a curve of one point, which no exponential fits: it stays unless the budget cannot be met so.
 """
 
 from __future__ import annotations
@@ -31,17 +32,22 @@ class Gcro(Allocator):
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space."""
         model, allowed, errors = problem.model, problem.allowed, problem.errors
-        spaces = [_Fit(error, model.along(model.sizes, space)) for space, error in enumerate(errors)]
+        fits = {
+            space: _Fit(error, model.along(model.sizes, space))
+            for space, error in enumerate(errors)
+            if space not in problem.inside
+        }
         low, high = -200.0, 200.0  # of ln m
         counts = model.sizes.copy()
         for _ in range(60):
             middle = (low + high) / 2
-            found = np.array([one.count(middle, self.most) for one in spaces], dtype=np.int64)
+            found = model.sizes.copy()
+            found[list(fits)] = [one.count(middle, self.most) for one in fits.values()]
             if model.total(found) <= allowed:
                 high, counts = middle, found
             else:
                 low, counts = middle, counts if model.total(counts) <= allowed else found
-        return give_back(model, errors, afford(model, errors, counts, allowed), allowed)
+        return give_back(model, errors, afford(model, errors, counts, allowed, problem.inside), allowed)
 
 
 class _Fit:

@@ -1,52 +1,119 @@
-"""Lagrangian knapsack over the removal curves (BALF's allocator; CC's GCRO with the optimality condition corrected).
+"""Lagrangian knapsack over the removal curves, and the best of several starts (BALF's allocator; CC's GCRO corrected).
 
     min sum_s e_s(n_s)  subject to  MACs(n) <= budget:     n_s = argmin_n e_s(n) + m · MACs(n_s = n, others fixed)
 
-MACs are bilinear in the counts, so for each multiplier m the spaces are solved in turn until nothing moves; m is found
-by bisection, and what is left of the budget is given back where a MAC buys most. A residual branch that may go is
-weighed, with the errors of all spaces within it, against its loss; those spaces are solved as if it stayed.
+MACs are bilinear in the counts, so for each multiplier m the spaces are solved in turn until nothing moves, and m is
+found by bisection; where that ends depends on where it starts, and counts above the hull of a curve it never finds.
+So it starts from several counts, and takes in all that cheaper allocators find, a greedy way up, and a multiple choice
+among the costs beside the best counts so far; the best of all is moved about (`prunec.rebalance`). A residual branch
+that may go is weighed, with the errors of all spaces within it, against its loss; those are solved as if it stayed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from prunec.allocation import Allocation
-from prunec.spending import give_back, with_count
+from prunec.finish import finished
+from prunec.multichoice import choose
+from prunec.rebalance import rebalanced
+from prunec.registry import STRATEGIES
+from prunec.spending import afford, with_count
 from prunec.strategy import Allocator
 from prunec.terms import Counts
 
-TOLERANCE = 1e-6  # of the multiplier
+CHEAPER = ("uniform", "threshold", "gcro")
+TOLERANCE = 1e-3  # of the multiplier
+GROWTH = 16.0  # of the bracket, a step
+GROWS = 60  # times at most: 16^60 is more than there are errors for
 
 
 @dataclass(frozen=True)
 class Knapsack(Allocator):
-    """Spend the error where it buys most MACs.
+    """Spend the error where it buys most MACs; never worse than an allocator that tries no network.
 
-    `rounds` of coordinate descent for each multiplier.
+    `rounds` of coordinate descent for each multiplier; `tries` moves of the best counts.
     """
 
     rounds: int = 8
+    tries: int = 60
 
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space."""
-        model, allowed, errors, best = problem.model, problem.allowed, problem.errors, problem.fewest
-        low, high = 1e-30, 1e6 / model.total()
+        found: Counts = min(self.candidates(problem), key=problem.expected)
+        return found
+
+    def candidates(self, problem: Allocation) -> Iterator[Counts]:
+        """What each start ends in, and last the best of them moved about."""
+        best: Counts | None = None
+        for start in self._starts(problem):
+            found = finished(problem, start)
+            if found is None:
+                continue
+            yield found
+            best = found if best is None or problem.expected(found) < problem.expected(best) else best
+        if best is None:
+            yield problem.model.whole(problem.fewest)
+            return
+        yield rebalanced(problem, best, self.tries)
+
+    def _starts(self, problem: Allocation) -> Iterator[Counts]:
+        """Counts from which to go on, not all within the budget."""
+        model, errors = problem.model, problem.errors
+        known: list[Counts] = [model.sizes, problem.fewest]
+        yield problem.fewest
+        for name in CHEAPER:
+            known.append(STRATEGIES["allocators"].make(name).counts(problem))
+            yield known[-1]
+        known.append(afford(model, errors, model.sizes, problem.allowed, problem.inside))
+        yield known[-1]
+        best = min(known[2:], key=lambda counts: self._judged(problem, counts))
+        for start in (model.sizes, problem.fewest, best):
+            if (found := self._multiplied(problem, start)) is not None:
+                known.append(found)
+                yield found
+        best = min(known[2:], key=lambda counts: self._judged(problem, counts))
+        if (found := _chosen(problem, best)) is not None:
+            yield found
+
+    def _judged(self, problem: Allocation, counts: Counts) -> float:
+        fits = problem.model.total(counts) <= problem.allowed
+        return problem.expected(counts) if fits else np.inf
+
+    def _multiplied(self, problem: Allocation, start: Counts) -> Counts | None:
+        """The counts of the least multiplier with which the budget is met, or None where none meets it."""
+        model, allowed = problem.model, problem.allowed
+        largest = max((float(error[np.isfinite(error)].max()) for error in problem.errors), default=0.0)
+        low = high = max(largest, 1e-30) / max(model.total(), 1)
+        best: Counts | None = None
+        for _ in range(GROWS):
+            counts = self._descend(problem, high, start)
+            if model.total(counts) <= allowed:
+                best = counts
+                break
+            low, high = high, high * GROWTH
+        if best is None:
+            return None
+        for _ in range(GROWS):
+            if low < high and model.total(self._descend(problem, low, start)) > allowed:
+                break
+            low /= GROWTH
         while high / low > 1 + TOLERANCE:
             middle = float(np.sqrt(low * high))
-            counts = self._descend(problem, middle)
+            counts = self._descend(problem, middle, start)
             if model.total(counts) <= allowed:
                 high, best = middle, counts
             else:
                 low = middle
-        return give_back(model, errors, problem.closed(best), allowed)
+        return best
 
-    def _descend(self, problem: Allocation, multiplier: float) -> Counts:
+    def _descend(self, problem: Allocation, multiplier: float, start: Counts) -> Counts:
         model, errors, inside = problem.model, problem.errors, problem.inside
         branch_of = {space: branch for branch, spaces in inside.items() for space in spaces}
-        counts = model.sizes.copy()
+        counts = start.copy()
         for _ in range(self.rounds):
             before = counts.copy()
             for space, error in enumerate(errors):
@@ -58,3 +125,11 @@ class Knapsack(Allocator):
             if (counts == before).all():
                 break
         return counts
+
+
+def _chosen(problem: Allocation, counts: Counts) -> Counts | None:
+    """The best counts if every space cost what it does beside these."""
+    model, places = problem.model, range(len(counts))
+    costs = [model.touched_along(counts, space) - model.touched_along(counts, space)[counts[space]] for space in places]
+    found = choose(costs, problem.errors, problem.allowed - model.total(counts))
+    return None if found is None else np.array(found, dtype=np.int64)
