@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from prunec.allocation import Allocation
 from prunec.channels.spaces import CONSUMES, PRODUCES, Branch, Channels, Factoring, Product, Site, Space, Split
@@ -106,6 +105,3 @@ def left_over(given: Allocation, counts: Counts) -> list[tuple[str, int]]:
             if np.isfinite(given.errors[place][more]) and fits and given.expected(raised) < given.expected(counts):
                 found.append((space.name, more))
     return found
-
-
-__all__ = ["SHAPES", "Tensor", "every", "left_over", "problem"]

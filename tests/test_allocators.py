@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from micro import networks
+from small_problems import left_over
 
 from prunec import graph
 from prunec.allocation import Allocation
@@ -25,6 +26,7 @@ from prunec.facts import Curve, Curves
 from prunec.pipeline import Pipeline
 from prunec.program import Context
 from prunec.registry import STRATEGIES
+from prunec.several import spend
 from prunec.spending import afford, descent, give_back
 from prunec.target import Target
 
@@ -130,6 +132,36 @@ def test_ranks_and_channels_share_the_budget(method: str, share: float) -> None:
     given = replace(given, target=Target("macs", share))
     assert any(not space.sites for space in given.channels.prunable)
     check(given.model.whole(STRATEGIES["allocators"].make(method).counts(given)), given)
+
+
+@pytest.mark.parametrize("method", [*BLIND, *TRYING])
+def test_ranks_channels_and_blocks_that_may_go_leave_nothing_over(method: str) -> None:
+    given = known("residual", "calibrate,select,ranks,branches,sensitivity")
+    given = replace(given, target=Target("macs", 0.45))
+    assert {given.channels.kind_of(space) for space in given.channels.prunable} == {"channels", "ranks", "branch"}
+    found = spend(given, STRATEGIES["allocators"].make(method))
+    assert given.model.total(found) <= given.allowed
+    assert not left_over(given, found)
+    assert given.expected(spend(given, STRATEGIES["allocators"].make("knapsack"))) <= given.expected(found)
+
+
+@pytest.mark.parametrize("times", [5, 20])
+def test_the_runs_of_cap_search_are_as_short_in_a_large_network(times: int) -> None:
+    channels = known("residual", "calibrate,select,ranks,sensitivity").channels
+    large = replace(channels, spaces=channels.spaces * times)
+    runs = STRATEGIES["allocators"].make("cap-search")._runs(large)
+    assert len(runs) >= len(large.prunable) // 2
+    assert sorted(itertools.chain(*runs)) == list(range(len(large.prunable)))
+
+
+def test_cap_search_finds_better_than_its_start_where_the_curves_mislead() -> None:
+    given = known("concatenation")  # a and b are read side by side
+    dear = dict(given.curves.by_space)
+    dear["b"] = replace(dear["b"], error=dear["b"].error * 1e3)  # which is not so
+    misled = replace(given, curves=Curves(dear, scaled=True), target=Target("macs", 0.6))
+    start = spend(misled, STRATEGIES["allocators"].make("threshold"))
+    found = STRATEGIES["allocators"].make("cap-search{images=32}").counts(misled)
+    assert misled.error(found) < 0.9 * misled.error(start)
 
 
 @pytest.mark.parametrize("method", TRYING)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from prunec.allocation import Allocation
+from prunec.allocation import Allocation, Array
 from prunec.channels.spaces import Channels, Space
 from prunec.cost import Counts
 from prunec.spending import afford, descent, give_back
@@ -64,11 +64,8 @@ class CapSearch(Allocator):
 
     def _repaired(self, problem: Allocation, counts: Counts) -> Counts:
         model, errors, allowed = problem.model, problem.errors, problem.allowed
-        return problem.closed(
-            model.whole(
-                give_back(model, errors, afford(model, errors, counts, allowed), allowed, inside=problem.inside)
-            )
-        )
+        counts = afford(model, errors, counts, allowed, problem.inside)
+        return problem.closed(model.whole(give_back(model, errors, counts, allowed, inside=problem.inside)))
 
     def _runs(self, channels: Channels) -> list[list[int]]:
         """The spaces in the order of the network, in as many runs as there are calls for."""
@@ -84,9 +81,10 @@ class CapSearch(Allocator):
         for step, run in enumerate(runs):
             slice_ = tolerance * (step + 1) / len(runs)
             errors = [
-                error if space in run else np.full_like(error, np.inf) for space, error in enumerate(problem.errors)
+                error if space in run else _held(error, int(counts[space]))
+                for space, error in enumerate(problem.errors)
             ]
-            ladder = [counts, *descent(model, errors, counts)]
+            ladder = [counts, *descent(model, errors, counts, problem.inside)]
             low, high = 0, len(ladder) - 1
             for _ in range(self.rounds):
                 middle = (low + high + 1) // 2
@@ -95,6 +93,13 @@ class CapSearch(Allocator):
                     low, high = (middle, high) if fits else (low, middle - 1)
             counts = ladder[low]
         return counts
+
+
+def _held(error: Array, count: int) -> Array:
+    """The errors by count of a space that keeps what it has."""
+    held = np.full_like(error, np.inf)
+    held[count] = error[count]
+    return held
 
 
 @dataclass

@@ -48,7 +48,8 @@ class Dais(Allocator):
             fits = model.total(_open(problem, alpha, levels[middle])) <= allowed
             low, high = (low, middle) if fits else (middle + 1, high)
         counts = _open(problem, alpha, levels[low] if low < len(levels) else np.inf)
-        return give_back(model, problem.errors, afford(model, problem.errors, counts, allowed), allowed)
+        counts = afford(model, problem.errors, counts, allowed, problem.inside)
+        return give_back(model, problem.errors, counts, allowed, inside=problem.inside)
 
 
 def _open(problem: Allocation, alpha: dict[str, Tensor], level: float) -> Counts:

@@ -61,7 +61,8 @@ class Evolve(Allocator):
         factors = np.exp(random.normal(0.0, NOISE, len(child)))
         errors = [error * factor for error, factor in zip(problem.errors, factors, strict=True)]
         model, allowed = problem.model, problem.allowed
-        return model.whole(give_back(model, errors, afford(model, errors, child, allowed), allowed))
+        child = afford(model, errors, child, allowed, problem.inside)
+        return problem.closed(model.whole(give_back(model, errors, child, allowed, inside=problem.inside)))
 
     def _mutant(self, problem: Allocation, counts: Counts, random: np.random.Generator) -> Counts:
         moved = random.random(len(counts)) < self.share

@@ -47,7 +47,8 @@ class Gcro(Allocator):
                 high, counts = middle, found
             else:
                 low, counts = middle, counts if model.total(counts) <= allowed else found
-        return give_back(model, errors, afford(model, errors, counts, allowed, problem.inside), allowed)
+        counts = afford(model, errors, counts, allowed, problem.inside)
+        return give_back(model, errors, counts, allowed, inside=problem.inside)
 
 
 class _Fit:

@@ -33,10 +33,10 @@ class Threshold(Allocator):
         """Coordinates kept of each prunable space."""
         model, allowed = problem.model, problem.allowed
         for errors in (self._capped(problem, _prices(problem)), _prices(problem), problem.errors):
-            counts = afford(model, errors, model.sizes.copy(), allowed)
+            counts = afford(model, errors, model.sizes, allowed, problem.inside)
             if model.total(counts) <= allowed:
                 break
-        return give_back(model, errors, counts, allowed)
+        return give_back(model, errors, counts, allowed, inside=problem.inside)
 
     def _capped(self, problem: Allocation, errors: list[Array]) -> list[Array]:
         floors = np.minimum(problem.model.sizes, np.ceil(problem.model.sizes * (1 - self.most) - 1e-9))
