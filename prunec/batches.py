@@ -34,6 +34,8 @@ class Matched:
     labels: object = None
     keywords: tuple[str, ...] = ()
     """The names of the inputs, where they are not the first parameters."""
+    followed: bool = False
+    """Whether it is the place of the labels, after the inputs, that tells them."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,13 @@ def _by_place(batch: Sequence[object], takes: Signature, source: str) -> Matched
         inner = _by_name(keyed(first) or {}, takes, source)
         return Matched(inner.inputs, rest[0] if rest else inner.labels, inner.keywords)
     if isinstance(first, (tuple, list)) and first and _is_array(first[0]):
-        return _fitting(Matched(tuple(first), rest[0] if rest else None), takes, source)
+        return _fitting(Matched(tuple(first), rest[0] if rest else None, followed=bool(rest)), takes, source)
     if takes.open:
         labels = len(batch) == 2 and _looks_like_labels(batch[1])
         found = Matched(tuple(batch[:1]), batch[1]) if labels else Matched(tuple(batch))
     else:
-        found = Matched(tuple(batch[: takes.needed]), batch[takes.needed] if len(batch) > takes.needed else None)
+        more = len(batch) > takes.needed
+        found = Matched(tuple(batch[: takes.needed]), batch[takes.needed] if more else None, followed=more)
     if isinstance(found.labels, (int, float, str)) or (_is_array(found.labels) and not np.ndim(found.labels)):  # type: ignore[arg-type]
         raise DataError(f"these are single samples, not batches: {_LOADER}")
     return _fitting(found, takes, source)
@@ -160,13 +163,13 @@ def _tensors(found: Matched, takes: Signature) -> tuple[Tensor, ...]:
 
 
 def _notes(first: Matched, takes: Signature) -> tuple[str, ...]:
-    """Of values that were left out as labels, though the network could take more."""
-    more = [name for name in takes.optional if not is_label(name)]
-    if not more or first.labels is None or first.keywords:
+    """Of values that were left out as labels by their place, though the network could take more."""
+    more = [name for name in takes.names[len(first.inputs) :] if not is_label(name)]
+    if not more or not first.followed:
         return ()
     return (
-        f"{takes.where} could take {more[0]} too, and whatever follows the first value of a batch was left unread as"
-        f" labels: give batches {{'{(takes.names)[0]}': ..., '{more[0]}': ...}} if it is an input",
+        f"{takes.where} could take {more[0]} too, and whatever follows the inputs in a batch was left unread as labels:"
+        f" give batches {{'{takes.names[0]}': ..., '{more[0]}': ...}} if it is an input",
     )
 
 

@@ -35,6 +35,9 @@ else:
     import tomli as tomllib
 
 
+INPUT_TYPES = ("int64", "int32", "int16", "int8", "uint8", "bool", "float32", "float64", "float16", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Options:
     """Everything that `prunec compress` may be told about the model, the images and the method."""
@@ -105,11 +108,20 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def shape_of(where: str, value: object) -> tuple[int, ...]:
-    """`3x224x224` or [3, 224, 224]: the shape of one input, without the batch."""
-    sizes = _numbers(value, "x")
+    """`3x224x224`, [3, 224, 224] or `20:int64`: the shape of one input, without the batch."""
+    sizes = _numbers(value.partition(":")[0] if isinstance(value, str) else value, "x")
     if not sizes or min(sizes) < 1:
         raise SpecError(f"{where}: {value!r} is not a shape such as 3x224x224 (channels, height, width; no batch)")
+    type_of(where, value)
     return sizes
+
+
+def type_of(where: str, value: object) -> str | None:
+    """The type of one input, `int64` in `20:int64`; None where the shape names none."""
+    _, colon, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if colon and name not in INPUT_TYPES:
+        raise SpecError(f"{where}: {value!r} names no type of numbers; after the colon goes {', '.join(INPUT_TYPES)}")
+    return name or None
 
 
 def classes_of(where: str, value: object) -> tuple[int, ...]:

@@ -28,6 +28,16 @@ def noise_like(examples: Sequence[Tensor], count: int, seed: int = 0) -> tuple[T
     return tuple(_noise(one.detach().to(CPU), count, generator) for one in examples)
 
 
+def noise_of(shape: Sequence[int], kind: torch.dtype, count: int, rows: int | None = None, seed: int = 0) -> Tensor:
+    """`count` samples of one input: normal noise, pixels for uint8, or integers below `rows`, or else 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    if kind.is_floating_point:
+        return torch.randn(count, *shape, generator=generator).to(kind)
+    most = 2 if kind == torch.bool else torch.iinfo(kind).max + 1
+    below = min(rows or (256 if kind == torch.uint8 else 2), most)
+    return torch.randint(below, (count, *shape), generator=generator).to(kind)
+
+
 def _noise(example: Tensor, count: int, generator: torch.Generator) -> Tensor:
     shape = (count, *example.shape[1:])
     if example.is_floating_point():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from .calling import Inputs, arguments, tensors_of
-from .errors import CaptureError
+from .errors import BackendError, CaptureError
 
 LABELS = ("labels", "label", "targets", "target", "y", "classes", "class", "label_ids", "ground_truth", "gt")
 _CAST = "give net.float() and compress that, and cast the ONNX file afterwards: prunec cast --fp16 or --bf16"
@@ -95,6 +95,14 @@ def floating_type(model: nn.Module | ExportedProgram) -> torch.dtype | None:
     return next((one.dtype for listed in found for one in listed if one.is_floating_point()), None)
 
 
+def rows_of_embeddings(model: nn.Module | ExportedProgram) -> int | None:
+    """The rows of the smallest embedding, so that every index below is legal in all; None without."""
+    if isinstance(model, ExportedProgram):
+        return None
+    tables = [one for one in model.modules() if isinstance(one, (nn.Embedding, nn.EmbeddingBag))]
+    return min((one.num_embeddings for one in tables), default=None)
+
+
 def require_precision(model: nn.Module | ExportedProgram) -> None:
     """Raise CaptureError for a network of parameters in half precision."""
     for name, value in model.named_parameters():
@@ -106,10 +114,22 @@ def require_precision(model: nn.Module | ExportedProgram) -> None:
             )
 
 
+def require_runnable(model: nn.Module | ExportedProgram) -> None:
+    """Raise BackendError for convolutions in float64, for which ONNX Runtime has no code."""
+    for name, value in model.named_parameters():
+        if value.dtype == torch.float64 and value.dim() > 2:
+            raise BackendError(
+                f"the network computes in float64 ({name} is of that dtype), and ONNX Runtime has no such convolution:"
+                " give net.float()"
+            )
+
+
 def advice_on_types(model: nn.Module, tensors: tuple[Tensor, ...]) -> str:
     """What to do where a network fails on inputs whose type is not that of its weights; empty where it is."""
     floating = floating_type(model)
     odd = [one.dtype for one in tensors if floating is not None and one.dtype != floating]
+    if not odd and rows_of_embeddings(model) is not None and all(one.is_floating_point() for one in tensors):
+        return "it has an embedding, which takes integers: give tokens as int64 (--input-shape 20:int64)"
     if not odd:
         return ""
     given, wanted = (str(one).removeprefix("torch.") for one in (odd[0], floating))

@@ -106,6 +106,8 @@ def test_a_note_tells_of_an_input_that_was_left_out() -> None:
     assert "could take mask too" in note
     assert found([(X, MASKS)], graded).notes == ()
     assert found([X], veiled).notes == ()
+    assert found([{"x": X, "label": Y}], veiled).notes == ()
+    assert "could take attention_mask too" in found([(Y[:, None], Y)], worded).notes[0]
 
 
 def test_loaders_of_two_and_three_values() -> None:

@@ -150,7 +150,7 @@ def test_a_disturbance_that_not_all_feel_alike_is_left_out() -> None:
 
 def test_given_images_are_used() -> None:
     symbolic = network(64, size="features")
-    with pytest.raises(SpecError, match=r"float\[batch, features\]: noise needs floats and fixed sizes; give inputs"):
+    with pytest.raises(SpecError, match=r"float\[batch, features\]: noise needs numbers and fixed sizes; give real"):
         compare(symbolic, symbolic)
     images = (torch.ones(4, 128),)
     assert (
@@ -165,7 +165,7 @@ def test_refusals() -> None:
         compare(network(64, batch="2"), network(64))
     with pytest.raises(DataError, match=r"takes input float\[2, 128\], given float32\[1, 128\]"):
         compare(network(64), network(64, batch="2"))
-    with pytest.raises(SpecError, match="noise needs floats"):
-        compare(network(64, kind="int64"), network(64))
+    with pytest.raises(SpecError, match="noise needs numbers"):
+        compare(network(64, size="features", kind="int64"), network(64))
     with pytest.raises(SpecError, match="cannot time batch 0"):
         compare(network(64), network(64), batch=0)

@@ -75,12 +75,24 @@ def test_threads_below_one() -> None:
         ((ONES, ONES), "2 inputs instead of 1"),
         ((), "given nothing"),
         ((torch.ones(2, 4),), r"takes input float\[batch, 3\], given float32\[2, 4\]"),
-        ((ONES.double(),), r"given float64\[2, 3\]"),
+        ((ONES.long(),), r"given int64\[2, 3\]"),
     ],
 )
 def test_inputs_that_do_not_fit(inputs: tuple[torch.Tensor, ...], said: str) -> None:
     with pytest.raises(DataError, match=said):
         run(session(DOUBLE), inputs)
+
+
+def test_inputs_come_in_the_width_that_the_model_takes() -> None:
+    for kind in (torch.float64, torch.float16):
+        np.testing.assert_array_equal(run(session(DOUBLE), (ONES.to(kind),))[0], run(session(DOUBLE), (ONES,))[0])
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18]> g (int32[batch, 3] x) => (int32[batch, 3] y) { y = Identity(x) }'
+    )
+    small = torch.tensor([[1, -2, 3]])
+    assert run(session(model), (small,))[0].tolist() == small.tolist()
+    with pytest.raises(DataError, match="given int64"):
+        run(session(model), (small + 2**40,))
 
 
 def test_environment_names_the_machine() -> None:

@@ -13,6 +13,7 @@ from .model_options import IMAGES, Debug, InputShape, PreprocessText, preprocess
 if TYPE_CHECKING:
     from ..deploy.timing.contestant import Entry
     from ..progress import Track
+    from ..signature import Signature
 
 MISSED = 9  # the exit code where a gate was missed; 1 to 8 are those of errors
 PROFILED_RUNS = 50
@@ -134,7 +135,7 @@ def bench(
     least = None if gate is None else _gate(gate, len(models))
     entries = _entries(models, backend, provider)
     sweep = Sweep(_numbers(batch, "batch"), _numbers(threads, "threads"), seconds, iterations, warm_up, seed, pin)
-    setup = Setup(1, _shape(input_shape), transfers, cuda_graph, spin)
+    setup = Setup(1, *_shape(input_shape), transfers, cuda_graph, spin)
     found: dict[str, Any] = {"models": models, "seed": seed, "points": []}
     missed: list[str] = []
     if profile:
@@ -142,7 +143,8 @@ def bench(
     with progress() as track:
         inputs = None
         if data is not None:
-            inputs = read_images(data, preprocess_of(preprocess, data, None), None, seed, None, track).inputs
+            how = preprocess_of(preprocess, data, None)
+            inputs = read_images(data, how, None, seed, None, track, _takes(entries[0])).inputs
         for point in measure(entries, sweep, setup=setup, inputs=inputs, track=track):
             found["points"].append(point.to_json())
             missed += [] if least is None else point.misses(least)
@@ -205,10 +207,18 @@ def _gate(text: str, count: int) -> float:
     return least
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    from ..recipe import shape_of
+def _shape(text: str | None) -> tuple[tuple[int, ...] | None, str | None]:
+    """The shape of an input, and its type where one is named."""
+    from ..recipe import shape_of, type_of
 
-    return None if text is None else shape_of("--input-shape", text)
+    return (None, None) if text is None else (shape_of("--input-shape", text), type_of("--input-shape", text))
+
+
+def _takes(entry: Entry) -> Signature | None:
+    """The inputs of an ONNX file; None of anything else, which is read when it is opened."""
+    from ..deploy import model_inputs
+
+    return model_inputs.of_file(Path(entry.source)) if entry.backend == "onnxruntime" else None
 
 
 def _require_onnx(entries: list[Entry]) -> None:

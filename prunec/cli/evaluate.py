@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from torch import nn
 
+    from ..signature import Signature
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"An .onnx file; or {MODEL}.", show_default=False)],
@@ -65,9 +67,9 @@ def evaluate(
     from ..recipe import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
-    network, shape, only = _opened(model, weights, device, provider, written)
+    network, shape, only, takes = _opened(model, weights, device, provider, written)
     with progress() as track:
-        images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track)
+        images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track, takes)
         found = accuracy(network, images, batch=only or batch or 64, fixed=only is not None, track=track)
     if as_json:
         typer.echo(json.dumps({"model": model, "data": data, "images": len(images), "top1": found}))
@@ -77,18 +79,20 @@ def evaluate(
 
 def _opened(
     source: str, weights: Path | None, device: str | None, provider: str, written: bool
-) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None]:
-    """The network, and the shape of its input and its only batch size, where they are known."""
+) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None, Signature]:
+    """The network, the shape of its input and its only batch size, where they are known, and its inputs."""
     from ..errors import SpecError
 
     if not source.endswith(".onnx"):
         if provider != "cpu":
             raise SpecError(f"--provider is ONNX Runtime's, and {source} runs in PyTorch: give an .onnx file")
+        from ..signature import signature_of
         from ..source import load_model
 
         loaded = load_model(source, weights)
-        return module_of(loaded, device), loaded.input_size_hint, batch_of(loaded)
-    from ..deploy import reference
+        takes = signature_of(loaded.model)
+        return module_of(loaded, device), loaded.input_size_hint, batch_of(loaded), takes
+    from ..deploy import model_inputs, reference
     from ..deploy.runtime import session
 
     if weights is not None:
@@ -99,4 +103,5 @@ def _opened(
         raise SpecError(f"--as-written computes on the CPU, and --provider {provider} does not: give one or the other")
     opened = reference.session(Path(source)) if written else session(Path(source), provider=provider)
     sizes: list[Any] = opened.get_inputs()[0].shape[1:]
-    return opened, tuple(sizes) if all(isinstance(size, int) for size in sizes) else None, None
+    known = tuple(sizes) if all(isinstance(size, int) for size in sizes) else None
+    return opened, known, None, model_inputs.of_session(opened)

@@ -58,18 +58,18 @@ def export(
     from ..deploy.export import export_onnx, opset_of
     from ..pipeline import Pipeline
     from ..program import Context
-    from ..recipe import shape_of
+    from ..signature import require_runnable
     from ..source import load_model
     from .model_options import example_inputs
 
     onnx_file.require_free(output, force)
     number, names = opset_of(opset), _names(name or [])
-    shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     loaded = load_model(model, weights)
+    require_runnable(loaded.model)
     with progress() as track:
         steps = iter(track(range(3), "exporting"))
         next(steps)
-        program = Pipeline.parse(FOLDED).run(capture(loaded.model, example_inputs(loaded, shape)), Context())
+        program = Pipeline.parse(FOLDED).run(capture(loaded.model, example_inputs(loaded, input_shape)), Context())
         next(steps)
         facts = {"version": __version__, "source": loaded.digest, "pipeline": FOLDED, **provenance.beside(Path(model))}
         written = export_onnx(
@@ -112,9 +112,11 @@ def _names(given: list[str]) -> dict[str, str]:
 def _images(program: Program, data: str | None, preprocess: str | None, track: Track) -> tuple[Tensor, ...]:
     """Images for the comparison, or seeded noise of the example's shape."""
     from ..samples import noise_like
+    from ..signature import signature_of
 
     count = max(CHECKED_IMAGES, program.only_batch or 1)
     if data is not None:
         shape = tuple(program.example_inputs[0].shape[1:])
-        return read_images(data, preprocess_of(preprocess, data, shape), count, 0, None, track).inputs
+        takes = signature_of(program.module, program.example_inputs)
+        return read_images(data, preprocess_of(preprocess, data, shape), count, 0, None, track, takes).inputs
     return noise_like(program.example_inputs, count)

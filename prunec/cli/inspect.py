@@ -46,15 +46,13 @@ def inspect(
     from ..channels.spaces import Channels
     from ..compression import prepared
     from ..constraints import Constraints
-    from ..recipe import shape_of
     from ..report.console import amount, spaces_table
     from ..source import load_model
 
     if html is not None:
         _require_folder(html)
-    shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     loaded = load_model(model, weights)
-    captured = capture(loaded.model, example_inputs(loaded, shape), tuple(opaque or ()))
+    captured = capture(loaded.model, example_inputs(loaded, input_shape), tuple(opaque or ()))
     for note in captured.notes:
         warn(note)
     program = prepared(captured, Constraints(tuple(freeze or ()), tuple(only or ())))

@@ -90,7 +90,8 @@ def lint(
 
 def _images(model: onnx.ModelProto, data: str, preprocess: str | None, images: int, track: Track) -> Images:
     """The images, as the model takes them."""
+    from ..deploy import model_inputs
     from ..deploy.onnx_file import input_shape
 
     how = preprocess_of(preprocess, data, input_shape(model))
-    return read_images(data, how, images, 0, None, track)
+    return read_images(data, how, images, 0, None, track, model_inputs.of_model(model))

@@ -59,20 +59,20 @@ def read(
 
     Raises BackendError for the model, DataError for images, SpecError for a count or classes that will not do.
     """
-    from ..deploy import onnx_file
+    from ..deploy import model_inputs, onnx_file
     from ..errors import SpecError
     from ..recipe import classes_of
 
     if count < 1:
         raise SpecError(f"--images {count} are none: give 1 or more")
     model = onnx_file.load(path)
-    shape = onnx_file.input_shape(model)
-    images = read_images(data, preprocess_of(preprocess, data, shape), count, 0, None, track).unlabelled()
+    shape, takes = onnx_file.input_shape(model), model_inputs.of_model(model)
+    images = read_images(data, preprocess_of(preprocess, data, shape), count, 0, None, track, takes).unlabelled()
     if labelled is None:
         return Given(model, images, None)
     mapping = None if classes is None else classes_of("--classes", classes)
     how = preprocess_of(preprocess, labelled, shape)
-    return Given(model, images, read_images(labelled, how, None, 0, mapping, track))
+    return Given(model, images, read_images(labelled, how, None, 0, mapping, track, takes))
 
 
 def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, float]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..data import Images
     from ..preprocess import Preprocess
     from ..progress import Track
+    from ..signature import Signature
     from ..source import LoadedModel
 
 MODEL = "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, or a .pt2 exported program"
@@ -28,7 +29,11 @@ Weights = Annotated[
 ]
 InputShape = Annotated[
     str | None,
-    typer.Option(metavar="3x224x224", help="The shape of one input, without the batch, where nothing else tells it."),
+    typer.Option(
+        metavar="3x224x224",
+        help="The shape of one input, without the batch, where nothing else tells it; 20:int64 of 20 tokens,"
+        " 224x224x3:uint8 of pixels.",
+    ),
 ]
 PreprocessText = Annotated[
     str | None,
@@ -84,7 +89,7 @@ Cache = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")]
 
 
-def example_inputs(loaded: LoadedModel, shape: tuple[int, ...] | None) -> tuple[torch.Tensor, ...]:
+def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.Tensor, ...]:
     """Two samples of seeded noise of the shape asked for, or else known; an exported program brings its own.
 
     Raises SpecError where nothing tells the shape.
@@ -94,14 +99,20 @@ def example_inputs(loaded: LoadedModel, shape: tuple[int, ...] | None) -> tuple[
 
     from ..calling import tensors_of
     from ..errors import SpecError
+    from ..recipe import shape_of, type_of
+    from ..samples import noise_of
+    from ..signature import floating_type, rows_of_embeddings
 
+    shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     recorded = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
     if shape is None and recorded is not None:
         return tensors_of(recorded)
     known = shape or loaded.input_size_hint
     if known is None:
         raise SpecError(f"{loaded.source} does not say what it takes: give --input-shape, for instance 3x224x224")
-    return (torch.randn(2, *known, generator=torch.Generator().manual_seed(0)),)
+    named = type_of("--input-shape", input_shape)
+    kind: torch.dtype = getattr(torch, named) if named else floating_type(loaded.model) or torch.float32
+    return (noise_of(known, kind, 2, rows_of_embeddings(loaded.model)),)
 
 
 def read_images(
@@ -111,11 +122,15 @@ def read_images(
     seed: int,
     classes: tuple[int, ...] | None,
     track: Track,
+    takes: Signature | None = None,
 ) -> Images:
-    """Images as `load_images` reads them, with a warning for those that it had to skip."""
+    """Images as `load_images` reads them for a network, with a warning for whatever it had to leave out."""
     from ..data import load_images
+    from ..signature import ANY
 
-    images = load_images(source, preprocess, limit=limit, seed=seed, classes=classes, track=track)
+    images = load_images(source, preprocess, limit, seed, classes, track, takes or ANY)
+    for note in images.notes:
+        warn(note)
     if images.skipped:
         count, total = len(images.skipped), len(images.skipped) + len(images)
         warn(f"skipped {count} of {total} images in {source}, which cannot be decoded, the first {images.skipped[0]}")
@@ -179,7 +194,7 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
         initialise(loaded.model, next(images.batches(2)), {})
     try:
         with torch.inference_mode():
-            _run(loaded, next(images.batches(batch_of(loaded) or 2)))
+            _run(loaded, images, batch_of(loaded) or 2)
     except Exception as error:
         if _takes_one(loaded, images):
             return
@@ -197,17 +212,20 @@ def _takes_one(loaded: LoadedModel, images: Images) -> bool:
 
     try:
         with torch.inference_mode():
-            _run(loaded, next(images.batches(1)))
+            _run(loaded, images, 1)
     except Exception:
         return False
     return True
 
 
-def _run(loaded: LoadedModel, inputs: tuple[torch.Tensor, ...]) -> Any:
+def _run(loaded: LoadedModel, images: Images, count: int) -> Any:
     from torch import nn
 
     from ..calling import filled
 
+    inputs = next(images.batches(count))
+    if isinstance(loaded.model, nn.Module) and images.keywords:
+        return loaded.model(**dict(zip(images.keywords, inputs, strict=True)))
     if isinstance(loaded.model, nn.Module) or loaded.model.example_inputs is None:
         return module_of(loaded)(*inputs)
     args, kwargs = filled(loaded.model.example_inputs, inputs)

@@ -49,7 +49,6 @@ def profile(
     from ..latency.engine import On
     from ..latency.summary import summary
     from ..latency.table_cache import path_of
-    from ..recipe import shape_of
     from ..registry import STRATEGIES
     from ..report.console import latency_table
     from ..source import load_model
@@ -57,9 +56,8 @@ def profile(
     engine = On.parse(on)
     engine.require_here()
     splits = STRATEGIES["decomposers"].make(decomposer)
-    shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     loaded = load_model(model, weights)
-    captured = capture(loaded.model, example_inputs(loaded, shape), tuple(opaque or ()))
+    captured = capture(loaded.model, example_inputs(loaded, input_shape), tuple(opaque or ()))
     for note in captured.notes:
         warn(note)
     program = prepared(captured)

@@ -69,6 +69,7 @@ def sensitivity(
     from ..recipe import shape_of
     from ..report.console import sensitivity_table
     from ..report.curves import drawing
+    from ..signature import signature_of
     from ..source import load_model
 
     place = named(device)
@@ -77,8 +78,9 @@ def sensitivity(
     shape = loaded.input_size_hint if input_shape is None else shape_of("--input-shape", input_shape)
     constraints = Constraints(tuple(freeze or ()), tuple(only or ()))
     with progress() as track:
-        found = read_images(data, preprocess_of(preprocess, data, shape), images, seed, None, track).unlabelled()
-        captured = capture(loaded.model, tuple(value[:2] for value in found.inputs)).on(place)
+        how, takes = preprocess_of(preprocess, data, shape), signature_of(loaded.model)
+        found = read_images(data, how, images, seed, None, track, takes).unlabelled()
+        captured = capture(loaded.model, found.example()).on(place)
         for note in captured.notes:
             warn(note)
         size, found = captured.only_batch or batch or 64, found.in_steps(captured.only_batch or 1).on(captured.device)

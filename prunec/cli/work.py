@@ -21,6 +21,7 @@ from ..plan import Plan
 from ..progress import Track
 from ..recipe import Options
 from ..registry import STRATEGIES
+from ..signature import require_runnable, signature_of
 from ..source import LoadedModel, load_model
 from ..target import Target
 from .measure import add_accuracy, add_latency
@@ -68,12 +69,14 @@ def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | 
     loaded = load_model(options.model, options.weights)
     shape = options.input_shape or loaded.input_size_hint
     how = preprocess_of(options.preprocess, options.data, shape)
-    images = read_images(options.data, how, options.images, options.seed, None, track)
+    require_runnable(loaded.model)
+    takes = signature_of(loaded.model)
+    images = read_images(options.data, how, options.images, options.seed, None, track, takes)
     require_fit(loaded, images, options.input_shape)
     if options.labelled is None:
         return loaded, images.unlabelled(), None
     how = preprocess_of(options.preprocess, options.labelled, shape)
-    labelled = read_images(options.labelled, how, None, options.seed, options.classes, track)
+    labelled = read_images(options.labelled, how, None, options.seed, options.classes, track, takes)
     require_fit(loaded, labelled, options.input_shape)
     if labelled.labels is None:
         raise DataError(f"{labelled.source} holds no labels, and --evaluate needs them: give one folder a class")

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..errors import BackendError, DataError, SpecError
 from ..process_state import flushes_denormals
 from . import providers
+from .model_inputs import numpy_type
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -37,6 +38,7 @@ PACKAGES = (
     "prunec", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnx", "torch", "numpy",
 )  # fmt: skip
 FLOAT8_HINT = "; it fuses FP8 layers into kernels that it does not have: prunec evaluate --as-written does not"
+NUMBERS = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
 ERRORS_ONLY = 3  # of ONNX Runtime's log severities
 
 
@@ -113,12 +115,12 @@ def denormals_as_zero() -> Iterator[None]:
 
 
 def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict[str, Array]:
-    """Input name → array. Raises DataError for another number of inputs than the model has."""
-    arrays = [_array(given) for given in inputs]
-    names = [entry.name for entry in session.get_inputs()]
-    if len(arrays) != len(names):
-        raise DataError(f"{signature(session)}, given {_shapes(arrays)}: {len(arrays)} inputs instead of {len(names)}")
-    return dict(zip(names, arrays, strict=True))
+    """Input name → array, of the width that the model takes. Raises DataError for another number of inputs."""
+    arrays, entries = [_array(given) for given in inputs], session.get_inputs()
+    if len(arrays) != len(entries):
+        said = f"{len(arrays)} inputs instead of {len(entries)}"
+        raise DataError(f"{signature(session)}, given {_shapes(arrays)}: {said}")
+    return {entry.name: _as(numpy_type(entry.type), array) for entry, array in zip(entries, arrays, strict=True)}
 
 
 def signature(session: InferenceSession) -> str:
@@ -185,6 +187,17 @@ def _array(given: Tensor | Array) -> Array:
     """A contiguous array of the same values."""
     array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
     return np.ascontiguousarray(array)
+
+
+def _as(kind: str, array: Array) -> Array:
+    """Floats in the model's width, and integers too where they fit into it; anything else as it is."""
+    if array.dtype.name == kind or kind not in NUMBERS or array.dtype.kind not in "iuf":
+        return array
+    wanted = np.dtype(kind)
+    if (array.dtype.kind == "f") != (wanted.kind == "f"):
+        return array
+    cast = array.astype(wanted)
+    return cast if wanted.kind == "f" or np.array_equal(cast, array) else array
 
 
 def _shapes(arrays: Any) -> str:

@@ -35,6 +35,8 @@ class Setup:
     threads: int = 1
     input_shape: tuple[int, ...] | None = None
     """Of one input, without its batch, for a PyTorch network that does not say."""
+    input_type: str | None = None
+    """Of that input, where it is not the network's floating type."""
     transfers: bool = True
     """Whether a run copies its inputs to the GPU and its outputs back."""
     cuda_graph: bool = False

@@ -2,55 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from ...errors import SpecError
-from ..runtime import Array, signature
+from ..model_inputs import numpy_type
+from ..runtime import NUMBERS, Array, signature
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-DTYPES = {"float": "float32", "float16": "float16", "double": "float64"}
-
+NOTHING: Mapping[str, int] = MappingProxyType({})
 Arrays = tuple[Array, ...]
 
 
 @dataclass(frozen=True)
 class Takes:
-    """What a model takes: as text, and of each input its sizes (None: any) and, if it is floating point, its type."""
+    """What a model takes: as text, and of each input its sizes (None: any) and its type, if it is one of numbers."""
 
     text: str
     sizes: tuple[tuple[int | None, ...], ...]
     types: tuple[str | None, ...]
+    below: tuple[int | None, ...] = ()
+    """Of integers that are indices, the rows of what they index."""
 
     @classmethod
-    def of(cls, session: InferenceSession) -> Takes:
-        """Of a session of ONNX Runtime."""
+    def of(cls, session: InferenceSession, rows: Mapping[str, int] = NOTHING) -> Takes:
+        """Of a session of ONNX Runtime, and the rows of the tables that its inputs index."""
         entries = session.get_inputs()
         sizes = tuple(tuple(size if isinstance(size, int) else None for size in one.shape or [None]) for one in entries)
-        types = tuple(DTYPES.get(one.type.removeprefix("tensor(").removesuffix(")")) for one in entries)
-        return cls(signature(session), sizes, types)
+        kinds = [numpy_type(one.type) for one in entries]
+        types = tuple(kind if kind in (*NUMBERS, "bool") else None for kind in kinds)
+        return cls(signature(session), sizes, types, tuple(rows.get(one.name) for one in entries))
 
     def noise(self, batch: int, seed: int) -> Arrays:
-        """Normal noise with `batch` first. Raises SpecError where the shapes do not tell, or are of another batch."""
+        """Normal noise, or legal integers, with `batch` first.
+
+        Raises SpecError where the shapes do not tell, or are of another batch.
+        """
         generator = np.random.default_rng(seed)
         arrays = []
-        for (first, *rest), kind in zip(self.sizes, self.types, strict=True):
+        below = self.below or (None,) * len(self.sizes)
+        for (first, *rest), kind, rows in zip(self.sizes, self.types, below, strict=True):
             if kind is None or None in rest:
-                raise SpecError(f"{self.text}: noise needs floats and fixed sizes; give inputs=(images, …) instead")
+                raise SpecError(f"{self.text}: noise needs numbers and fixed sizes; give real inputs (--data)")
             if first is not None and first != batch:
                 raise SpecError(f"{self.text}: its batch is fixed, so ask for batch {first}")
-            arrays.append(generator.standard_normal((batch, *[size or 1 for size in rest])).astype(kind))
+            arrays.append(_noise(generator, (batch, *[size or 1 for size in rest]), np.dtype(kind), rows))
         return tuple(arrays)
 
 
+def _noise(generator: np.random.Generator, shape: tuple[int, ...], kind: np.dtype[Any], rows: int | None) -> Array:
+    """Normal noise; pixels of 8 bits; or integers below `rows`, or else 0 and 1, which nearly any table has."""
+    if kind.kind == "f":
+        return generator.standard_normal(shape).astype(kind)
+    most = 2 if kind.kind == "b" else int(np.iinfo(kind).max) + 1
+    below = rows or (256 if kind == np.uint8 else 2)
+    return generator.integers(min(below, most), size=shape).astype(kind)
+
+
 def noise(session: InferenceSession, batch: int, seed: int) -> Arrays:
-    """Normal noise of the shapes that a session declares, with `batch` first. Raises as `Takes.noise`."""
+    """Noise of the shapes that a session declares, with `batch` first. Raises as `Takes.noise`."""
     return Takes.of(session).noise(batch, seed)
 
 

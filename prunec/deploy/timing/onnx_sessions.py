@@ -11,7 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from .. import runtime
+from ..model_inputs import rows_of_tables
 from ..providers import nodes_by_provider
 from ..runtime import Array
 from .contestant import Entry, Opened, Setup, require_no_gpu_options
@@ -27,10 +30,10 @@ CUDA_MEMORY = ("cuda", "tensorrt", "rtx")
 class OnnxSession(Opened):
     """One session."""
 
-    def __init__(self, session: InferenceSession, entry: Entry, setup: Setup) -> None:
+    def __init__(self, session: InferenceSession, entry: Entry, setup: Setup, rows: Mapping[str, int]) -> None:
         self._session = session
         self._on_device = entry.provider in CUDA_MEMORY and not setup.transfers
-        self.takes = Takes.of(session)
+        self.takes = Takes.of(session, rows)
         self.facts = {
             "threads": setup.threads,
             "spinning": setup.threads > 1,  # of its thread pool, during a run
@@ -50,7 +53,8 @@ def open_model(entry: Entry, setup: Setup) -> Opened:
     """Raises BackendError where it does not load or the provider does not run it."""
     require_no_gpu_options(setup, "ONNX Runtime")
     session = runtime.session(Path(entry.source), threads=setup.threads, provider=entry.provider)
-    return OnnxSession(session, entry, setup)
+    rows = rows_of_tables(onnx.load(entry.source, load_external_data=False))
+    return OnnxSession(session, entry, setup, rows)
 
 
 def bound(session: InferenceSession, inputs: Arrays, on_device: bool = False) -> Run:

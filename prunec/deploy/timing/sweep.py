@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -180,9 +180,8 @@ def measure(
     pin = "none" if sweep.pin == "auto" and _on_gpu(entries) else sweep.pin
     pins = {threads: cores.parse(pin, threads) for threads in sweep.threads}
     for batch, threads in sweep.points:
-        given = {**asdict(setup or Setup()), "threads": threads}
         with cores.pinned(pins[threads]), _torch_as_it_was():
-            found = _point(entries, sweep, Setup(**given), batch, inputs, track)
+            found = _point(entries, sweep, replace(setup or Setup(), threads=threads), batch, inputs, track)
         yield found
 
 

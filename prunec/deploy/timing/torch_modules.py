@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...calling import filled, tensors_of
 from ...errors import BackendError, DataError, SpecError
+from ...signature import floating_type, rows_of_embeddings
 from ...source import LoadedModel, load_model
 from .contestant import Entry, Opened, Setup, require_cuda, require_no_gpu_options
 from .gpu_stages import StagedRun, captured
@@ -20,6 +21,7 @@ from .inputs import Arrays, Takes
 from .sampling import Run, Stages
 
 DEVICES = ("cpu", "cuda")
+NUMPY = {"bfloat16": "float32"}  # numpy has no such
 COMPILED = "torch-compile"
 
 Call = Callable[..., Any]
@@ -31,7 +33,8 @@ class TorchModule(Opened):
     def __init__(self, loaded: LoadedModel, entry: Entry, setup: Setup) -> None:
         self._device, self._setup, self._entry = torch.device(entry.provider), setup, entry
         self._call = _call_of(loaded, self._device)
-        self.takes = _takes(loaded, setup.input_shape)
+        self._floating = floating_type(loaded.model)
+        self.takes = _takes(loaded, setup)
         on_gpu = self._device.type == "cuda"
         self.facts = {
             "device": torch.cuda.get_device_name(self._device) if on_gpu else "cpu",
@@ -46,7 +49,7 @@ class TorchModule(Opened):
     def bind(self, inputs: Arrays) -> Run:
         """Raises DataError where the network does not run on them, BackendError where it cannot be compiled."""
         torch.set_num_threads(self._setup.threads)
-        held = [torch.from_numpy(each).to(self._device) for each in inputs]
+        held = [self._held(torch.from_numpy(each)) for each in inputs]
         call = self._tried(self._call, held, DataError, "does not run on")
         if self._entry.backend == COMPILED:
             call = self._compiled(held)
@@ -58,6 +61,10 @@ class TorchModule(Opened):
         with torch.inference_mode():
             ready = captured(start, stream) if self._setup.cuda_graph else start
         return StagedRun(ready, held, stream, self._setup.transfers, self._setup.spin)
+
+    def _held(self, tensor: Tensor) -> Tensor:
+        """On the device; floats of the network's type, which numpy may not have."""
+        return tensor.to(self._device, self._floating if tensor.is_floating_point() else None)
 
     def _compiled(self, held: Sequence[Tensor]) -> Call:
         """Compiled for these shapes and threads, and for no others: a graph that breaks is an error, not eager code."""
@@ -107,16 +114,24 @@ def _call_of(loaded: LoadedModel, device: torch.device) -> Call:
     return call
 
 
-def _takes(loaded: LoadedModel, shape: tuple[int, ...] | None) -> Takes | None:
+def _takes(loaded: LoadedModel, setup: Setup) -> Takes | None:
     """What was asked for, or what an exported program or the source of a network tells; any batch."""
     example = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
-    known = shape or loaded.input_size_hint
-    if shape is None and example is not None:
+    known = setup.input_shape or loaded.input_size_hint
+    if setup.input_shape is None and example is not None:
         tensors = tensors_of(example)
         sizes: tuple[tuple[int | None, ...], ...] = tuple((None, *each.shape[1:]) for each in tensors)
-        types = tuple(str(each.dtype).removeprefix("torch.") if each.is_floating_point() else None for each in tensors)
-        return Takes(f"{loaded.source} takes {', '.join(map(str, sizes))}", sizes, types)
-    return None if known is None else Takes(f"{loaded.source} takes {known}", ((None, *known),), ("float32",))
+        below = tuple(None if each.is_floating_point() or not each.numel() else int(each.max()) + 1 for each in tensors)
+        return Takes(f"{loaded.source} takes {', '.join(map(str, sizes))}", sizes, tuple(map(_type, tensors)), below)
+    if known is None:
+        return None
+    kind, rows = setup.input_type or "float32", rows_of_embeddings(loaded.model)
+    return Takes(f"{loaded.source} takes {known}", ((None, *known),), (NUMPY.get(kind, kind),), (rows,))
+
+
+def _type(tensor: Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return NUMPY.get(kind, kind)
 
 
 def _own(call: Call) -> Call:
