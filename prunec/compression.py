@@ -32,7 +32,7 @@ from .plan import Plan
 from .process_state import kept_process_state
 from .program import Context, Program
 from .progress import Track, silent
-from .samples import noise_like
+from .samples import noise_like, why_nothing_varies
 from .saved import require_same, save_program, save_weights
 from .signature import signature_of
 from .source import state_digest
@@ -119,6 +119,8 @@ def compress(
     dense = capture(model, example_inputs or images.example(), opaque).on(place)
     given, batch = len(images), dense.only_batch or batch
     images = images.in_steps(dense.only_batch or 1).on(dense.device)
+    if (alike := why_nothing_varies(images.inputs)) is not None:
+        dense = replace(dense, notes=(*dense.notes, alike))
     captured = time.perf_counter() - started
     few = next(images.batches(dense.only_batch or min(batch, CHECKED)))
     clock, verify = Time(), Verify(few)
@@ -134,7 +136,7 @@ def compress(
         constraints=constraints.to_json(),
         seed=seed,
         pipeline=str(passes),
-        drift=verify.drift,
+        drift=verify.reported,
         notes=context.notes,
     )
     report["capture"] = _capture_facts(dense, given - len(images))

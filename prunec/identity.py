@@ -23,6 +23,8 @@ from .plan import Plan
 from .program import Program
 from .statistics.sweep import floats, outputs
 
+SHORT = (torch.float32, torch.float16, torch.bfloat16)
+
 
 def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
     """Keep a random share of every prunable space, at least one coordinate of each."""
@@ -61,8 +63,9 @@ def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
     axis = plan.channels.values.get(node.name)
     if node.op == "get_attr" or not isinstance(axis, Axis):
         return value
-    stays = plan.mask[axis.coordinates].to(value)
-    return value * stays.reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
+    stays = plan.mask[axis.coordinates].to(value.device)
+    shaped = stays.reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
+    return value.masked_fill(~shaped, 0)  # a product with zero would make NaN of infinity
 
 
 def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: graph.Values, node: fx.Node, plan: Plan) -> Any:
@@ -93,7 +96,7 @@ def prove(program: Program, channels: Channels, seed: int = 0) -> float:
     """The largest deviation of the identity, relative to the largest output, in float64.
 
     Half of every space is removed at random; inputs are normal noise. Around 1e-15 where the analysis is right,
-    infinite where an output is not finite.
+    infinite where an output is NaN, or infinite in one network alone.
     """
     double = replace(program, module=in_float64(program.module))
     generator = torch.Generator().manual_seed(seed)
@@ -108,14 +111,21 @@ def prove(program: Program, channels: Channels, seed: int = 0) -> float:
     wanted = masked(double, sliced, plan, inputs)
     with torch.no_grad():
         found = floats(sliced(*inputs))
-    if not all(bool(one.isfinite().all()) for one in (*wanted, *found)):
+    if not all(map(_as_infinite, wanted, found)):
         return math.inf
-    scale = max((float(one.abs().max()) for one in wanted), default=0.0) or 1.0
-    return max((float((a - b).abs().max()) for a, b in zip(wanted, found, strict=True)), default=0.0) / scale
+    finite = [(a[a.isfinite()], b[a.isfinite()]) for a, b in zip(wanted, found, strict=True)]
+    scale = max((float(a.abs().max()) for a, _ in finite if a.numel()), default=0.0) or 1.0
+    return max((float((a - b).abs().max()) for a, b in finite if a.numel()), default=0.0) / scale
+
+
+def _as_infinite(a: Tensor, b: Tensor) -> bool:
+    """Return whether two outputs hold the same infinities, and no NaN."""
+    infinite = a.isinf() | b.isinf()
+    return bool((a[infinite] == b[infinite]).all()) and not bool((a.isnan() | b.isnan()).any())
 
 
 def in_float64(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy in double precision, casts to single precision included."""
+    """A copy in double precision, casts to single and half precision included."""
     double = copy.deepcopy(module).double()
     for node in double.graph.nodes:
         node.args, node.kwargs = (_widened(value) for value in (node.args, node.kwargs))
@@ -124,4 +134,4 @@ def in_float64(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _widened(value: Any) -> Any:
-    return tree_map(lambda leaf: torch.float64 if leaf is torch.float32 else leaf, value)
+    return tree_map(lambda leaf: torch.float64 if leaf in SHORT else leaf, value)

@@ -27,6 +27,8 @@ from .errors import PassError
 from .program import Context, Program
 from .statistics.sweep import floats, outputs
 
+IMPOSSIBLE = -1e4  # a logit whose class has no probability
+CONSTANT = 1e-12  # of the squares: a variance below is rounding
 COLDEST = 50.0  # 1 / T at the end
 
 
@@ -147,6 +149,12 @@ def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
 
 
 def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
-    if wanted.dim() == 2 and wanted.shape[1] > 1:
+    """How far outputs lie from those wanted; entries that are wanted infinite are left out."""
+    logits = wanted.dim() == 2 and wanted.shape[1] > 1
+    if not bool((finite := wanted.isfinite()).all()):
+        found, wanted = (one.masked_fill(~finite, IMPOSSIBLE if logits else 0.0) for one in (found, wanted))
+    if logits:
         return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
-    return (found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum().clamp_min(1e-30)
+    spread, size = (wanted - wanted.mean(0)).square().sum(), wanted.square().sum()
+    scale = spread if spread > CONSTANT * size else size
+    return (found - wanted).square().sum() / scale.clamp_min(1e-30)

@@ -122,6 +122,11 @@ class Verify(Instrument):
                 f" more than {limit:.0e}: a fault of the pass"
             )
 
+    @property
+    def reported(self) -> dict[str, float | None]:
+        """The drift by pass name, for a report: None where it is not finite."""
+        return {name: found if math.isfinite(found) else None for name, found in self.drift.items()}
+
     def _inputs(self, program: Program) -> list[Inputs]:
         examples = program.example_inputs
         given = (tuple(one.to(program.device) for one in each) for each in self.samples)

@@ -47,3 +47,15 @@ def _noise(example: Tensor, count: int, generator: torch.Generator) -> Tensor:
     if least >= 0 and most <= 1:
         return samples
     return torch.randint(least, most + 1, shape, generator=generator).to(example.dtype)
+
+
+def why_nothing_varies(inputs: Sequence[Tensor]) -> str | None:
+    """Return what cannot be measured on samples that are all alike; None where they differ."""
+    if any(not torch.equal(one[0], one[-1]) or bool((one != one[:1]).any()) for one in inputs):
+        return None
+    count = len(inputs[0])
+    many = f"the {count} calibration images are all alike" if count > 1 else "there is a single calibration image"
+    return (
+        f"{many}, so nothing varies over images: errors cannot be measured relative to the variance, nor which channels"
+        " matter, and the result fits this image alone; give a few hundred different ones"
+    )

@@ -69,6 +69,7 @@ def sensitivity(
     from ..recipe import shape_of
     from ..report.console import sensitivity_table
     from ..report.curves import drawing
+    from ..samples import why_nothing_varies
     from ..signature import signature_of
     from ..source import load_model
 
@@ -81,7 +82,7 @@ def sensitivity(
         how, takes = preprocess_of(preprocess, data, shape), signature_of(loaded.model)
         found = read_images(data, how, images, seed, None, track, takes).unlabelled()
         captured = capture(loaded.model, found.example()).on(place)
-        for note in captured.notes:
+        for note in (*captured.notes, *filter(None, [why_nothing_varies(found.inputs)])):
             warn(note)
         size, found = captured.only_batch or batch or 64, found.in_steps(captured.only_batch or 1).on(captured.device)
         context = Context(None, constraints, found, seed, size, cache, track)
