@@ -21,6 +21,7 @@ from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.readers import weight_of
 from prunec.registry import STRATEGIES
+from prunec.solvers import naming
 from prunec.strategy import Decomposer
 
 
@@ -53,8 +54,9 @@ class Ranks(Pass):
             if not sized:
                 continue
             weight, covariance = weight_of(program.module, one)[0], moments[one.node].covariance[0]
-            found, space = _best(one, sized, product, weight, covariance)
-            curves[space.name] = _curve(lowrank.errors(weight, covariance, found.split, space.size - 1))
+            with naming(one.weight):
+                found, space = _best(one, sized, product, weight, covariance)
+                curves[space.name] = _curve(lowrank.errors(weight, covariance, found.split, space.size - 1))
             spaces.append(space)
             factorings.append(found)
             start += space.size

@@ -11,6 +11,7 @@ from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
+from prunec.solvers import naming
 from prunec.strategy import Selector
 
 
@@ -27,5 +28,8 @@ class Select(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Curves` fact."""
         spaces = context.track(program.fact(Channels).prunable, "select")
-        curves = {space.name: self.method.curve(Evidence(program, context, space)) for space in spaces}
+        curves = {}
+        for space in spaces:
+            with naming(space.name):
+                curves[space.name] = self.method.curve(Evidence(program, context, space))
         return program.knowing(Curves(curves))

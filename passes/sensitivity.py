@@ -31,6 +31,7 @@ from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
+from prunec.solvers import naming
 from prunec.statistics.relative import Spread, squared_error
 from prunec.statistics.sweep import channels_last, floats, outputs
 
@@ -85,10 +86,11 @@ class Sensitivity(Pass):
         sliced: dict[str, fx.GraphModule] = {}
         for space in (one for one in channels.prunable if one.name in gone):
             readers = readers_of(channels, space) or [layers[space.name]]
-            if space.sites:
-                weights = self._weights(program, space, readers, gone[space.name])
-            else:
-                weights = _truncated(program, splits[space.name], readers[0], space.size - gone[space.name])
+            with naming(space.name):
+                if space.sites:
+                    weights = self._weights(program, space, readers, gone[space.name])
+                else:
+                    weights = _truncated(program, splits[space.name], readers[0], space.size - gone[space.name])
             if space.renormalised:
                 sliced[space.name] = _sliced(program.module, channels, curves[space.name], space, gone, weights)
             else:
@@ -98,7 +100,11 @@ class Sensitivity(Pass):
         for batch in context.track(batches, "sensitivity"):
             for name, error in _errors(program.module, batch, forks, sliced, spread).items():
                 totals[name] += error
-        return {name: spread.relative(error) for name, error in totals.items()}
+        found = {}
+        for name, error in totals.items():
+            with naming(name):
+                found[name] = spread.relative(error)
+        return found
 
     def _weights(self, program: Program, space: Space, readers: list[Contraction], count: int) -> dict[str, Tensor]:
         """Full-size weights and biases of the readers, refitted without the part of the space that is gone."""

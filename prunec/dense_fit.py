@@ -16,6 +16,7 @@ from .facts import Statistics
 from .plan import Plan
 from .program import Program
 from .readers import Blocks, from_matrix, weight_of
+from .solvers import naming
 from .statistics.moments import Moments
 
 RIDGE = 1e-3
@@ -32,7 +33,8 @@ def fitted(program: Program, plan: Plan, ridge: float = RIDGE) -> Plan:
             continue
         if one.node in plan.gone or not changed:
             continue
-        weight, bias = narrow_fit(program, one, moments[one.node], plan, ridge)
+        with naming(one.weight):
+            weight, bias = narrow_fit(program, one, moments[one.node], plan, ridge)
         refit[one.weight], refit[one.bias] = weight, bias
     return Plan(plan.channels, plan.keep, MappingProxyType(refit))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import linalg
 from .linalg import Reader
+from .solvers import add_ridge, solve
 
 LEVELS = (0.25, 0.5, 0.75)
 
@@ -55,14 +56,13 @@ def _prices(reader: Reader, order: Tensor, level: int, ridge: float) -> tuple[Te
     stays = torch.ones(reader.covariance.shape[-1], dtype=torch.bool)
     stays[gone.flatten()] = False
     kept, lost = stays.nonzero().flatten(), gone.flatten()
-    gram, target = linalg.add_ridge(reader.covariance, ridge), reader.covariance @ reader.weight.mT
+    gram, target = add_ridge(reader.covariance, ridge), reader.covariance @ reader.weight.mT
     inside = gram[:, kept[:, None], kept]
-    inverse = linalg.solve(inside, torch.eye(len(kept), dtype=gram.dtype).expand_as(inside).contiguous())
+    inverse = solve(inside, torch.eye(len(kept), dtype=gram.dtype).expand_as(inside).contiguous())
     fitted = inverse @ target[:, kept]  # [g, k, o]
     link = gram[:, lost[:, None], kept]
     residual = gram[:, lost[:, None], lost] - link @ inverse @ link.mT
     own = torch.arange(len(lost)).reshape(gone.shape)
     gain = linalg.explained(residual, target[:, lost] - link @ fitted, own)
     cost = linalg.explained(inverse, fitted, (stays.cumsum(0) - 1)[left])
-    scale = max(reader.variance, 1e-30)
-    return gain / scale, cost / scale
+    return gain * reader.scale, cost * reader.scale

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .solvers import add_ridge, cholesky, solve
+
+LEAST_VARIANCE = 1e-100
 STEPS = 32  # of n coordinates n // STEPS are removed in one update
 CANDIDATES = 4  # times as many are looked at
 SHRINK = 0.75  # of the columns alive: less, and the state is copied smaller
@@ -36,22 +39,10 @@ class Reader:
         """Total variance of the output, tr(W S W')."""
         return float(((self.weight @ self.covariance) * self.weight).sum())
 
-
-def add_ridge(covariance: Tensor, ridge: float | Tensor) -> Tensor:
-    """S + ridge · mean(diag S) · I; one ridge for all groups or one for each, [g]."""
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    level = ridge * diagonal.mean(-1).clamp_min(torch.finfo(torch.float32).tiny)
-    return covariance + torch.diag_embed(level[:, None].expand_as(diagonal))
-
-
-def solve(gram: Tensor, right: Tensor) -> Tensor:
-    """gram^-1 right for a symmetric positive gram [g, d, d] and right [g, d, o]; more ridge where it must."""
-    for extra in (0.0, 1e-6, 1e-3):
-        factor, info = torch.linalg.cholesky_ex(add_ridge(gram, extra) if extra else gram)
-        if not bool(info.any()):
-            return torch.cholesky_solve(right, factor)
-    inverse: Tensor = torch.linalg.pinv(gram, hermitian=True)
-    return inverse @ right
+    @property
+    def scale(self) -> float:
+        """1 / variance, by which errors become relative; finite where nothing varies."""
+        return 1.0 / max(self.variance, LEAST_VARIANCE)
 
 
 def refit(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
@@ -117,7 +108,7 @@ class _Backward:
     def of(reader: Reader, ridge: float) -> _Backward:
         gram = add_ridge(reader.covariance, ridge)
         eye = torch.eye(gram.shape[-1], dtype=gram.dtype).expand_as(gram)
-        alive, scale = torch.ones(gram.shape[-1], dtype=torch.bool), 1.0 / max(reader.variance, 1e-30)
+        alive, scale = torch.ones(gram.shape[-1], dtype=torch.bool), reader.scale
         return _Backward(solve(gram, eye), reader.weight.clone(), reader.columns, alive, scale)
 
     def cost(self) -> Tensor:
@@ -168,7 +159,7 @@ def along(readers: Sequence[Reader], order: Tensor, ridge: float) -> Tensor:
         cross = reader.covariance[:, columns] @ reader.weight.mT
         explained = torch.linalg.solve_triangular(_factor(gram), cross, upper=False).square().sum((0, 2))
         gained = explained[int(others.sum()) :].reshape(taken.shape).sum(1).flip(0)  # by when it goes
-        errors[1:] += gained.cumsum(0) / max(reader.variance, 1e-30)
+        errors[1:] += gained.cumsum(0) * reader.scale
     return errors
 
 
@@ -199,7 +190,7 @@ class _Forward:
         self.residual = add_ridge(reader.covariance, ridge)
         self.cross = reader.weight @ reader.covariance  # [g, o, d]
         self.columns = reader.columns
-        self.scale = 1.0 / max(reader.variance, 1e-30)
+        self.scale = reader.scale
         self.left = reader.variance
         owned = torch.zeros(self.residual.shape[-1], dtype=torch.bool)
         owned[reader.columns.flatten()] = True
@@ -236,12 +227,5 @@ def _explained(blocks: Tensor, rows: Tensor) -> Tensor:
 
 
 def _factor(blocks: Tensor) -> Tensor:
-    """Cholesky factors of small blocks; what rounding has made indefinite gets a little ridge."""
-    factor: Tensor
-    level = blocks.diagonal(dim1=-2, dim2=-1).abs().amax(-1, keepdim=True).clamp_min(1e-30)
-    for extra in (0.0, 1e-6, 1e-3, 1.0):
-        added = blocks + torch.diag_embed((extra * level).expand(blocks.shape[:-1])) if extra else blocks
-        factor, info = torch.linalg.cholesky_ex(added)
-        if not bool(info.any()):
-            break
-    return factor
+    """Cholesky factors of small blocks; what rounding has made indefinite gets as much ridge as that takes."""
+    return cholesky(blocks, (1e-6, 1e-3, 1.0, 100.0))

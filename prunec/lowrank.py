@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import linalg
 from .channels.spaces import Split
+from .solvers import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve
 
 SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
 RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, and the features unit variance
@@ -40,7 +40,7 @@ def factors(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Fact
     seen = _seen(covariance, split)
     first = _features(weight, seen, split, rank)
     gram, cross = _moments(first, weight, seen, split)
-    second = linalg.solve(linalg.add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
+    second = solve(add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
     return Factors(first, second.T.reshape(len(weight), -1, split.taps[1]), gram)
 
 
@@ -55,27 +55,27 @@ def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Te
 
 def error(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> float:
     """The squared error of W x with this rank, relative to its variance."""
-    if rank == 0:
-        return 1.0
-    less = weight - truncated(weight, covariance, split, rank)
     variance = float(((weight @ covariance) * weight).sum())
-    return float(((less @ covariance) * less).sum().clamp_min(0)) / max(variance, 1e-30)
+    if rank == 0 or variance <= 0:  # an output that does not vary is the bias, at any rank
+        return float(variance > 0)
+    less = weight - truncated(weight, covariance, split, rank)
+    return float(((less @ covariance) * less).sum().clamp_min(0)) / variance
 
 
 def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
     """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
     if split.then is not None:
         return _sampled(weight, covariance, split, highest)
+    variance = float(((weight @ covariance) * weight).sum())
+    if variance <= 0:
+        return torch.zeros(highest + 1, dtype=weight.dtype)
     seen = _seen(covariance, split)
     first = _features(weight, seen, split, highest)
     gram, cross = _moments(first, weight, seen, split)
-    damped = linalg.add_ridge(gram[None], RIDGE)
-    factor, info = torch.linalg.cholesky_ex(damped)
-    if bool(info.any()):
-        factor = torch.linalg.cholesky_ex(linalg.add_ridge(gram[None], 1e-6))[0]
+    damped = add_ridge(gram[None], RIDGE)
+    factor = cholesky(damped)
     explained = torch.linalg.solve_triangular(factor[0], cross, upper=False).square().sum(1)  # [r·t2], in order
-    variance = float(((weight @ covariance) * weight).sum())
-    gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / max(variance, 1e-30)
+    gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / variance
     return torch.cat([torch.ones(1, dtype=gained.dtype), (1 - gained).clamp_min(0)])
 
 
@@ -89,7 +89,8 @@ def _sampled(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> 
 def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]:
     """A weight [O, I, *kernel] of that rank as those of the layers, by SVD: exact where it has no higher rank."""
     outputs, inputs = weight.shape[:2]
-    u, s, v = torch.linalg.svd(unfold(weight.reshape(outputs, -1).double(), split), full_matrices=False)
+    matrix = require_finite(unfold(weight.reshape(outputs, -1).double(), split), "a weight to be split")
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     root = s[:rank].sqrt()
     sizes = [(k, 1) if mine else (1, k) for k, mine in zip(split.kernel, split.first, strict=True)]
     first = (root[:, None] * v[:rank]).reshape(len(root), inputs, *[size[0] for size in sizes])
@@ -147,14 +148,14 @@ def _features(weight: Tensor, seen: Tensor, split: Split, rank: int) -> Tensor:
     if (
         len(matrix) > matrix.shape[1]
     ):  # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
-        lower = torch.linalg.cholesky_ex(linalg.add_ridge(mean[None], 1e-9))[0][0]
+        lower = cholesky(add_ridge(mean[None], 1e-9))[0]
         wide = matrix @ lower
-        right = torch.linalg.eigh(wide.T @ wide)[1].flip(1)[:, :rank]
+        right = eigh(wide.T @ wide)[1].flip(1)[:, :rank]
         found: Tensor = torch.linalg.solve_triangular(lower.T, right, upper=True).T
         return found
-    values, vectors = torch.linalg.eigh(matrix @ mean @ matrix.T)
+    values, vectors = eigh(matrix @ mean @ matrix.T)
     kept = vectors.flip(1)[:, :rank]
-    level = values.flip(0)[:rank].clamp_min(float(values[-1].clamp_min(1e-30)) * 1e-12).sqrt()
+    level = values.flip(0)[:rank].clamp_min(float(values[-1].clamp_min(SMALLEST)) * 1e-12).sqrt()
     features: Tensor = (kept.T @ matrix) / level[:, None]
     return features
 

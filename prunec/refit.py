@@ -9,6 +9,7 @@ from . import graph, lowrank
 from .errors import NumericsError
 from .plan import Plan
 from .readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
+from .solvers import naming
 from .statistics.moments import Moments
 from .statistics.pair import Stop
 from .strategy import Compensator
@@ -17,7 +18,14 @@ from .strategy import Compensator
 def refitted(
     method: Compensator, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, moments: Moments, plan: Plan
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias. Raises NumericsError where they are not finite."""
+    """Weight and bias. Raises NumericsError where there are none, or they are not finite."""
+    with naming(stop.one.weight):
+        return _refitted(method, dense, pruned, stop, moments, plan)
+
+
+def _refitted(
+    method: Compensator, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, moments: Moments, plan: Plan
+) -> tuple[Tensor, Tensor]:
     one, mask = stop.one, plan.mask
     old_weight, old_bias = graph.attribute(pruned, one.weight), graph.attribute(pruned, str(one.bias))
     if Blocks.of(one).folded:
@@ -30,7 +38,7 @@ def refitted(
         low = lowrank.truncated(weight[0], moments.covariance[0], *plan.ranks[one.node])[None]
         weight, bias = low, bias + ((weight - low) @ moments.mean_z[:, :, None])[:, :, 0]
     if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise NumericsError(f"the refit of {one.weight} is not finite; give more images or a larger ridge")
+        raise NumericsError("the refit is not finite; give more images or a larger ridge")
     return from_matrix(weight, one, old_weight.shape).to(old_weight), bias.flatten().to(old_bias)
 
 

@@ -33,4 +33,4 @@ class Flap(Criterion):
         each = (variance * reader.weight.square().sum(1)).sum(0)[reader.columns].sum(1)
         if not self.standardise:
             return each
-        return (each - each.mean()) / each.std(correction=0).clamp_min(1e-30)
+        return (each - each.mean()) / each.std(correction=0).clamp_min(1e-150)

@@ -25,4 +25,4 @@ class Oicsr(Criterion):
         """Float64 [size]."""
         weights = [*evidence.producers, *evidence.consumers]
         energy = torch.stack([weight.square().sum((1, 2)) for weight in weights]).sum(0)
-        return energy / energy.mean().clamp_min(1e-30)
+        return energy / energy.mean().clamp_min(1e-150)

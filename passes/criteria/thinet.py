@@ -45,4 +45,4 @@ class Thinet(Criterion):
         size, columns = reader.columns.shape
         owned = reader.columns.flatten()
         blocks = every[owned[:, None], owned].reshape(size, columns, size, columns)
-        return blocks.sum((1, 3)) / max(reader.variance, 1e-30)
+        return blocks.sum((1, 3)) * reader.scale

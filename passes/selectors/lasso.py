@@ -106,6 +106,6 @@ def _quadratic(readers: Sequence[Reader]) -> Array:
         every = ((reader.weight.mT @ reader.weight) * reader.covariance).sum(0)
         columns = reader.columns.flatten()
         blocks = every[columns[:, None], columns].reshape(size, -1, size, reader.columns.shape[1])
-        total += blocks.sum((1, 3)) / max(reader.variance, 1e-30)
+        total += blocks.sum((1, 3)) * reader.scale
     found: Array = total.numpy()
     return found

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from prunec.evidence import Evidence
 from prunec.facts import Curve
-from prunec.linalg import Reader, add_ridge, along
+from prunec.linalg import LEAST_VARIANCE, Reader, along
+from prunec.solvers import add_ridge, cholesky
 from prunec.strategy import Selector
 
 
@@ -57,7 +58,7 @@ class _Factor:
         columns = reader.columns.flatten()
         self.covariance = add_ridge(reader.covariance[:, columns[:, None], columns], ridge)
         self.diagonal = self.covariance.diagonal(dim1=1, dim2=2).clone()
-        self.scale = 1.0 / max(float(self.diagonal.sum()), 1e-30)
+        self.scale = 1.0 / max(float(self.diagonal.sum()), LEAST_VARIANCE)
         self.rows = torch.zeros_like(self.covariance)
         self.known = 0
 
@@ -70,8 +71,7 @@ class _Factor:
         end = self.known + self.width
         past = self.rows[:, :, : self.known]
         cross = self.covariance[:, :, own] - past @ past[:, own].mT
-        pivot = add_ridge((cross[:, own] + cross[:, own].mT) / 2, 1e-9)
-        factor = torch.linalg.cholesky_ex(pivot)[0]
+        factor = cholesky((cross[:, own] + cross[:, own].mT) / 2, (1e-9, 1e-6, 1e-3, 1.0, 100.0))
         self.rows[:, :, self.known : end] = torch.linalg.solve_triangular(factor, cross.mT, upper=False).mT
         self.diagonal -= self.rows[:, :, self.known : end].square().sum(2)
         self.known = end

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 ENOUGH = 2  # rows a column
+FLAT = 1e-16  # of the squared mean: a variance below is the rounding of a constant
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,13 @@ class Moments:
     @property
     def variance_y(self) -> Tensor:
         """[g, o]."""
-        return (self._sums["yy"] / self.count).clamp_min(0)
+        found = self._sums["yy"] / self.count
+        return found.where(found > FLAT * self.mean_y.square(), 0.0)
 
     @property
     def zz(self) -> Tensor:
-        """[g, d, d]."""
-        return self._sums["zz"] / self.count
+        """[g, d, d]; exactly zero for a constant."""
+        return self._without_constants(self._sums["zz"], 1, 2) / self.count
 
     @property
     def shrinkage(self) -> Tensor:
@@ -152,7 +154,16 @@ class Moments:
     @property
     def zy(self) -> Tensor:
         """[g, d, o]."""
-        return self._sums["zy"] / self.count
+        return self._without_constants(self._sums["zy"], 1) / self.count
+
+    def _without_constants(self, products: Tensor, *dims: int) -> Tensor:
+        """The same products with zeros along `dims` for columns of z that do not vary."""
+        variance = self._sums["zz"].diagonal(dim1=1, dim2=2) / self.count
+        flat = variance <= FLAT * self.mean_z.square()
+        if bool(flat.any()):
+            for dim in dims:
+                products = products.masked_fill(flat.unsqueeze(3 - dim), 0.0)
+        return products
 
 
 def _joint(left: _Centred, right: _Centred, steps: float, more: int) -> tuple[Tensor, Tensor]:
