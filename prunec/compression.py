@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from . import artefacts, graph
-from .alignment import Alignment
+from .alignment import AUTO, Alignment
 from .budget import written
 from .calling import Inputs
 from .capturable import plain_module
@@ -26,6 +26,7 @@ from .cost import Macs, counts_of
 from .data import Images, as_images
 from .device import CPU, named
 from .latency.engine import On
+from .method import PIPELINE, PREPARE, Method, batch_of, require_effect
 from .opaque import paths_in
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
@@ -44,12 +45,8 @@ if TYPE_CHECKING:
 
     from .deploy.parity import Parity
 
+__all__ = ["PIPELINE", "PREPARE", "Result", "compress", "inspect", "prepared"]
 CHECKED = 8  # samples that results are compared on, where nothing says which
-PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
-PIPELINE = (
-    PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches{{method={compensator}}},"
-    "sensitivity,allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"
-)
 
 
 @kept_process_state()
@@ -60,20 +57,20 @@ def compress(
     target: str | Sequence[str] | Target,
     example_inputs: Inputs | None = None,
     opaque: Sequence[str] = (),
-    selector: str = "obs",
-    allocator: str = "knapsack",
-    compensator: str = "sequential",
-    decomposer: str = "collaborative",
+    selector: str | None = None,
+    allocator: str | None = None,
+    compensator: str | None = None,
+    decomposer: str | None = None,
     keep_branches: bool = False,
     pipeline: str | Sequence[str] | None = None,
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
     limits: Mapping[str, float] | None = None,
     round_to: int = 1,
-    align: str | int = "auto",
-    on: str = "ort-cpu",
+    align: str | int | None = None,
+    on: str | None = None,
     seed: int = 0,
-    batch: int = 64,
+    batch: int | None = None,
     cache: Path | None = None,
     device: str | torch.device | None = None,
     track: Track = silent,
@@ -86,38 +83,39 @@ def compress(
     are labels, dropped unread. A few hundred suffice, a thousand are better. `target` says what remains: `macs:0.5`
     keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at once) may
     be asked for too, several in a list or with commas. `latency:0.6` keeps as much of the time of a run, and
-    `latency:3.5ms` asks for so much, in the engine `on`: `ort-cpu{batch=8,threads=2}`, which is timed here, or the file
-    of a table from `prunec profile`. `example_inputs` (default: the first samples) are what the model is captured with:
-    arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are, in order, those of the
-    images. `opaque` names sub-modules that are left as they are, and not looked into.
-    `selector`, `allocator`, `compensator` and `decomposer` (`none`: no layer becomes two) are names or specs such as
-    `sequential{ridge=1e-4}`; `keep_branches` holds on to residual blocks that would go whole; `pipeline` replaces all
-    passes. Layers that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that match none of
-    `only`; `limits` says by pattern what share of a layer's channels may be removed at most; what stays is a multiple
-    of `round_to`, or all. `align` are the widths that the engine likes, of channels and of ranks, where the target can
-    be met so: `auto` (unless `round_to` is given) for ONNX Runtime on this machine, or with a latency in the target
-    its table's and a block, `none`, a number, or a name of `prunec.deploy.targets`. `batch` is the number of samples a
-    step of the sweeps; a network that fixes its batch gets that, and images that fill no batch are left out
-    (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next run on the same network and
-    images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the model is) is where the sweeps run and the result is;
-    images come to it a batch at a time, wherever they are. The model itself is not changed.
+    `latency:3.5ms` asks for so much, in the engine `on` (default: `ort-cpu`): `ort-cpu{batch=8,threads=2}`, which is
+    timed here, or the file of a table from `prunec profile`. `example_inputs` (default: the first samples) are what the
+    model is captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are,
+    in order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into.
+    `selector` (default: `obs`), `allocator` (`knapsack`), `compensator` (`sequential`) and `decomposer`
+    (`collaborative`; `none`: no layer becomes two) are names or specs such as `sequential{ridge=1e-4}`; `keep_branches`
+    holds on to residual blocks that would go whole; `pipeline` replaces all passes, so none of these stands beside it.
+    Layers that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that match none of `only`;
+    `limits` says by pattern what share of a layer's channels may be removed at most; what stays is a multiple of
+    `round_to`, or all. `align` are the widths that the engine likes, of channels and of ranks, where the target can be
+    met so: `auto` (default, unless `round_to` is given) for ONNX Runtime on this machine, or with a latency in the
+    target its table's and a block, `none`, a number, or a name of `prunec.deploy.targets`. `batch` (default: 64) is the
+    number of samples a step of the sweeps; a network that fixes its batch gets that and takes no other, and images that
+    fill no batch are left out (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next
+    run on the same network and images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the model is) is where the
+    sweeps run and the result is; images come to it a batch at a time, wherever they are. The model itself is not
+    changed.
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError, BackendError.
     """
     started = time.perf_counter()
     wanted = target if isinstance(target, Target) else Target.parse(target)
-    default = PIPELINE.format(selector=selector, allocator=allocator, compensator=compensator, decomposer=decomposer)
-    passes = Pipeline.parse(default if pipeline is None else pipeline)
-    passes = passes.without("branches") if keep_branches else passes
-    passes.check()
-    constraints = Constraints(tuple(freeze), tuple(only), MappingProxyType(dict(limits or {})), round_to, str(align))
+    passes = Method(selector, allocator, compensator, decomposer, keep_branches, pipeline).passes()
+    require_effect(wanted, round_to, align, on)
+    limits = MappingProxyType(dict(limits or {}))
+    constraints = Constraints(tuple(freeze), tuple(only), limits, round_to, str(AUTO if align is None else align))
     Alignment.parse(constraints.align)
-    engine = On.parse(on)
+    engine = On.parse(on or "ort-cpu")
     place = named(device)
     model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))
     dense = capture(model, example_inputs or images.example(), opaque).on(place)
-    given, batch = len(images), dense.only_batch or batch
+    given, batch = len(images), batch_of(batch, dense.only_batch)
     images = images.in_steps(dense.only_batch or 1).on(dense.device)
     if (alike := why_nothing_varies(images.inputs)) is not None:
         dense = replace(dense, notes=(*dense.notes, alike))

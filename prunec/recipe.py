@@ -52,21 +52,21 @@ class Options:
     labelled: str | None = None  # images with labels, for the accuracy before and after
     classes: tuple[int, ...] | None = None
     target: str = ""
-    selector: str = "obs"
-    allocator: str = "knapsack"
-    compensator: str = "sequential"
-    decomposer: str = "collaborative"
+    selector: str | None = None  # of this and the next three None is the default of `prunec.compress`
+    allocator: str | None = None
+    compensator: str | None = None
+    decomposer: str | None = None
     keep_branches: bool = False  # of residual blocks none goes whole
     pipeline: str | None = None
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     limit: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     round_to: int = 1
-    align: str = "auto"
+    align: str | None = None
     on: str | None = None  # the engine that a latency target means
     opset: int = 18
     seed: int = 0
-    batch: int = 64
+    batch: int | None = None
     threads: int | None = None
     device: str | None = None  # where PyTorch computes; None: where the network is
     provider: str = "cpu"  # of ONNX Runtime, for the latency before and after
@@ -105,6 +105,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
             name = keys[_known(key, keys, f"[{table}] in {path}", "key")]
             values[name] = READERS[name](f"{key} in [{table}] of {path}", value)
     return values
+
+
+def spoken_of(recipe: Path) -> dict[str, str]:
+    """By field of `Options` that the recipe gives, how it is said there."""
+    said = {name: f"{key} in [{table}] of {recipe}" for table, keys in TABLES.items() for key, name in keys.items()}
+    return {name: said[name] for name, value in read_recipe(recipe).items() if value is not False}
 
 
 def shape_of(where: str, value: object) -> tuple[int, ...]:

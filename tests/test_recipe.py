@@ -38,7 +38,7 @@ def test_a_recipe_fills_the_options_and_the_defaults_fill_the_rest(recipe: Path)
     assert (options.data, options.images, options.classes) == ("train.npz", 32, (0, 217))
     assert options.preprocess == {"mean": [0.5, 0.5, 0.5], "scale": 255}
     assert (options.target, options.pipeline, options.seed) == ("macs:0.7", "fold-bn,analyse", 3)
-    assert (options.selector, options.batch, options.threads) == ("obs", 64, None)
+    assert (options.selector, options.batch, options.threads) == (None, None, None)
 
 
 def test_the_command_line_wins(recipe: Path) -> None:

@@ -26,6 +26,9 @@ from .model_options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..method import Method
     from ..pipeline import Instrument
 
 METHOD, OUTPUT, WATCH = "Method", "Output", "Watching"
@@ -167,14 +170,15 @@ def compress(
     OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all.
     """
     from ..artefacts import require_free
+    from ..conflicts import require_no_conflict
     from ..errors import SpecError
     from ..instruments import Stopped
-    from ..recipe import Options
-    from . import work
+    from ..recipe import Options, spoken_of
+    from . import rules, work
 
     if output is None and stop_after is None:
         raise SpecError("nothing says where to write: give -o, for instance -o out/")
-    if output is not None and stop_after is None:
+    if output is not None:
         require_free(output, force)
     given = {
         "model": model, "data": data, "target": target or None, "weights": weights, "opaque": opaque or None,
@@ -186,7 +190,9 @@ def compress(
         "cache": cache, "threads": threads, "device": device, "opset": opset, "provider": provider,
     }  # fmt: skip
     options = Options.merged(given, recipe)
-    work.check(options, whole=stop_after is None)
+    require_no_conflict({**({} if recipe is None else spoken_of(recipe)), **rules.given()}, rules.RECIPE)
+    work.check(options, whole=stop_after is None, bench=not no_bench and stop_after is None)
+    _require_passes(work.method_of(options), {"--print-after": print_after, "--stop-after": stop_after})
     watching = _instruments(print_after, stop_after, dump)
     with progress() as track:
         try:
@@ -195,11 +201,23 @@ def compress(
         except Stopped as stop:
             say(f"{stop}; nothing was written", "dim")
             return
-        if output is None:
-            raise SpecError(f"the pipeline has no pass '{stop_after}' to stop after, and no -o says where to write")
+        assert output is not None  # or the pipeline has stopped
         work.measure(result, options, calibration, test, not no_bench, track)
         work.save(result, options, calibration, output, force, track)
     _show(result.report, output, time)
+
+
+def _require_passes(method: Method, options: Mapping[str, str | None]) -> None:
+    """Raise SpecError for an option that names a pass which the pipeline does not have."""
+    from ..errors import SpecError
+    from ..registry import PASSES
+    from ..spec import name_of
+
+    names = [name_of(type(step)) for step in method.passes().passes]
+    for option, name in options.items():
+        if name is not None and name not in names:
+            PASSES.load(name)  # its error says what was meant
+            raise SpecError(f"{option} {name}: the pipeline has no such pass; it has {', '.join(names)}")
 
 
 def _instruments(print_after: str | None, stop_after: str | None, dump: Path | None) -> list[Instrument]:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from .. import artefacts
 from ..errors import DataError, PrunecError, PrunecWarning
-from . import signals
+from . import rules, signals
 
 if TYPE_CHECKING:
     from ..progress import Track
@@ -51,6 +51,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         warnings.showwarning = _shown
         try:
             with signals.command():
+                rules.require_effect(command.__name__)
                 command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise

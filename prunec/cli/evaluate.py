@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -63,11 +63,14 @@ def evaluate(
         prunec evaluate torchvision:resnet50 --weights resnet50.pt --data imagenette/val \\
             --classes 0,217,482,491,497,566,569,571,574,701
     """
+    from ..errors import SpecError
     from ..evaluate import accuracy
     from ..recipe import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
     network, shape, only, takes = _opened(model, weights, device, provider, written)
+    if batch is not None and only not in (None, batch):
+        raise SpecError(f"--batch {batch} cannot hold: {model} takes batches of {only} alone; leave it out")
     with progress() as track:
         images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track, takes)
         found = accuracy(network, images, batch=only or batch or 64, fixed=only is not None, track=track)
@@ -84,6 +87,8 @@ def _opened(
     from ..errors import SpecError
 
     if not source.endswith(".onnx"):
+        if written:
+            raise SpecError(f"--as-written is for ONNX files, and {source} runs in PyTorch: leave it out")
         if provider != "cpu":
             raise SpecError(f"--provider is ONNX Runtime's, and {source} runs in PyTorch: give an .onnx file")
         from ..signature import signature_of
@@ -102,6 +107,6 @@ def _opened(
     if written and provider != "cpu":
         raise SpecError(f"--as-written computes on the CPU, and --provider {provider} does not: give one or the other")
     opened = reference.session(Path(source)) if written else session(Path(source), provider=provider)
-    sizes: list[Any] = opened.get_inputs()[0].shape[1:]
+    fixed, *sizes = opened.get_inputs()[0].shape
     known = tuple(sizes) if all(isinstance(size, int) for size in sizes) else None
-    return opened, known, None, model_inputs.of_session(opened)
+    return opened, known, fixed if isinstance(fixed, int) else None, model_inputs.of_session(opened)

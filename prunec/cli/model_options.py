@@ -128,6 +128,8 @@ def read_images(
     from ..data import load_images
     from ..signature import ANY
 
+    if preprocess is not None and _is_ready(source):
+        warn(f"--preprocess has no effect on {source}, whose inputs are ready: they are taken as they are")
     images = load_images(source, preprocess, limit, seed, classes, track, takes or ANY)
     for note in images.notes:
         warn(note)
@@ -135,6 +137,17 @@ def read_images(
         count, total = len(images.skipped), len(images.skipped) + len(images)
         warn(f"skipped {count} of {total} images in {source}, which cannot be decoded, the first {images.skipped[0]}")
     return images
+
+
+def _is_ready(source: str) -> bool:
+    """Whether a source of images gives inputs rather than pixels: code does, and a .npz of `inputs`."""
+    import zipfile
+
+    path = Path(source)
+    if path.suffix != ".npz":
+        return ":" in source and not path.exists()
+    names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    return "inputs.npy" in names and "images.npy" not in names
 
 
 def preprocess_of(

@@ -64,6 +64,7 @@ def sensitivity(
     from ..compression import PREPARE
     from ..constraints import Constraints
     from ..device import named
+    from ..errors import SpecError
     from ..pipeline import Pipeline
     from ..program import Context
     from ..recipe import shape_of
@@ -84,6 +85,8 @@ def sensitivity(
         captured = capture(loaded.model, found.example()).on(place)
         for note in (*captured.notes, *filter(None, [why_nothing_varies(found.inputs)])):
             warn(note)
+        if batch is not None and captured.only_batch not in (None, batch):
+            raise SpecError(f"--batch {batch} cannot hold: {model} takes batches of {captured.only_batch} alone")
         size, found = captured.only_batch or batch or 64, found.in_steps(captured.only_batch or 1).on(captured.device)
         context = Context(None, constraints, found, seed, size, cache, track)
         facts = facts_of(loaded.source, passes.run(captured, context))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from .. import device
-from ..alignment import Alignment
+from ..alignment import AUTO, Alignment
 from ..compression import Result, compress
 from ..data import Images
 from ..deploy import providers, runtime
 from ..deploy.export import OPSETS
 from ..errors import BackendError, DataError, SpecError
 from ..latency.engine import On
+from ..method import BATCH, Method
 from ..opaque import unwritable
-from ..pipeline import Instrument, Pipeline
+from ..pipeline import Instrument
 from ..plan import Plan
 from ..progress import Track
 from ..recipe import Options
-from ..registry import STRATEGIES
 from ..signature import require_runnable, signature_of
 from ..source import LoadedModel, load_model
 from ..target import Target
@@ -30,24 +31,27 @@ from .model_options import preprocess_of, read_images, require_fit
 CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
 
-def check(options: Options, whole: bool = True) -> None:
-    """What can be wrong with the method, before any work; `whole` pipelines make a plan and files.
+def check(options: Options, whole: bool = True, bench: bool = True) -> None:
+    """What can be wrong with the method, before any work; `whole` pipelines make a plan and files, `bench` times them.
 
     Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the device or the
     provider that is to be timed is not there.
     """
     Target.parse(options.target)
-    Alignment.parse(options.align)
+    if options.align is not None:
+        Alignment.parse(options.align)
     engine_of(options)
-    STRATEGIES["selectors"].make(options.selector)
-    STRATEGIES["allocators"].make(options.allocator)
-    STRATEGIES["compensators"].make(options.compensator)
-    STRATEGIES["decomposers"].make(options.decomposer)
-    if options.pipeline is not None:
-        pipeline = Pipeline.parse(options.pipeline)
-        pipeline.check()
-        if whole and not any(Plan in step.provides for step in pipeline.passes):
-            raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
+    if options.on is not None and not bench and _engine_text(options) is None:
+        raise SpecError(
+            f"--on {options.on} has no effect: no latency is in the target, and nothing is timed; leave it out"
+        )
+    if options.align == AUTO and options.round_to > 1:
+        raise SpecError(
+            f"--align auto has no effect beside --round-to {options.round_to}: leave it out, or name a target"
+        )
+    pipeline = method_of(options).passes()
+    if whole and not any(Plan in step.provides for step in pipeline.passes):
+        raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
     if whole and options.opaque:
         raise BackendError(unwritable(options.opaque, "ONNX"))
     device.named(options.device)
@@ -55,6 +59,12 @@ def check(options: Options, whole: bool = True) -> None:
         providers.require(runtime.require(), options.provider)
     if options.opset not in OPSETS:
         raise SpecError(f"opset {options.opset} cannot be exported: torch writes {OPSETS[0]} to {OPSETS[-1]}")
+
+
+def method_of(options: Options) -> Method:
+    """The strategies, or the pipeline. Raises SpecError where both are given."""
+    names = [each.name for each in fields(Method)]
+    return Method(**{name: getattr(options, name) for name in names})
 
 
 def engine_of(options: Options) -> On:
@@ -101,7 +111,7 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
         limits=options.limit,
         round_to=options.round_to,
         align=options.align,
-        on=options.on or f"ort-cpu{{threads={options.threads or 1}}}",
+        on=_engine_text(options),
         seed=options.seed,
         batch=options.batch,
         cache=options.cache,
@@ -119,12 +129,19 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
     return result
 
 
+def _engine_text(options: Options) -> str | None:
+    """The engine of a latency target; None without one, where --on is for the comparison of before and after alone."""
+    if all(one.kind != "latency" for one in Target.parse(options.target).each):
+        return None
+    return options.on or f"ort-cpu{{threads={options.threads or 1}}}"
+
+
 def measure(
     result: Result, options: Options, images: Images, labelled: Images | None, bench: bool, track: Track
 ) -> None:
     """Add to the report what was asked for: accuracy, latency."""
     if labelled is not None:
-        add_accuracy(result, labelled, options.batch, track)
+        add_accuracy(result, labelled, options.batch or BATCH, track)
     if bench:
         engine = engine_of(options)
         add_latency(result, images, options.opset, engine.threads, track, options.provider, engine.batch)

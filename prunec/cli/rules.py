@@ -1,0 +1,53 @@
+"""Options of each command that have no effect beside, or without, another one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from ..conflicts import METHOD, Beside, Without, require_no_conflict
+
+_READY = Without(("preprocess",), "data", "--data")
+_LABELS = Without(("classes",), "labelled", "--evaluate")
+_UNWRITTEN = ("output", "force", "no_bench", "provider", "opset", "time", "labelled", "classes")
+RULES: Mapping[str, tuple[Beside | Without, ...]] = {
+    "compress": (
+        METHOD,
+        Beside(("provider",), "no_bench", "which times nothing"),
+        Beside(_UNWRITTEN, "stop_after", "which writes and measures nothing"),
+    ),
+    "export": (_READY,),
+    "lint": (Without(("preprocess", "images"), "data", "--data"),),
+    "cast": (_LABELS,),
+    "quantize": (_LABELS,),
+    "build": (Beside(("output", "cache"), "check_only", "which writes nothing"),),
+    "run": (_READY,),
+    "verify": (_READY,),
+    "bench": (_READY,),
+    "diff": (Without(("batch", "threads", "provider"), "profile", "--profile"),),
+}
+RECIPE = (METHOD, _LABELS)  # of `prunec compress`, where an option may be in the recipe
+
+
+def require_effect(name: str) -> None:
+    """Raise SpecError where an option of the command `name` that is given on the command line has no effect."""
+    require_no_conflict(given(), RULES.get(name, ()))
+
+
+def given() -> dict[str, str]:
+    """The options that were given on the command line, by parameter, as the user spells them; not the defaults."""
+    context = _context()
+    if context is None:
+        return {}
+    sources = {each.name: str(context.get_parameter_source(each.name)) for each in context.command.params}
+    spelt = {each.name: max(each.opts, key=len) for each in context.command.params}
+    return {name: spelt[name] for name, source in sources.items() if source.endswith("COMMANDLINE")}
+
+
+def _context() -> Any:
+    """Click's context, from the click that typer uses: its own copy, or of older versions the package."""
+    package = typer.Context.__mro__[1].__module__.rpartition(".")[0]
+    return importlib.import_module(f"{package}.globals").get_current_context(silent=True)
