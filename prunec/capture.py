@@ -90,8 +90,9 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
         call = _that_runs(model, call)
         larger = call.of(3) if opaque and _runs(model, call.of(3)) is None else call
         answers = [_forward(model, call) for _ in range(2)]
-        with sealed(model, opaque, [partial(_forward, model, one) for one in (call, larger)]):
+        with sealed(model, opaque, [partial(_forward, model, one) for one in (call, larger)]) as unseal:
             program = _captured(model, call)
+            unseal(program.module)
     require_same(type(model).__name__, *answers)
     return replace(program, original=Original(model, call.args, call.kwargs))
 

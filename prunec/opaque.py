@@ -1,8 +1,9 @@
 """Sub-modules that stay as they are: torch sees one operator in the place of each, and the analysis a wall.
 
-Each is put behind a `torch.library.custom_op` of its own, `prunec::opaque_neck_weird_0`. It runs the original; for
-tensors without data it gives shapes that were learned by running the network at two batch sizes: a size that changes
-with the batch is a multiple of the size of an input that does. The operators live as long as the process, as all do.
+Each is put behind an operator of its own, `prunec::opaque_neck_weird_0_1f2e3d4c`, while torch.export looks at it. It
+runs a copy of the original; for tensors without data it gives shapes that were learned by running the network at two
+batch sizes: a size that changes with the batch is a multiple of the size of an input that does. In the captured graph
+the node calls that copy itself, and the operator is gone: nothing outlives the graph.
 """
 
 from __future__ import annotations
@@ -10,30 +11,34 @@ from __future__ import annotations
 import copy
 import difflib
 import fnmatch
-import itertools
 import re
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .calling import tensors_of
 from .calls import Call, Seen, Values, learned
 from .device import CPU, device_of
 from .errors import CaptureError, SpecError
+from .preserved import preserved
+from .source import state_digest
 
 Run = Callable[[], object]
 Answer = Callable[[tuple[Any, ...], dict[str, Any]], Any]
-_serial = itertools.count()
-_sealed: dict[str, _Sealed] = {}  # by the name of the operator
+Unseal = Callable[[fx.GraphModule], None]
+_one_at_a_time = threading.RLock()  # operators of the same name cannot exist twice
 
 
 def is_opaque(node: fx.Node) -> str | None:
     """The path of the opaque sub-module that a node stands for; None for any other node."""
-    found = _sealed.get(str(node.target).removesuffix(".default"))
-    return None if found is None else found.path
+    return node.target.path if isinstance(node.target, Opaque) else None
 
 
 def paths_in(module: nn.Module) -> tuple[str, ...]:
@@ -52,25 +57,36 @@ def unwritable(paths: Sequence[str], what: str) -> str:
 
 
 @contextmanager
-def sealed(model: nn.Module, patterns: Sequence[str], runs: Sequence[Run]) -> Iterator[None]:
+def sealed(model: nn.Module, patterns: Sequence[str], runs: Sequence[Run]) -> Iterator[Unseal]:
     """While the block runs, an operator stands in `model` for each sub-module that `patterns` name.
 
-    `runs` are two runs of the network, at two batch sizes where it takes any. Raises SpecError for a name that fits no
-    sub-module or one that is never run, CaptureError where the sizes that come out follow no size that goes in.
+    `runs` are two runs of the network, at two batch sizes where it takes any. Yields what makes the nodes of a captured
+    graph call the sub-modules themselves, in place; it must be done within the block. Raises SpecError for a name that
+    fits no sub-module or one that is never run, CaptureError where the sizes that come out follow no size that goes in.
     """
     modules = _chosen(model, patterns)
     if not modules:
-        yield
+        yield lambda module: None
         return
     seen = [_watched(model, modules, run) for run in runs]
-    stands = {}
+    opaque: dict[str, Opaque] = {}
     for path, module in modules.items():
         calls = [learned(path, small, large) for small, large in _pairs(path, seen)]
         if calls:
-            stands[path] = _Stand(module, _Sealed(path, module, calls).answer)
-    _require_used(model, patterns, stands)
-    with _replaced(model, stands):
-        yield
+            opaque[path] = Opaque(path, len(opaque), module, calls)
+    _require_used(model, patterns, opaque)
+    with _one_at_a_time, torch.library._scoped_library("prunec", "FRAGMENT") as library:
+        operators = {one.register(library): one for one in opaque.values()}
+        stands = {path: _Stand(modules[path], one.answer) for path, one in opaque.items()}
+        with _replaced(model, stands):
+            yield partial(_unseal, operators)
+
+
+def _unseal(operators: Mapping[Any, Opaque], module: fx.GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.target in operators:
+            node.target = operators[node.target]
+    module.recompile()
 
 
 def _pairs(path: str, seen: Sequence[Mapping[str, list[Seen]]]) -> list[tuple[Seen, Seen]]:
@@ -143,7 +159,8 @@ def _watched(model: nn.Module, modules: Mapping[str, nn.Module], run: Run) -> di
             inputs = tensors_of((args, kwargs))
             before = [one.clone() for one in inputs]
             taken = Values.of((args, kwargs))
-            result = module(*args, **kwargs)
+            with preserved(module):
+                result = module(*args, **kwargs)
             if any(not torch.equal(old, new) for old, new in zip(before, inputs, strict=True)):
                 raise CaptureError(f"{path} writes into its inputs, so it cannot be opaque; give it a clone of them")
             seen[path].append((taken, Values.of(result)))
@@ -156,20 +173,37 @@ def _watched(model: nn.Module, modules: Mapping[str, nn.Module], run: Run) -> di
     return seen
 
 
-class _Sealed:
-    """A sub-module behind an operator of its own."""
+class Opaque:
+    """A copy of a sub-module, to be called as an operator is: with a list of tensors and the number of the call."""
 
-    def __init__(self, path: str, module: nn.Module, calls: Sequence[Call]) -> None:
+    def __init__(self, path: str, number: int, module: nn.Module, calls: Sequence[Call]) -> None:
         self.path, self.calls = path, calls
         self._home = device_of(module) or CPU
-        self._modules = {(self._dtype(call.inputs.dtypes), self._home): module for call in calls}  # by what comes in
-        self._original = module
+        self._original = _copied(module)
+        self._modules = {(self._dtype(call.inputs.dtypes), self._home): self._original for call in calls}
         word = re.sub(r"[^0-9a-zA-Z]+", "_", path)
-        name = f"prunec::opaque_{word}_{next(_serial)}"
-        schema = "(Tensor[] inputs, int call) -> Tensor[]"
-        self.operator = torch.library.custom_op(name, self._run, mutates_args=(), schema=schema)
-        self.operator.register_fake(self._fake)
-        _sealed[name.replace("::", ".")] = self
+        self.__name__ = self.__qualname__ = f"opaque_{word}_{number}_{state_digest(module)[:8]}"
+
+    def register(self, library: torch.library.Library) -> Any:
+        """Define the operator that stands for the sub-module in torch.export, and return it."""
+        library.define(f"{self.__name__}(Tensor[] inputs, int call) -> Tensor[]")
+        here = weakref.proxy(self)  # torch may keep what it is given for longer than the library lives
+
+        def run(inputs: Sequence[Tensor], call: int) -> Any:
+            return here._run(inputs, call)
+
+        def fake(inputs: Sequence[Tensor], call: int) -> Any:
+            return here._fake(inputs, call)
+
+        library.impl(self.__name__, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"prunec::{self.__name__}", fake, lib=library)
+        self._operator = getattr(torch.ops.prunec, self.__name__).default
+        return self._operator
+
+    def __call__(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
+        """The tensors that the sub-module gives; tensors without data for such."""
+        fake = any(isinstance(one, FakeTensor) for one in inputs)
+        return self._fake(inputs, call) if fake else self._run(inputs, call)
 
     def answer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the module gives, by way of its operator."""
@@ -177,14 +211,15 @@ class _Sealed:
         number = next((place for place, call in enumerate(self.calls) if call.fits(values)), None)
         if number is None:
             raise CaptureError(f"{self.path} is called otherwise while it is captured, so it cannot be opaque")
-        return self.calls[number].outputs.nested(self.operator(list(tensors_of((args, kwargs))), number))
+        return self.calls[number].outputs.nested(self._operator(list(tensors_of((args, kwargs))), number))
 
     @torch.no_grad()
     def _run(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
         """Run the original, in double precision where that is what comes in; operators must not return their inputs."""
         module = self._in(self._dtype(one.dtype for one in inputs), self._device(inputs))
         args, kwargs = self.calls[call].inputs.nested(inputs)
-        found = tensors_of(module(*args, **kwargs))
+        with preserved(module):
+            found = tensors_of(module(*args, **kwargs))
         return [
             one.to(dtype).contiguous().clone() for one, dtype in zip(found, self._dtypes(inputs, call), strict=True)
         ]
@@ -213,3 +248,11 @@ class _Sealed:
     @staticmethod
     def _dtype(dtypes: Iterable[torch.dtype]) -> torch.dtype | None:
         return next((dtype for dtype in dtypes if dtype.is_floating_point), None)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy, which later changes of the original do not reach; the original where it cannot be copied."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # a lock, a file, a tensor with a history: anything may be in it
+        return module
