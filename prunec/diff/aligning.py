@@ -1,11 +1,12 @@
-"""Which layers of two networks are the same layer: by name, though one was split in two or an engine fused them.
+"""Which layers of two networks are the same layer: by name, though one was split in several or an engine fused them.
 
-    blocks.0.conv1  ↔  blocks.0.conv1.0, blocks.0.conv1.1       a layer that low rank has split
+    blocks.0.conv1  ↔  blocks.0.conv1.0, blocks.0.conv1.1 …     a layer that low rank has split (`parts.py`)
     Conv_3 + Relu_4 ↔  Conv_3, Relu_4                           fused in one engine and not in the other
 
 A layer has the names of its ONNX nodes as keys, and layers that share a key, on either side, are one group. A numbered
 name such as `relu_3` says little where the two networks have different numbers of them: then the key is where the node
-stands, `relu after blocks.0.conv1`.
+stands, `relu after blocks.0.conv1`. A product of tokens with a weight is a `matmul_3`, and so is each of its parts:
+those that follow on each other are one group.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..deploy.layers import Layer, Network
+from .parts import Names, nodes_of, stems
 
-PARTS = re.compile(r"(.+)\.[01]")  # what `decompose` calls the two halves of a layer
 NUMBERED = re.compile(r"(?:node_)?[A-Za-z]+_\d+")
 
 
@@ -32,12 +33,14 @@ class Group:
 
 def align(before: Network, after: Network) -> list[Group]:
     """The groups in the order of `before`; what only `after` has stands where it has it."""
-    keys = [_keys(before, after), _keys(after, before)]
+    names = Names(before), Names(after)
+    loose = _loose(before, after)
+    keys = [_keys(names[0], stems(names[0], names[1]), loose), _keys(names[1], stems(names[1], names[0]), loose)]
     parent: dict[str, str] = {}
     for side in keys:
-        for names in side.values():
-            for name in names:
-                parent[_root(parent, name)] = _root(parent, names[0])
+        for shared in side.values():
+            for name in shared:
+                parent[_root(parent, name)] = _root(parent, shared[0])
     gathered: dict[str, tuple[list[Layer], list[Layer]]] = {}
     for place, network in enumerate((before, after)):
         for layer in network.layers:
@@ -56,48 +59,43 @@ def _group(before: Sequence[Layer], after: Sequence[Layer]) -> Group:
     return Group(max(fewer, key=lambda layer: (layer.macs, layer.parameters)).name, tuple(before), tuple(after))
 
 
-def _keys(network: Network, other: Network) -> dict[str, tuple[str, ...]]:
+def _keys(names: Names, stems: Mapping[str, str], loose: frozenset[str]) -> dict[str, tuple[str, ...]]:
     """By name of a layer: the keys that it shares with its like on the other side."""
-    own, others = _names(network), _names(other)
-    loose = {op for op, count in _numbered(network).items() if count != _numbered(other)[op]}
-    by_name = {layer.name: layer for layer in network.layers}
     seen: Counter[str] = Counter()
-    keys = {}
-    for layer in network.layers:
-        names = tuple(_whole(name, own, others) for name in layer.nodes or (layer.name,))
-        if layer.op in loose and not layer.nodes and NUMBERED.fullmatch(layer.name) and not layer.weight:
-            place = f"{layer.op} after {_whole(_anchor(layer, by_name), own, others)}"
-            names = (f"{place} {seen[place]}",)
-            seen[place] += 1
-        keys[layer.name] = names
+    keys: dict[str, tuple[str, ...]] = {}
+    for layer in names.network.layers:
+        if layer.op not in loose or not _is_numbered(layer) or layer.name in stems:
+            keys[layer.name] = tuple(stems.get(name, name) for name in nodes_of(layer))
+            continue
+        head = names.by_name.get(layer.reads[0]) if layer.reads else None
+        if head is not None and layer.weight and head.weight and head.op == layer.op and _is_numbered(head):
+            keys[layer.name] = keys[head.name]  # the next part of a product
+            continue
+        place = f"{layer.op} after {_anchor(layer, names.by_name, keys)}"
+        keys[layer.name] = (f"{place} {seen[place]}",)
+        seen[place] += 1
     return keys
 
 
-def _names(network: Network) -> set[str]:
-    return {name for layer in network.layers for name in layer.nodes or (layer.name,)}
+def _loose(before: Network, after: Network) -> frozenset[str]:
+    """The operators with another number of numbered names on the other side: their numbers say nothing."""
+    counts = [Counter(layer.op for layer in side.layers if _is_numbered(layer)) for side in (before, after)]
+    return frozenset(op for op in {*counts[0], *counts[1]} if counts[0][op] != counts[1][op])
 
 
-def _whole(name: str, own: set[str], others: set[str]) -> str:
-    """The name of the layer that `name` is a part of, if the other side has it whole and this one does not."""
-    found = PARTS.fullmatch(name)
-    if found is None or name in others:
-        return name
-    stem = found[1]
-    return stem if stem in others and stem not in own and {f"{stem}.0", f"{stem}.1"} <= own else name
+def _is_numbered(layer: Layer) -> bool:
+    return not layer.nodes and NUMBERED.fullmatch(layer.name) is not None
 
 
-def _numbered(network: Network) -> Counter[str]:
-    """How many layers of each operator have a numbered name."""
-    return Counter(layer.op for layer in network.layers if NUMBERED.fullmatch(layer.name) and not layer.weight)
-
-
-def _anchor(layer: Layer, by_name: Mapping[str, Layer]) -> str:
-    """The nearest layer with a name of its own, upstream along what is read first; or the input."""
+def _anchor(layer: Layer, by_name: Mapping[str, Layer], keys: Mapping[str, tuple[str, ...]]) -> str:
+    """Key of the nearest layer upstream, along what is read first, that has a name or a weight; or the input."""
     while layer.reads:
         first = layer.reads[0]
-        if first not in by_name or by_name[first].weight or not NUMBERED.fullmatch(first):
+        if first not in by_name:
             return first
         layer = by_name[first]
+        if layer.weight or not NUMBERED.fullmatch(first):
+            return keys[first][0]
     return ""
 
 
