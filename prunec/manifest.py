@@ -82,8 +82,11 @@ def require_as_written(path: Path) -> None:
 
     Raises DataError where the file has changed since, or where the manifest itself has.
     """
-    path = path.resolve()
-    if path.name == NAME or not path.is_file() or not _is_ours(path.parent):
+    try:
+        path = path.resolve()
+        if path.name == NAME or not path.is_file() or not _is_ours(path.parent):
+            return
+    except (OSError, ValueError):  # a text that is no name of a file, such as a pipeline
         return
     advice = f"write {path.parent} again, or give {UNCHECKED} to use it as it is"
     try:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from prunec import artefacts, manifest
+from prunec.cli import app
 from prunec.errors import DataError
 
 
@@ -38,7 +40,7 @@ def test_a_changed_file_is_refused_and_another_is_not(out: Path) -> None:
     for path in (out / "a", out.parent / "link"):
         with pytest.raises(DataError, match=r"a is not what prunec wrote.*--no-verify"):
             manifest.require_as_written(path)
-    for path in (out / "b", out / "mine.engine", out / "none", out.parent / "x"):
+    for path in (Path("fold-bn," * 100), out / "b", out / "mine.engine", out / "none", out.parent / "x"):
         manifest.require_as_written(path)
 
 
@@ -57,3 +59,45 @@ def test_a_manifest_of_another_tool_is_none_of_ours(tmp_path: Path) -> None:
     for content in (json.dumps({"name": "app", "files": ["a"]}), "not JSON"):
         (tmp_path / "manifest.json").write_text(content)
         manifest.require_as_written(tmp_path / "a")
+
+
+READERS = [
+    ["evaluate", "a", "--data", "x"],
+    ["bench", "b", "a"],
+    ["diff", "b", "a"],
+    ["export", "a", "-o", "new.onnx"],
+    ["export", "n.py:m", "--weights", "a", "-o", "new.onnx"],
+    ["cast", "a", "--fp16", "--data", "x", "-o", "new.onnx"],
+    ["quantize", "a", "--int8", "--data", "x", "-o", "new.onnx"],
+    ["build", "a"],
+    ["run", "a"],
+    ["verify", "a"],
+    ["verify", "."],
+    ["inspect", "a"],
+    ["lint", "a"],
+    ["profile", "a"],
+    ["sensitivity", "a", "--data", "x"],
+    ["compress", "a", "--data", "x", "--target", "macs:0.5", "-o", "new"],
+    ["compress", "--recipe", "../recipe.toml", "--data", "x", "--target", "macs:0.5", "-o", "new"],
+]
+
+
+@pytest.mark.parametrize("line", READERS, ids=" ".join)
+def test_every_command_sees_a_changed_file(out: Path, monkeypatch: pytest.MonkeyPatch, line: list[str]) -> None:
+    monkeypatch.chdir(out)
+    (out.parent / "recipe.toml").write_text('[model]\nsource = "a"\n')
+    (out / "a").write_text("A")
+    done = CliRunner(env={"COLUMNS": "160"}).invoke(app, line)
+    assert (done.exit_code, "not what prunec wrote" in done.output) == (8, True), done.output
+    if line != ["verify", "."]:
+        unchecked = CliRunner(env={"COLUMNS": "160"}).invoke(app, [*line, "--no-verify"])
+        assert "not what prunec wrote" not in unchecked.output
+
+
+def test_verify_takes_a_folder(out: Path) -> None:
+    (out / "later.engine").touch()
+    done = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["verify", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "later.engine came later" in done.output
+    refused = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["verify", str(out), "--batches", "1"])
+    assert (refused.exit_code, "--batches has no effect" in refused.output) == (2, True), refused.output

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import err, out, progress
-from .model_options import IMAGES, Debug, InputShape, PreprocessText, preprocess_of, read_images
+from .model_options import IMAGES, Debug, InputShape, NoVerify, PreprocessText, preprocess_of, read_images
 
 if TYPE_CHECKING:
     from ..deploy.timing.contestant import Entry
@@ -110,6 +110,7 @@ def bench(
         typer.Option(metavar="FILE.svg", help="Draw the times and the speed-ups.", rich_help_panel=OUTPUT),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the noise and of the intervals.")] = 0,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Time models against each other, run by run in turn, with a confidence interval and a noise floor.

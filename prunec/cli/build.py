@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import err, out, progress, say, warn
-from .model_options import Debug
+from .model_options import Debug, NoVerify
 
 if TYPE_CHECKING:
     from ..deploy.engines.settings import Settings
@@ -70,6 +70,7 @@ def build(
         list[str] | None,
         typer.Option(metavar="NAME", help="One to clear: TF32. Repeatable.", rich_help_panel=TUNING),
     ] = None,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Build an engine from an ONNX file: with TensorRT-RTX for any GPUs and without one here, or with TensorRT.

@@ -8,7 +8,7 @@ import typer
 
 from . import lower
 from .console import out, progress
-from .model_options import Classes, Debug, PreprocessText
+from .model_options import Classes, Debug, NoVerify, PreprocessText
 
 
 def cast(
@@ -23,6 +23,7 @@ def cast(
     labelled: lower.Labelled = None,
     classes: Classes = None,
     force: lower.Force = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Write an ONNX model in half the width, and prove that it happened. Inputs and outputs stay FP32.

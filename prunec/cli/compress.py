@@ -18,6 +18,7 @@ from .model_options import (
     Device,
     Freeze,
     InputShape,
+    NoVerify,
     Only,
     Opaque,
     PreprocessText,
@@ -152,6 +153,7 @@ def compress(
         Path | None, typer.Option(metavar="DIR", help="Write the graph after each pass.", rich_help_panel=WATCH)
     ] = None,
     time: Annotated[bool, typer.Option("--time", help="Show the seconds of each pass.", rich_help_panel=WATCH)] = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Compress a trained network without retraining, export it to ONNX, verify it and time it.
@@ -173,6 +175,7 @@ def compress(
     from ..conflicts import require_no_conflict
     from ..errors import SpecError
     from ..instruments import Stopped
+    from ..manifest import require_as_written
     from ..recipe import Options, spoken_of
     from . import rules, work
 
@@ -190,6 +193,9 @@ def compress(
         "cache": cache, "threads": threads, "device": device, "opset": opset, "provider": provider,
     }  # fmt: skip
     options = Options.merged(given, recipe)
+    if not no_verify:
+        for name in (options.model, options.weights, options.data, options.labelled, options.on):
+            require_as_written(Path(name or ""))
     require_no_conflict({**({} if recipe is None else spoken_of(recipe)), **rules.given()}, rules.RECIPE)
     work.check(options, whole=stop_after is None, bench=not no_bench and stop_after is None)
     _require_passes(work.method_of(options), {"--print-after": print_after, "--stop-after": stop_after})

@@ -6,15 +6,16 @@ import functools
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .. import artefacts
+from .. import artefacts, manifest
 from ..errors import DataError, PrunecError, PrunecWarning
 from . import rules, signals
 
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REDRAW_SECONDS = 0.2
+WRITTEN = ("output", "to_json", "plot", "html", "dump", "cache")  # arguments that name no input
 _SHOWN_BY_PYTHON = warnings.showwarning
 
 
@@ -52,6 +54,8 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         try:
             with signals.command():
                 rules.require_effect(command.__name__)
+                if not kwargs.get("no_verify"):
+                    _require_as_written(kwargs)
                 command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
@@ -71,6 +75,14 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(code) from None
 
     return run
+
+
+def _require_as_written(arguments: Mapping[str, object]) -> None:
+    """Check every file that a command is given, and that is not its output, against the manifest beside it."""
+    for name, value in arguments.items():
+        for each in value if isinstance(value, list) else [value]:
+            if name not in WRITTEN and isinstance(each, (str, Path)):
+                manifest.require_as_written(Path(each))
 
 
 def say(sentence: str, style: str = "red") -> None:

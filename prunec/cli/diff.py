@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import out, progress
-from .model_options import Debug, Provider
+from .model_options import Debug, NoVerify, Provider
 
 if TYPE_CHECKING:
     from ..progress import Track
@@ -38,6 +38,7 @@ def diff(
     provider: Provider = "cpu",
     show_all: Annotated[bool, typer.Option("--all", help="Show the layers that are the same too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Show what changed between two networks, layer by layer: shapes, MACs, parameters, memory, kernels and time.

@@ -16,6 +16,7 @@ from .model_options import (
     Classes,
     Debug,
     Device,
+    NoVerify,
     PreprocessText,
     Provider,
     Weights,
@@ -49,6 +50,7 @@ def evaluate(
     device: Device = None,
     provider: Provider = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Measure the top-1 accuracy of a network, in PyTorch or, for an .onnx file, in ONNX Runtime.

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import err, out, progress, warn
-from .model_options import IMAGES, MODEL, Debug, InputShape, PreprocessText, Weights, preprocess_of, read_images
+from .model_options import (
+    IMAGES,
+    MODEL,
+    Debug,
+    InputShape,
+    NoVerify,
+    PreprocessText,
+    Weights,
+    preprocess_of,
+    read_images,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +49,7 @@ def export(
     data: Annotated[str | None, typer.Option(metavar="IMAGES", help=f"Images to compare on: {IMAGES}.")] = None,
     preprocess: PreprocessText = None,
     force: Force = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Write a network as ONNX, cleaned, checked, stamped with where it comes from, and compared with PyTorch.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import out, say, warn
-from .model_options import MODEL, Debug, Freeze, InputShape, Only, Opaque, Weights, example_inputs
+from .model_options import MODEL, Debug, Freeze, InputShape, NoVerify, Only, Opaque, Weights, example_inputs
 
 if TYPE_CHECKING:
     from ..channels.spaces import Channels
@@ -30,6 +30,7 @@ def inspect(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Draw the network too, as one page for a browser.")
     ] = None,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Show the channel spaces of a network: what can be pruned, the MACs it holds, and why the rest is frozen.

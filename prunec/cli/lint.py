@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import out, progress
-from .model_options import IMAGES, Debug, PreprocessText, preprocess_of, read_images
+from .model_options import IMAGES, Debug, NoVerify, PreprocessText, preprocess_of, read_images
 
 if TYPE_CHECKING:
     import onnx
@@ -51,6 +51,7 @@ def lint(
     ] = FailOn.error,
     show_all: Annotated[bool, typer.Option("--all", help=f"Show every finding, not the worst {SHOWN}.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Say what will go wrong, or slowly, with an ONNX file on an engine, without the engine.

@@ -86,6 +86,9 @@ Cache = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Keep the statistics of the calibration here, and use them again."),
 ]
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Use files that differ from the manifest beside them, as they are.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .console import out, progress, say, warn
-from .model_options import MODEL, Debug, InputShape, Opaque, Weights, example_inputs
+from .model_options import MODEL, Debug, InputShape, NoVerify, Opaque, Weights, example_inputs
 
 
 def profile(
@@ -31,6 +31,7 @@ def profile(
         str, typer.Option(metavar="TEXT", help="Measure the parts that layers may become, too; or none.")
     ] = "collaborative",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Measure how long each layer of a network takes at a ladder of widths, on this machine: a latency table.

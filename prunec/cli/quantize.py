@@ -8,7 +8,7 @@ import typer
 
 from . import lower
 from .console import out, progress
-from .model_options import Classes, Debug, PreprocessText
+from .model_options import Classes, Debug, NoVerify, PreprocessText
 
 
 def quantize(
@@ -26,6 +26,7 @@ def quantize(
     labelled: lower.Labelled = None,
     classes: Classes = None,
     force: lower.Force = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Quantise the layers of an ONNX model to 8 bits, as TensorRT takes it: symmetric, a scale a channel, no INT32.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import err, out, progress
-from .model_options import IMAGES, Debug, PreprocessText, preprocess_of, read_images
+from .model_options import IMAGES, Debug, NoVerify, PreprocessText, preprocess_of, read_images
 from .verify import EngineFile
 
 
@@ -26,6 +26,7 @@ def run(
     to_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the times too, every sample included.")
     ] = None,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Run an engine on the GPU here and time it with CUDA events, transfers left out.

@@ -17,6 +17,7 @@ from .model_options import (
     Device,
     Freeze,
     InputShape,
+    NoVerify,
     Only,
     PreprocessText,
     Weights,
@@ -49,6 +50,7 @@ def sensitivity(
     device: Device = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves as SVG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every point as JSON instead of a table.")] = False,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Show how much the outputs mind when a part of each space, or a residual block, goes and the rest is refitted.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import out, progress
-from .model_options import IMAGES, Debug, PreprocessText, preprocess_of, read_images
+from .model_options import IMAGES, Debug, NoVerify, PreprocessText, preprocess_of, read_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,13 +35,17 @@ def verify(
     ] = None,
     top1: Annotated[float, typer.Option(metavar="SHARE", help="Of samples with the same class, at least.")] = 0.98,
     to_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the findings too.")] = None,
+    no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
     """Run an engine and ONNX Runtime on the same inputs, and compare. Without a GPU, say what that leaves open.
 
+    Of a folder, compare every file with its manifest: exit code 8 where one differs.
+
     The exit code is 0 where the engine ran and agrees, 6 where it differs, and 7 where it could not run.
 
     \b
+        prunec verify out/
         prunec verify out/model.engine
         prunec verify out/model.engine out/model.onnx --data test.npz --batches 1,8
     """
@@ -49,6 +53,9 @@ def verify(
     from ..deploy.engines.verification import verify as check
     from ..report.engines import verification_lines
 
+    if engine.is_dir():
+        _folder(engine)
+        return
     sizes = None if batches is None else _batches(batches)
     with progress() as track:
         inputs = None if data is None else _inputs(data, preprocess, track)
@@ -57,6 +64,21 @@ def verify(
         write_json(to_json, found.to_json())
     out.print(verification_lines(found), markup=False, soft_wrap=True)
     found.require()
+
+
+def _folder(path: Path) -> None:
+    """Compare a folder with its manifest. Raises DataError where a file is missing or has changed."""
+    from .. import manifest
+    from ..errors import DataError, SpecError
+    from . import rules
+
+    if others := [said for name, said in rules.given().items() if name not in ("engine", "debug")]:
+        raise SpecError(f"{others[0]} has no effect beside the folder {path}, whose files are compared: leave it out")
+    if faults := manifest.changed(path):
+        raise DataError(f"{path} is not what prunec wrote: {'; '.join(faults)}; write it again")
+    out.print(f"all files of {path} are as prunec wrote them", markup=False, soft_wrap=True)
+    for name in manifest.added(path):
+        out.print(f"{name} came later, and is not in the {manifest.NAME}", markup=False, soft_wrap=True)
 
 
 def _batches(text: str) -> list[int]:
