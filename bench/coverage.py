@@ -41,13 +41,13 @@ import coverage_table  # noqa: E402
 
 from prunec import cost, surgery  # noqa: E402
 from prunec.capture import capture  # noqa: E402
-from prunec.channels.analysis import analyse  # noqa: E402
 from prunec.channels.spaces import Channels  # noqa: E402
 from prunec.compression import prepared  # noqa: E402
 from prunec.deploy import parity  # noqa: E402
 from prunec.deploy.export import export_onnx  # noqa: E402
 from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
+from prunec.fitting import analysed  # noqa: E402
 from prunec.identity import in_float64, prove, random_plan  # noqa: E402
 from prunec.versions import versions  # noqa: E402
 
@@ -90,7 +90,7 @@ def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
     clock("capture")
     program = prepared(program)
     clock("prepare")
-    channels = analyse(program)
+    channels = analysed(program)
     clock("analyse")
     row.update(_spaces(channels), operators=len(program.module.graph.nodes), dynamic_batch=program.dynamic_batch)
     row["deviation"] = prove(program, channels)

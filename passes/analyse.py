@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels
+from prunec.fitting import analysed
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 
@@ -18,4 +18,4 @@ class Analyse(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Add the `Channels` fact."""
-        return program.knowing(analyse(program, context.constraints))
+        return program.knowing(analysed(program, context.constraints))

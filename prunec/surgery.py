@@ -21,6 +21,14 @@ from .plan import Plan
 from .readers import groups_after
 
 
+class UnfitError(PassError):
+    """A node whose arguments cannot be rewritten for the channels that stay; the analysis then keeps them all."""
+
+    def __init__(self, node: str, message: str) -> None:
+        super().__init__(message)
+        self.node = node
+
+
 def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """The narrow network. Raises PassError where a space would be left without a channel."""
     branches = {one.space for one in plan.channels.branches}
@@ -37,8 +45,11 @@ def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
             return
         if (one := by_node.get(old.name)) is not None:
             _narrow_groups(new, one, mask)
-        else:
+            return
+        try:
             narrow_arguments(module, old, new, plan.channels.values, mask, tensors)
+        except (ArithmeticError, AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UnfitError(old.name, f"the arguments of {old.name} cannot be made narrow: {error}") from error
 
     narrowed = graph.rebuild(module, tensors, edit)
     return graph.without(narrowed, plan.gone) if plan.gone else narrowed

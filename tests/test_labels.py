@@ -72,3 +72,22 @@ def test_a_fixed_slice_ends_and_holds_the_identity(between: object) -> None:
     channels = program.fact(Channels)
     assert prove(program, channels) < 1e-12
     assert "b" in {space.name for space in channels.prunable}
+
+
+def test_equal_infinities_agree_and_a_nan_does_not() -> None:
+    barred = prepared(capture(Barred(-float("inf")).eval(), (torch.randn(2, 3, 8, 8),)))
+    assert prove(barred, barred.fact(Channels)) < 1e-12
+    broken = prepared(capture(Barred(float("nan")).eval(), (torch.randn(2, 3, 8, 8),)))
+    assert prove(broken, broken.fact(Channels)) == float("inf")
+
+
+class Barred(nn.Module):
+    """A network one of whose outputs is always the same."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.a, self.fc, self.value = nn.Conv2d(3, 8, 3), nn.Linear(8, 3), value
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(F.relu(self.a(x)).mean((2, 3)))
+        return out.masked_fill(torch.arange(3, device=x.device) == 1, self.value)

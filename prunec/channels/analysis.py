@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,12 +36,15 @@ def rule_of(node: fx.Node) -> Rule | None:
     return RULES.get(overload_packet(node)) or elementwise.rule_of(node)
 
 
-def analyse(program: Program, constraints: Constraints = ANY) -> Channels:
+def analyse(
+    program: Program, constraints: Constraints = ANY, refused: Mapping[str, str] = MappingProxyType({})
+) -> Channels:
     """Find every channel space of `program`. Nothing is run but shapes, so it needs no data.
 
+    The nodes that `refused` names keep all that reaches them, for the reason that it gives.
     Raises SpecError where a pattern of `constraints` matches no layer.
     """
-    walk = Walk(program)
+    walk = Walk(program, refused)
     walk.run(rule_of)
     touched = {key: walk.labels.find(labels) for key, labels in walk.touched.items()}
     constraints.check(layer_of(name) for name, _, role in touched if role == PRODUCES)

@@ -17,6 +17,7 @@ from .spaces import CARRIES, CONSUMES, PRODUCES
 from .walk import Mixed, Rule, Walk
 
 aten = torch.ops.aten
+NO_BATCH = "its layer reads a value without a batch: write x.flatten(1) for x.flatten(), and keep the first dimension"
 FIXED_GROUP = "it shares a convolution group with a channel that is fixed"
 
 
@@ -39,18 +40,23 @@ def is_transposed(node: fx.Node) -> bool:
 def convolution(walk: Walk, node: fx.Node) -> Any:
     """Convolutions of one to three dimensions, transposed or not, any groups, stride, padding and dilation."""
     weight, bias = argument(node, "weight"), argument(node, "bias")
-    source = walk.value(node.args[0])
-    axis = 1 if source.dim() == walk.examples[weight].dim() else 0
-    inputs = walk.vector(source, axis)
-    groups, transposed, shape = int(argument(node, "groups")), is_transposed(node), walk.examples[weight].shape
+    source, groups = walk.value(node.args[0]), argument(node, "groups")
+    transposed, shape = is_transposed(node), walk.examples[weight].shape
     spread: Any = node.args[0] if transposed else node  # each entry of it is multiplied by a row of the weight
     macs = walk.examples[spread].numel() * math.prod(shape[1:])
+    if not isinstance(groups, int):
+        walk.product(node, macs)
+        return walk.opaque(node, "its convolution has a group for each sample, with kernels of its own")
+    if source.dim() < len(shape):
+        walk.product(node, macs)
+        return walk.opaque(node, NO_BATCH)
+    inputs = walk.vector(source, 1)
     if inputs is None or not _is_parameter(weight) or not _is_parameter(bias, optional=True):
         walk.product(node, macs)
         return walk.opaque(node, "its convolution has a computed weight, or mixes its channels with space")
     outputs = _contract(walk, node, inputs, groups, shape[1] * groups if transposed else shape[0])
     _cost(walk, node, macs)
-    return walk.result(node, outputs, axis)
+    return walk.result(node, outputs, 1)
 
 
 def linear(walk: Walk, node: fx.Node) -> Any:
@@ -61,6 +67,9 @@ def linear(walk: Walk, node: fx.Node) -> Any:
     if not _is_parameter(weight) or not _is_parameter(bias, optional=True):
         walk.product(node, macs)
         return walk.opaque(node, "its linear layer has a computed weight")
+    if source.dim() < 2:
+        walk.product(node, macs)
+        return walk.opaque(node, NO_BATCH)
     inputs = None if _has_heads(source) else walk.vector(source, last)
     if inputs is None:
         return _across(walk, node, source, macs)

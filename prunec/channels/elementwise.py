@@ -17,8 +17,8 @@ from .walk import Rule, Walk, name_of, overload_packet
 aten = torch.ops.aten
 EXTRA_NAMES = """
     dropout prelu _prelu_kernel relu6 hardtanh hardswish hardsigmoid silu gelu elu selu mish softplus leaky_relu rrelu
-    celu where to _to_copy copy clone contiguous alias detach zeros_like ones_like alpha_dropout feature_dropout
-    lift_fresh_copy
+    celu where to _to_copy copy clone contiguous alias detach zeros_like ones_like full_like empty_like rand_like
+    randn_like randint_like bernoulli alpha_dropout feature_dropout lift_fresh_copy fill expand_as
 """
 OUTER = "it meets another channel axis in an outer product"
 SINGLE = "a tensor with this single channel is broadcast over others"

@@ -5,7 +5,7 @@ Where a number in their arguments counts channels (`view`, `split`, `pad` …), 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,10 @@ from .. import graph
 from .contraction import argument
 from .labels import compress, fixed, varying
 from .spaces import PRODUCES
-from .walk import Rule, Walk, name_of
+from .walk import Rule, Walk, name_of, overload_packet
 
 aten = torch.ops.aten
+SHAPED_BY_OTHER = {aten.view_as, aten.reshape_as}
 NEW = -1  # marks a place that padding has made
 
 
@@ -28,7 +29,15 @@ def execute(walk: Walk, node: fx.Node) -> Any:
         example = walk.examples[source]
         return walk.value(source) if isinstance(example, (Tensor, list, tuple)) else example
 
-    args, kwargs = fx.map_arg(node.args, value), fx.map_arg(node.kwargs, value)
+    args: Any = fx.map_arg(node.args, value)
+    kwargs = fx.map_arg(node.kwargs, value)
+    packet = overload_packet(node)
+    if packet in SHAPED_BY_OTHER and any(varying(one) for one in args):
+        return walk.opaque(node, f"{name_of(node)} takes its shape from a value with channels of its own")
+    if packet is aten.view and not isinstance(args[1], (list, tuple)):
+        return walk.opaque(node, f"{name_of(node)} reads numbers of one type as another")
+    if packet is aten.roll and not argument(node, "dims") and varying(args[0]):
+        return walk.opaque(node, f"{name_of(node)} moves all of its entries along one line")
     operator: Any = node.target
     moved = operator(*args, **kwargs)
     return walk.settle(moved) if isinstance(moved, Tensor) else [walk.settle(one) for one in moved]
@@ -37,13 +46,45 @@ def execute(walk: Walk, node: fx.Node) -> Any:
 def scatter(walk: Walk, node: fx.Node) -> Any:
     """slice_scatter, select_scatter: what is written has the channels of what it replaces."""
     base, written = (walk.value(one) for one in node.args[:2])
-    rest: Any = node.args[2:]
-    packet = node.target.overloadpacket  # type: ignore[union-attr]
-    cut: Any = aten.slice.Tensor if packet is aten.slice_scatter else aten.select.int
-    region = cut(base, *rest)
-    walk.labels.join(region, written.expand(region.shape), "it is written over channels that are fixed")
-    operator: Any = node.target
-    return walk.settle(operator(walk.labels.find(base), walk.labels.find(written), *rest))
+    if len(node.all_input_nodes) > len(set(node.args[:2])):
+        return walk.opaque(node, f"{name_of(node)} writes at places that are known only at run time")
+    dim, write = int(argument(node, "dim")), cast(Any, node.target)
+    if overload_packet(node) is aten.slice_scatter:
+        places: tuple[Any, ...] = tuple(argument(node, name) for name in ("start", "end", "step"))
+        region = aten.slice.Tensor(base, dim, *places)
+    else:
+        places = (argument(node, "index"),)
+        region = aten.select.int(base, dim, *places)
+    joined = walk.labels.join(region, written.expand(region.shape), "it is written over channels that are fixed")
+    return walk.settle(write(walk.labels.find(base), joined, dim, *places))
+
+
+def glu(walk: Walk, node: fx.Node) -> Any:
+    """a * sigmoid(b), where a and b are the halves of one axis: the places of the halves stand or fall together."""
+    value, gate = walk.value(node.args[0]).chunk(2, int(argument(node, "dim")))
+    return walk.settle(walk.labels.join(value, gate, "the other half of its gated linear unit is fixed"))
+
+
+def sampled(walk: Walk, node: fx.Node) -> Any:
+    """Tensor.unfold, diagonal, topk, squeeze …: run on labels, if they leave the channel axis alone."""
+    labels = walk.value(node.args[0])
+    axes = set(varying(labels))
+    touched = {int(dim) % max(labels.dim(), 1) for dim in _dims(node)}
+    if not axes:
+        return walk.fixed_like(node)
+    if not touched or touched & axes:
+        return walk.opaque(node, f"{name_of(node)} is taken along the channel axis")
+    args, kwargs = fx.map_arg((node.args[1:], node.kwargs), lambda source: walk.examples[source])
+    call: Any = node.target
+    moved = call(labels, *args, **kwargs)
+    return walk.settle(moved) if isinstance(moved, Tensor) else [walk.settle(moved[0])] * len(moved)
+
+
+def _dims(node: fx.Node) -> list[int]:
+    """The axes that an operator names."""
+    names = {item.name for item in node.target._schema.arguments}  # type: ignore[union-attr]
+    found: list[Any] = [argument(node, name) for name in ("dim", "dim1", "dim2", "dimension") if name in names]
+    return [axis for one in found if one is not None for axis in (one if isinstance(one, (list, tuple)) else [one])]
 
 
 def pad(walk: Walk, node: fx.Node) -> Any:
@@ -73,6 +114,9 @@ def index(walk: Walk, node: fx.Node) -> Any:
     labels = walk.value(node.args[0])
     places = indices_of(node, labels.dim())
     axes = varying(labels)
+    several = sum(place is not None for place in places) > 1
+    if several and any(places[axis] is not None for axis in axes):
+        return walk.opaque(node, f"{name_of(node)} picks channels and places of another axis together")
     chosen: list[Tensor | None] = []
     for axis, place in enumerate(places):
         constant = None if place is None else constant_of(walk.module, place)
@@ -113,6 +157,14 @@ def constant(walk: Walk, node: fx.Node) -> Any:
     return fixed(walk.examples[node].shape)
 
 
+def repeat_interleave(walk: Walk, node: fx.Node) -> Any:
+    """Each entry so many times: as many channels of one coordinate, one beside the other."""
+    each, dim = node.args[1] if len(node.args) > 1 else None, argument(node, "dim")
+    if not isinstance(each, int) or dim is None:
+        return sampled(walk, node)
+    return walk.settle(walk.value(node.args[0]).repeat_interleave(each, int(dim)))
+
+
 def channel_shuffle(walk: Walk, node: fx.Node) -> Any:
     """The operator of its own, as a transposition."""
     labels, groups = walk.value(node.args[0]), int(argument(node, "groups"))
@@ -123,19 +175,22 @@ def channel_shuffle(walk: Walk, node: fx.Node) -> Any:
 MOVES = """
     view _unsafe_view reshape view_as reshape_as flatten unflatten permute transpose swapaxes t numpy_T movedim moveaxis
     cat concat concatenate stack hstack vstack split split_with_sizes chunk slice narrow select squeeze unsqueeze expand
-    expand_as broadcast_to unbind flip roll repeat repeat_interleave tile pixel_shuffle pixel_unshuffle unfold
-    adjoint mT mH meshgrid
+    broadcast_to unbind flip roll repeat tile pixel_shuffle pixel_unshuffle adjoint mT mH meshgrid tensor_split
 """
+SAMPLES = "unfold diagonal topk"
 CREATES = """
-    zeros ones full empty arange new_zeros new_ones new_full new_empty scalar_tensor linspace full_like eye rand randn
-    rand_like randn_like bernoulli tril_indices triu_indices sym_size
+    zeros ones full empty arange new_zeros new_ones new_full new_empty scalar_tensor linspace eye rand randn
+    tril_indices triu_indices sym_size
 """
 RULES: dict[Any, Rule] = {
     **{getattr(aten, name): execute for name in MOVES.split() if hasattr(aten, name)},
+    **{getattr(aten, name): sampled for name in SAMPLES.split()},
     **{getattr(aten, name): constant for name in CREATES.split() if hasattr(aten, name)},
     **dict.fromkeys((aten.slice_scatter, aten.select_scatter), scatter),
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), pad),
     **dict.fromkeys((aten.index, aten.index_select), index),
     **dict.fromkeys((aten.channel_shuffle, aten.native_channel_shuffle), channel_shuffle),
     aten.embedding: embedding,
+    aten.glu: glu,
+    aten.repeat_interleave: repeat_interleave,
 }

@@ -10,54 +10,16 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from ..device import CPU, device_of
-from .contraction import argument
-from .movement import constant_of, indices_of
+from .picking import reindex, scatter
+from .rewriting import Narrowing
 from .spaces import Axis
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True)
-class Narrowing:
-    """One node to rewrite: `new` is the copy of `node`; `tensors` takes the constants that it needs."""
-
-    module: fx.GraphModule
-    node: fx.Node
-    new: fx.Node
-    before: Axis | None  # of the first input
-    after: Any  # of the value: an Axis, None, or a tuple of them
-    mask: Tensor
-    tensors: dict[str, Tensor]
-
-    def kept(self, axis: Axis, start: int = 0, stop: int | None = None) -> int:
-        """How many of the places start … stop - 1 of an axis stay."""
-        return int(self.mask[axis.coordinates[start:stop]].sum())
-
-    def bound(self, axis: Axis, value: int | None) -> int:
-        """Where a place of an axis, counted from either end, lies among those that stay."""
-        length, place = len(axis.coordinates), 0 if value is None else value
-        return self.kept(axis, 0, min(max(place + length if place < 0 else place, 0), length))
-
-    def set(self, place: int, value: Any) -> None:
-        """Replace a positional argument."""
-        arguments = list(self.new.args)
-        arguments[place] = value
-        self.new.args = tuple(arguments)
-
-    def argument(self, name: str) -> Any:
-        """An argument of the original node."""
-        return argument(self.node, name)
-
-    def along(self) -> bool:
-        """Whether the node's `dim` is the channel axis of its input."""
-        return self.before is not None and int(self.argument("dim")) % self.before.rank == self.before.dim
 
 
 def narrow_arguments(
@@ -122,6 +84,8 @@ def _split(one: Narrowing) -> None:
     given: Any = one.node.args[1]
     if one.node.target.overloadpacket is aten.chunk:  # type: ignore[union-attr]
         given = -(-length // given)
+    if one.node.target.overloadpacket is aten.tensor_split:  # type: ignore[union-attr]
+        given = [len(part) for part in torch.arange(length).tensor_split(given)]
     sizes = given if isinstance(given, (list, tuple)) else [min(given, length - at) for at in range(0, length, given)]
     starts = [sum(sizes[:place]) for place in range(len(sizes))]
     pieces = [one.kept(one.before, start, start + size) for start, size in zip(starts, sizes, strict=True)]
@@ -132,14 +96,11 @@ def _split(one: Narrowing) -> None:
 def _slice(one: Narrowing) -> None:
     if not one.along() or one.before is None:
         return
-    scatter = one.node.target.overloadpacket is aten.slice_scatter  # type: ignore[union-attr]
-    if one.argument("step") != 1 and not scatter:
-        _reindex(one)
+    if one.argument("step") != 1:
+        reindex(one)
         return
     bounds = [_bound(one, one.before, name) for name in ("start", "end")]
-    leading = one.new.args[: 2 + scatter]
-    missing = () if len(leading) == 2 + scatter else (one.argument("dim"),)
-    one.new.args, one.new.kwargs = (*leading, *missing, *bounds), {}
+    one.new.args, one.new.kwargs = (one.new.args[0], one.argument("dim"), *bounds), {}
 
 
 def _bound(one: Narrowing, axis: Axis, name: str) -> Any:
@@ -158,6 +119,17 @@ def _narrow(one: Narrowing) -> None:
         one.new.args = (*one.new.args[:2], first, one.bound(one.before, start + length) - first)
 
 
+def _squeeze(one: Narrowing) -> None:
+    """An axis of which one channel stays is no axis to squeeze."""
+    if one.before is None or len(one.node.args) < 2:
+        return
+    given: Any = one.node.args[1]
+    dims = [given] if isinstance(given, int) else list(given)
+    rest = [dim for dim in dims if dim % one.before.rank != one.before.dim]
+    if rest != dims:
+        one.new.target, one.new.args = aten.squeeze.dims, (one.new.args[0], rest)
+
+
 def _select(one: Narrowing) -> None:
     if one.along() and one.before is not None:
         one.set(2, one.bound(one.before, int(one.argument("index"))))
@@ -174,43 +146,6 @@ def _pad(one: Narrowing) -> None:
         widths[place] = one.kept(one.after, 0, before) if before else widths[place]
         widths[place + 1] = one.kept(one.after, length - after) if after else widths[place + 1]
         one.set(1, widths)
-
-
-def _reindex(one: Narrowing) -> None:
-    """roll, index, every second channel: pick, among the channels that stay, those that stay of the result."""
-    if one.before is None or one.after is None:
-        return
-    length = len(one.before.coordinates)
-    places = torch.arange(length)
-    view = [-1 if axis == one.before.dim else 1 for axis in range(one.before.rank)]
-    moved = _moved(one, places.reshape(view))
-    if moved is None:
-        return
-    stays = one.mask[one.before.coordinates]
-    number = stays.cumsum(0) - 1
-    picked = number[moved[stays[moved]]]
-    name = f"{one.node.name}_places"
-    one.tensors[name] = picked.to(device_of(one.module) or CPU)
-    with one.new.graph.inserting_before(one.new):
-        constant = one.new.graph.get_attr(name)
-    one.new.target = aten.index_select.default
-    one.new.args, one.new.kwargs = (one.new.args[0], one.before.dim, constant), {}
-
-
-def _moved(one: Narrowing, places: Tensor) -> Tensor | None:
-    """The place along the channel axis from which each place of the result comes; None where it is left as it is."""
-    assert one.before is not None
-    packet, dim = one.node.target.overloadpacket, one.before.dim  # type: ignore[union-attr]
-    if packet is aten.roll:
-        dims, shifts = one.argument("dims") or [0], one.argument("shifts")
-        shift = sum(by for by, axis in zip(shifts, dims, strict=True) if axis % one.before.rank == dim)
-        return places.flatten().roll(shift) if shift else None
-    if packet is aten.slice:
-        start, end = one.argument("start"), one.argument("end")
-        return places.flatten()[start : end : one.argument("step")]
-    index = indices_of(one.node, one.before.rank)[dim]
-    chosen = constant_of(one.module, index)
-    return None if chosen is None else places.flatten()[chosen]
 
 
 def _normalized_shape(one: Narrowing) -> None:
@@ -238,12 +173,16 @@ def _scale(one: Narrowing) -> None:
 Rewrite = Callable[[Narrowing], None]
 REWRITES: Mapping[Any, Rewrite] = {
     **dict.fromkeys((aten.reshape, aten.expand, aten.broadcast_to), _sizes),
-    **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk), _split),
-    **dict.fromkeys((aten.slice, aten.slice_scatter), _slice),
+    **dict.fromkeys((aten.split, aten.split_with_sizes, aten.chunk, aten.tensor_split), _split),
+    **dict.fromkeys((aten.slice_scatter, aten.select_scatter), scatter),
     **dict.fromkeys((aten.pad, aten.constant_pad_nd), _pad),
-    **dict.fromkeys((aten.roll, aten.index, aten.index_select), _reindex),
+    **dict.fromkeys(
+        (aten.roll, aten.index, aten.index_select, aten.channel_shuffle, aten.native_channel_shuffle), reindex
+    ),
     **dict.fromkeys((aten.layer_norm, aten.native_layer_norm, aten.rms_norm), _normalized_shape),
+    aten.slice: _slice,
     aten.unflatten: _unflatten,
+    aten.squeeze: _squeeze,
     aten.narrow: _narrow,
     aten.select: _select,
     aten.group_norm: _groups,

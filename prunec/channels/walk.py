@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from .labels import FIXED, Labels, along, compress, fixed, varying
 from .spaces import CARRIES, CONSUMES, PRODUCES
 
 Rule = Callable[["Walk", fx.Node], Any]
+REPORT = "please report the network"
 ONLY = "it is the only channel of a tensor"
 
 
@@ -38,8 +39,9 @@ class Mixed:
 class Walk:
     """The state of one walk: a label tensor for every value, and the labels of every parameter touched."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, refused: Mapping[str, str] | None = None) -> None:
         self.module = program.module
+        self.refused = refused or {}  # nodes that cannot be made narrow, and why
         self.samples = len(program.example_inputs[0])
         self.examples = graph.example_values(program.module, program.example_inputs)
         self.labels = Labels()
@@ -70,11 +72,21 @@ class Walk:
             return None if values is None else values[node.args[1]]
         if not any(True for _ in tensors(self.examples[node])):
             return None
+        why = self._why_opaque(rule, node)
+        if why is not None or rule is None:
+            return self.opaque(node, str(why))
+        try:
+            return rule(self, node)
+        except (ArithmeticError, AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            return self.opaque(node, f"the channel rule of {name_of(node)} fails on it ({first_line(error)}); {REPORT}")
+
+    def _why_opaque(self, rule: Rule | None, node: fx.Node) -> str | None:
+        """Why a node is not looked into, or None."""
         if (path := is_opaque(node)) is not None:
-            return self.opaque(node, f"{path} was left as it is (--opaque)")
-        if rule is None:
-            return self.opaque(node, f"operator {name_of(node)} has no channel rule")
-        return rule(self, node)
+            return f"{path} was left as it is (--opaque)"
+        if node.name in self.refused:
+            return self.refused[node.name]
+        return f"operator {name_of(node)} has no channel rule" if rule is None else None
 
     def opaque(self, node: fx.Node, reason: str) -> Any:
         """Freeze whatever reaches `node`; nothing in its value can be removed."""
@@ -180,6 +192,11 @@ class Walk:
                 vector = self.vector(settled, dim)
                 assert vector is not None
                 self.touch(node, dim, vector, CARRIES)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message, without its full stop."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def name_of(node: fx.Node) -> str:
