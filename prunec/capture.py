@@ -222,7 +222,11 @@ def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Progr
     graph.forget_metadata(module)
     graph.reshape_views(module)
     flatten(module, calling)
-    notes = tuple(note for note in (fixed, *_state_notes(exported, module), *_size_notes(exported, call)) if note)
+    notes = tuple(
+        note
+        for note in (fixed, *_squeeze_notes(module), *_state_notes(exported, module), *_size_notes(exported, call))
+        if note
+    )
     module = graph.moved(graph.owned(module), device)
     return Program(module, call.tensors, dynamic_batch=fixed is None, calling=calling, notes=notes)
 
@@ -235,6 +239,15 @@ def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[
         yield (
             f"forward reads and writes {', '.join(written)}: captured with the values of now, which stay as they are"
             " from call to call"
+        )
+
+
+def _squeeze_notes(module: fx.GraphModule) -> Iterator[str]:
+    """A sentence on a squeeze that names no dimension, and so takes the batch along where it is one."""
+    if any(node.target is torch.ops.aten.squeeze.default for node in module.graph.nodes):
+        yield (
+            "a squeeze() without a dimension also takes away a batch of one, and the ONNX file does not: write"
+            " squeeze((2, 3)), or flatten(1), for the dimensions that are meant"
         )
 
 

@@ -91,3 +91,13 @@ class Barred(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.fc(F.relu(self.a(x)).mean((2, 3)))
         return out.masked_fill(torch.arange(3, device=x.device) == 1, self.value)
+
+
+def test_a_squeeze_without_a_dimension_is_named_at_the_start() -> None:
+    class Squeezed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3), keepdim=True).squeeze()
+
+    (note,) = capture(Squeezed(), (torch.randn(2, 3, 8, 8),)).notes
+    assert "squeeze" in note
+    assert "flatten(1)" in note
