@@ -58,8 +58,8 @@ QUICK = """
     nf_resnet26 convnextv2_atto levit_128s@224 vit_tiny_patch16_224@224 mobilevit_xxs@256 gcvit_xxtiny@224
 """
 QUICK_COMPRESS = """
-    micro:plain micro:residual micro:concatenation micro:batch_norm_before tv:shufflenet_v2_x0_5 levit_128s@224
-    lcnet_050 starnet_s1
+    micro:plain micro:residual micro:concatenation micro:batch_norm_before micro:attention micro:class_token
+    micro:standardised micro:gated_linear
 """
 
 
