@@ -45,7 +45,7 @@ FIXED = {"view": (fixed_by_view, 2), "question": (fixed_by_question, 2), "range"
 
 
 def compressed(model: nn.Module, *images: Tensor, **options: Any) -> Result:
-    return prunec.compress(model, Images(images or (IMAGES,), None, "noise"), target="macs:0.6", batch=16, **options)
+    return prunec.compress(model, Images(images or (IMAGES,), None, "noise"), target="macs:0.6", **{"batch": 16, **options})
 
 
 def require_proof(model: Any, inputs: Any, opaque: tuple[str, ...] = ()) -> None:
@@ -87,7 +87,7 @@ def test_a_free_batch_has_no_notes() -> None:
 
 @pytest.mark.parametrize(("forward", "size"), [(fixed_by_view, 2), (fixed_at_four, 4)])
 def test_a_fixed_batch_goes_the_whole_way(forward: Any, size: int, tmp_path: Path) -> None:
-    result = compressed(body(forward), example_inputs=(IMAGES[:size],))
+    result = compressed(body(forward), example_inputs=(IMAGES[:size],), batch=None)
     assert result.report["capture"]["batch"] == size
     assert result.report["capture"]["left_out"] == 33 % size
     assert result.report["calibration"]["images"] == 33 - 33 % size
@@ -105,7 +105,7 @@ def test_a_fixed_batch_goes_the_whole_way(forward: Any, size: int, tmp_path: Pat
 
 def test_too_few_images_for_a_fixed_batch() -> None:
     with pytest.raises(DataError, match="holds 3 samples, and the network takes 4 at a time"):
-        compressed(body(fixed_at_four), IMAGES[:3], example_inputs=(IMAGES[:4],))
+        compressed(body(fixed_at_four), IMAGES[:3], example_inputs=(IMAGES[:4],), batch=None)
 
 
 def test_images_in_steps_stay_whole() -> None:
