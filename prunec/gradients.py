@@ -22,6 +22,7 @@ from .errors import PassError
 from .once import once
 from .program import Context, Program
 from .readers import readers_of
+from .statistics.relative import by_sample
 from .statistics.sweep import outputs
 
 IMAGES = 128
@@ -106,13 +107,29 @@ def _of_batch(program: Program, batch: tuple[Tensor, ...], generator: torch.Gene
 
 
 def surprise(found: list[Tensor], samples: int, generator: torch.Generator) -> Tensor:
-    """By sample, what has the slope of -log p of an answer drawn from the outputs themselves, [samples]."""
-    total = found[0].new_zeros(samples)
-    for output in found:
-        if output.dim() == 2 and output.shape[1] > 1:  # logits
-            drawn = torch.multinomial(output.detach().double().softmax(1).cpu(), 1, generator=generator)[:, 0]
-            each = functional.cross_entropy(output, drawn.to(output.device), reduction="none")
-        else:
-            each = -output * torch.randn(output.shape, generator=generator, dtype=output.dtype).to(output.device)
-        total = total + each.reshape(samples, -1).sum(1)
-    return total
+    """Return by sample what has the slope of -log p of an answer drawn from the outputs themselves, [samples].
+
+    Answers are drawn sample by sample, so they are the same however the samples are cut into batches.
+    """
+    outputs = [_rows(output, samples) for output in found]
+    losses = [found[0].new_zeros(()) for _ in range(samples)]
+    for place in range(samples):
+        for rows in outputs:
+            if place < len(rows):
+                losses[place] = losses[place] + _of_answer(rows[place], generator)
+    return torch.stack(losses)
+
+
+def _rows(output: Tensor, samples: int) -> Tensor:
+    """Return an output with its samples in front: logits as [samples, rows, classes], values as [samples, entries]."""
+    if output.dim() == 2 and output.shape[1] > 1:
+        return output.reshape(samples if len(output) % samples == 0 else 1, -1, output.shape[1])
+    return by_sample(output, samples)
+
+
+def _of_answer(row: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw an answer from the outputs for one sample: logits [rows, classes] or values [entries]."""
+    if row.dim() == 2:
+        drawn = torch.multinomial(row.detach().double().softmax(1).cpu(), 1, generator=generator)[:, 0]
+        return functional.cross_entropy(row, drawn.to(row.device), reduction="sum")
+    return -(row * torch.randn(row.shape, generator=generator, dtype=row.dtype).to(row.device)).sum()

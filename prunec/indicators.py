@@ -10,11 +10,14 @@ missed the share by a tenth and more, for an indicator that is cold no longer mo
 No label is read: D is KL(dense || masked) where an output is [N, classes], and the relative squared error elsewhere.
 The mean stands for a refitted bias, so that what compensation gives for nothing is not paid for here. What a norm over
 the channels makes of the rest is not seen: it runs on all of them.
+
+A network that fixes its batch sees a step's images in parts, node by node side by side, with means and D over all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +26,16 @@ from torch import Tensor, fx
 from . import graph
 from .channels.spaces import Axis, Channels, Space
 from .cost import Macs
+from .data import Images
 from .errors import PassError
 from .program import Context, Program
+from .statistics.relative import by_sample
 from .statistics.sweep import floats, outputs
 
 IMPOSSIBLE = -1e4  # a logit whose class has no probability
 CONSTANT = 1e-12  # of the squares: a variance below is rounding
 COLDEST = 50.0  # 1 / T at the end
+Part = tuple[Tensor, ...]
 
 
 def indicators(
@@ -50,9 +56,9 @@ def indicators(
     spaces = [space for space in channels.prunable if space.sites]
     if not spaces:
         return {}
-    batches = list(context.images().take(images, context.seed).batches(program.only_batch or batch))
+    batches = _batches(context.images().take(images, context.seed), batch, program.only_batch)
     with torch.no_grad():
-        dense = [floats(program.module(*one)) for one in batches]
+        dense = [_joined([floats(program.module(*part)) for part in parts], parts) for parts in batches]
     cost = _Cost(channels, spaces)
     alpha = torch.zeros(sum(space.size for space in spaces), requires_grad=True)
     adam = torch.optim.Adam([alpha], rate)
@@ -63,7 +69,7 @@ def indicators(
             cost.centre(alpha, temperature, target_share)
             gates = torch.sigmoid(alpha / temperature)
             found = _masked(program.module, channels, batches[place], cost.all_gates(gates))
-            paid = _gradient(_distance(found, dense[place]), alpha)
+            paid = _gradient(_distance(_joined(found, batches[place]), dense[place]), alpha)
             saved = _gradient(cost.share(torch.sigmoid(alpha / temperature)), alpha)
         alpha.grad = paid - float(paid.sum()) / max(float(saved.sum()), 1e-12) * saved
         adam.step()
@@ -116,32 +122,63 @@ def _gradient(value: Tensor, alpha: Tensor) -> Tensor:
     return found
 
 
-def _masked(module: fx.GraphModule, channels: Channels, batch: tuple[Tensor, ...], gates: Tensor) -> list[Tensor]:
-    """The outputs of the network whose mixing operators read every channel through its gate."""
-    values: graph.Values = dict(zip(graph.placeholders(module), batch, strict=True))
+def _batches(images: Images, batch: int, only: int | None) -> list[list[Part]]:
+    """Return the images of each step, in parts that the network takes."""
+    parts = list(images.batches(only or batch))
+    count = 1 if only is None else max(1, batch // only)
+    return [parts[first : first + count] for first in range(0, len(parts), count)]
+
+
+def _joined(outputs: Sequence[Sequence[Tensor]], parts: Sequence[Part]) -> list[Tensor]:
+    """Join the outputs of all parts: logits as they are, others as [samples, entries]."""
+    return [
+        torch.cat(
+            [one if _are_logits(one) else by_sample(one, len(part[0])) for one, part in zip(ones, parts, strict=True)]
+        )
+        for ones in zip(*outputs, strict=True)
+    ]
+
+
+def _masked(module: fx.GraphModule, channels: Channels, parts: Sequence[Part], gates: Tensor) -> list[list[Tensor]]:
+    """Return the outputs, by part, of the network whose mixing operators read every channel through its gate."""
+    states: list[graph.Values] = [dict(zip(graph.placeholders(module), part, strict=True)) for part in parts]
     dying = graph.last_uses(module.graph.nodes)
     for node in module.graph.nodes:
         if node.op not in ("get_attr", "call_function"):
             continue
-        read = node.name in channels.reads
-        inside = (
-            {each: _gated(values[each], each, channels, gates) for each in node.all_input_nodes} if read else values
-        )
-        values[node] = graph.run_node(module, node, inside)
-        for dead in dying.get(node, ()):
-            values.pop(dead, None)
-    return outputs(module, values)
+        read = _gated_inputs(states, node, channels, gates) if node.name in channels.reads else states
+        for state, inside in zip(states, read, strict=True):
+            state[node] = graph.run_node(module, node, inside)
+            for dead in dying.get(node, ()):
+                state.pop(dead, None)
+    return [outputs(module, state) for state in states]
 
 
-def _gated(value: Tensor, node: fx.Node, channels: Channels, gates: Tensor) -> Tensor:
-    """A value whose channels are mixed with their means; parameters stay."""
+def _gated_inputs(
+    states: Sequence[graph.Values], node: fx.Node, channels: Channels, gates: Tensor
+) -> list[graph.Values]:
+    """Return the values that one node reads, by part."""
+    read: list[graph.Values] = [{} for _ in states]
+    for each in node.all_input_nodes:
+        for inside, value in zip(read, _gated([state[each] for state in states], each, channels, gates), strict=True):
+            inside[each] = value
+    return read
+
+
+def _gated(parts: Sequence[Any], node: fx.Node, channels: Channels, gates: Tensor) -> list[Any]:
+    """Mix the channels of a value, given in parts, with their means over all; parameters stay."""
     axis = channels.values.get(node.name)
-    if node.op == "get_attr" or not isinstance(axis, Axis) or not value.is_floating_point():
-        return value
+    if node.op == "get_attr" or not isinstance(axis, Axis) or not parts[0].is_floating_point():
+        return list(parts)
     gate = gates[axis.coordinates].reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
-    mean = value.mean([dim for dim in range(axis.rank) if dim != axis.dim], keepdim=True)
-    mixed: Tensor = mean + gate.to(value) * (value - mean)
-    return mixed
+    others, total = [dim for dim in range(axis.rank) if dim != axis.dim], sum(part.numel() for part in parts)
+    means = [part.mean(others, keepdim=True) * (part.numel() / total) for part in parts]
+    mean = torch.stack(means).sum(0)
+    return [mean + gate.to(part) * (part - mean) for part in parts]
+
+
+def _are_logits(output: Tensor) -> bool:
+    return output.dim() == 2 and output.shape[1] > 1
 
 
 def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
@@ -150,7 +187,7 @@ def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
 
 def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
     """How far outputs lie from those wanted; entries that are wanted infinite are left out."""
-    logits = wanted.dim() == 2 and wanted.shape[1] > 1
+    logits = _are_logits(wanted)
     if not bool((finite := wanted.isfinite()).all()):
         found, wanted = (one.masked_fill(~finite, IMPOSSIBLE if logits else 0.0) for one in (found, wanted))
     if logits:

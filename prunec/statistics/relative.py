@@ -34,7 +34,7 @@ class Spread:
                 raise NumericsError(
                     "the network gives NaN for calibration images: check how they are preprocessed, and its weights"
                 )
-            for rows in _chunks(_by_sample(output, samples)):
+            for rows in _chunks(by_sample(output, samples)):
                 self._join(place, torch.where(rows.isfinite(), rows, 0.0))
 
     @property
@@ -83,8 +83,8 @@ def relative_error(
     return spread.relative(squared)
 
 
-def _by_sample(output: Tensor, samples: int) -> Tensor:
-    """An output as [samples, entries]; as [1, entries] where no axis holds the images."""
+def by_sample(output: Tensor, samples: int) -> Tensor:
+    """Return an output as [samples, entries], or as [1, entries] where no axis holds the images."""
     axis = next((axis for axis, size in enumerate(output.shape) if size == samples), None)
     if axis is not None:
         return output.movedim(axis, 0).reshape(samples, -1)
