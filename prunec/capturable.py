@@ -95,14 +95,15 @@ def is_random(node: fx.Node) -> bool:
 def require_same(name: str, first: Any, second: Any) -> None:
     """Raise CaptureError where two runs of a network on the same inputs gave different answers."""
     pairs = zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=False)
-    if not all(_close(one, other) for one, other in pairs if isinstance(one, Tensor)):
+    if not all(close(one, other) for one, other in pairs if isinstance(one, Tensor)):
         raise CaptureError(
             f"{name} gives another answer each time it is run on the same inputs, in eval mode too, so nothing can be"
             " fitted to it: turn off what draws random numbers (random, numpy, torch) in forward, or give it as input"
         )
 
 
-def _close(one: Tensor, other: Any) -> bool:
+def close(one: Tensor, other: Any) -> bool:
+    """Whether two answers are of one shape and alike but for rounding; whole numbers always are."""
     if not isinstance(other, Tensor) or one.shape != other.shape:
         return False
     if not one.is_floating_point():

@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from .device import device_of
 from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
 from .errors import CaptureError, SpecError
 from .lazy import initialise
+from .one_sample import fixed_note, with_one_sample
 from .opaque import sealed
 from .original import Original
 from .preserved import preserved
@@ -94,7 +95,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
             program = _captured(model, call)
             unseal(program.module)
     require_same(type(model).__name__, *answers)
-    return replace(program, original=Original(model, call.args, call.kwargs))
+    return with_one_sample(program, Original(model, call.args, call.kwargs))
 
 
 def only_batch(exported: ExportedProgram) -> int | None:
@@ -110,9 +111,9 @@ def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]
     if len(call.tensors) != wanted:
         raise CaptureError(f"the exported program takes {wanted} tensors, and the example has {len(call.tensors)}")
     call = call.of(batch or 2)
-    fixed = None if batch is None else _note("the exported program", "it was exported so", call)
+    fixed = None if batch is None else fixed_note("the exported program", "it was exported so", len(call.tensors[0]))
     program = _program(exported, call, fixed)
-    return replace(program, original=Original.of_exported(exported, program.example_inputs))
+    return with_one_sample(program, Original.of_exported(exported, program.example_inputs))
 
 
 def _that_runs(model: nn.Module, call: _Call) -> _Call:
@@ -155,12 +156,12 @@ def _captured(model: nn.Module, call: _Call) -> Program:
     try:
         exported = _export(model, call, dynamic=True)
         why = None if _any_batch(exported) else why_batch_is_fixed(exported)
-        return _program(exported, call, None if why is None else _note(name, why, call))
+        return _program(exported, call, None if why is None else fixed_note(name, why, len(call.tensors[0])))
     except CaptureError:
         raise
     except Exception as dynamic_failure:
         try:
-            fixed = _note(name, first_line(dynamic_failure), call)
+            fixed = fixed_note(name, first_line(dynamic_failure), len(call.tensors[0]))
             return _program(_export(model, call, dynamic=False), call, fixed)
         except CaptureError:
             raise
@@ -197,14 +198,6 @@ def dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return shapes.dynamic_shapes(model, args, kwargs)
 
 
-def _note(name: str, why: str, call: _Call) -> str:
-    count = len(call.tensors[0])
-    return (
-        f"{name} fixes its batch size ({why}): captured with a batch of {count}, the sweeps run {count} samples at a"
-        f" time and the ONNX file takes {count}; for any other batch, rewrite it with x.shape[0] or -1"
-    )
-
-
 def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Program:
     """The program of what was exported; `fixed` says why its batch is, if it is."""
     device = call.tensors[0].device  # and all that the network reads, also where it was lax
@@ -221,12 +214,9 @@ def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Progr
     require_deterministic(graph.strip(module))
     graph.forget_metadata(module)
     graph.reshape_views(module)
+    graph.squeeze_by_name(module, call.tensors)
     flatten(module, calling)
-    notes = tuple(
-        note
-        for note in (fixed, *_squeeze_notes(module), *_state_notes(exported, module), *_size_notes(exported, call))
-        if note
-    )
+    notes = tuple(note for note in (fixed, *_state_notes(exported, module), *_size_notes(exported, call)) if note)
     module = graph.moved(graph.owned(module), device)
     return Program(module, call.tensors, dynamic_batch=fixed is None, calling=calling, notes=notes)
 
@@ -239,15 +229,6 @@ def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[
         yield (
             f"forward reads and writes {', '.join(written)}: captured with the values of now, which stay as they are"
             " from call to call"
-        )
-
-
-def _squeeze_notes(module: fx.GraphModule) -> Iterator[str]:
-    """A sentence on a squeeze that names no dimension, and so takes the batch along where it is one."""
-    if any(node.target is torch.ops.aten.squeeze.default for node in module.graph.nodes):
-        yield (
-            "a squeeze() without a dimension also takes away a batch of one, and the ONNX file does not: write"
-            " squeeze((2, 3)), or flatten(1), for the dimensions that are meant"
         )
 
 

@@ -153,6 +153,26 @@ def reshape_views(module: fx.GraphModule) -> None:
             node.target = torch.ops.aten.reshape.default
 
 
+def squeeze_by_name(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
+    """Let every squeeze name the axes of size 1 that it takes away here, in place: it then never takes another.
+
+    A batch of one, or the one channel that stays of many, is kept.
+    """
+    packet = torch.ops.aten.squeeze
+    squeezes = [node for node in module.graph.nodes if getattr(node.target, "overloadpacket", None) is packet]
+    examples = example_values(module, inputs) if squeezes else {}
+    for node in squeezes:
+        source = node.args[0]
+        before, after = examples[source].shape, examples[node].shape
+        asked = node.args[1] if len(node.args) > 1 else range(len(before))
+        dims = {int(dim) % len(before) for dim in ([asked] if isinstance(asked, int) else asked)} if before else ()
+        node.target = torch.ops.aten.squeeze.dims
+        node.args, node.kwargs = (source, [dim for dim in sorted(dims) if before[dim] == 1]), {}
+        if before == after:
+            node.replace_all_uses_with(source)
+            module.graph.erase_node(node)
+
+
 def assign(module: fx.GraphModule, name: str, tensor: Tensor) -> None:
     """Replace or add the parameter or buffer called `name`, in place."""
     path, _, leaf = name.rpartition(".")

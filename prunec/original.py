@@ -16,6 +16,7 @@ from . import graph
 from .calling import filled, tensors_of
 from .device import CPU, device_of, full_float32
 from .preserved import preserved
+from .samples import samples_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class Original:
     model: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    alone: bool = True  # whether one sample gets outputs of the shapes that more get
 
     @staticmethod
     def of_exported(exported: ExportedProgram, tensors: Iterable[Tensor]) -> Original:
@@ -44,7 +46,14 @@ class Original:
 
     @torch.no_grad()
     def outputs(self, inputs: Iterable[Tensor]) -> list[Tensor]:
-        """Run the network on tensors in the places of the example's; return the tensors among its outputs."""
+        """Run the network on tensors in the places of the example's; return the tensors among its outputs.
+
+        Where it treats one sample otherwise than more, one is run beside itself and its outputs are returned.
+        """
+        inputs = tuple(inputs)
+        if not self.alone and len(inputs[0]) == 1:
+            found = self.outputs(samples_of(one, 2) for one in inputs)
+            return [one[:1] if one.dim() and len(one) == 2 else one for one in found]
         place = device_of(self.model) or CPU
         args, kwargs = filled((self.args, self.kwargs), (one.to(place).clone() for one in inputs))
         with preserved(self.model), full_float32():

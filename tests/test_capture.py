@@ -45,7 +45,9 @@ FIXED = {"view": (fixed_by_view, 2), "question": (fixed_by_question, 2), "range"
 
 
 def compressed(model: nn.Module, *images: Tensor, **options: Any) -> Result:
-    return prunec.compress(model, Images(images or (IMAGES,), None, "noise"), target="macs:0.6", **{"batch": 16, **options})
+    return prunec.compress(
+        model, Images(images or (IMAGES,), None, "noise"), target="macs:0.6", **{"batch": 16, **options}
+    )
 
 
 def require_proof(model: Any, inputs: Any, opaque: tuple[str, ...] = ()) -> None:
