@@ -87,7 +87,7 @@ def _band(module: fx.GraphModule, node: fx.Node, examples: graph.Values) -> Foun
 
 def _was_axis_one(node: fx.Node, examples: graph.Values, count: int) -> bool:
     """Whether mere views lead back to a value with `count` entries along axis 1 and one place each."""
-    while overload_packet(node) in MOVES:
+    while overload_packet(node) in MOVES:  # ends: a graph has no circle
         node = node.all_input_nodes[0]
         shape = examples[node].shape
         if len(shape) > 1 and shape[1] == count and shape.numel() == shape[0] * count:
@@ -113,7 +113,7 @@ def _replace(
 def _stored(module: fx.GraphModule, name: str, tensor: Tensor) -> str:
     """Store a tensor beside the others; return its name, which is `name` unless another tensor has that."""
     read = {str(one.target) for one in module.graph.nodes if one.op == "get_attr"}
-    while name in read and not torch.equal(graph.attribute(module, name), tensor):
+    while name in read and not torch.equal(graph.attribute(module, name), tensor):  # ends: finitely many names are read
         name += "_"
     graph.assign(module, name, tensor)
     return name

@@ -64,6 +64,7 @@ def _owner(module: fx.GraphModule, weight: str) -> str:
     """Path of the module that gets the parts: the layer's, unless a parameter has that path or one below it."""
     taken = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     stem = graph.layer_of(weight)
+    # ends: finitely many names are taken
     while stem in taken or any(re.match(rf"{re.escape(stem)}\.\d+(\.|$)", name) for name in taken):
         stem += "_parts"
     return stem

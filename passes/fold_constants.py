@@ -82,7 +82,7 @@ def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken:
     first = max(sources, key=lambda one: constants[one].numel(), default=None)
     name = "constant" if first is None else REPARAMETERISED.sub(r"\1\2", str(first.target))
     read = {str(one.target) for one in constants if one.op == "get_attr" and any(u not in constants for u in one.users)}
-    while name in taken or name in read:
+    while name in taken or name in read:  # ends: finitely many names are taken
         name += "_folded"
     return name
 
@@ -91,7 +91,7 @@ def _ancestors(node: fx.Node) -> list[fx.Node]:
     """What a node is computed from."""
     found: dict[fx.Node, None] = {}
     queue = list(node.all_input_nodes)
-    while queue:
+    while queue:  # ends: a graph has no circle
         one = queue.pop()
         found[one] = None
         queue += [source for source in one.all_input_nodes if source not in found]

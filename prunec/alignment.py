@@ -56,7 +56,7 @@ class Alignment:
     def step(self, channels: int) -> int:
         """The multiple for a space of so many channels."""
         step = self.most
-        while step // 2 >= self.least and channels < ROOM * step:
+        while step // 2 >= self.least and channels < ROOM * step:  # ends: it halves
             step //= 2
         return step
 
@@ -75,6 +75,6 @@ class Alignment:
         if self.fewest > 1:
             yield self
         most = self.most
-        while most > 1:
+        while most > 1:  # ends: it halves
             yield Alignment(self.name, most, min(self.least, most))
             most //= 2

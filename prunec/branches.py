@@ -55,7 +55,7 @@ def _only_for(branch: fx.Node, add: fx.Node) -> frozenset[fx.Node]:
     """The nodes that nothing but this operand of the add needs."""
     gone: set[fx.Node] = set()
     left = [branch]
-    while left:
+    while left:  # ends: a graph has no circle
         node = left.pop()
         if node in gone or node.op == "placeholder":
             continue

@@ -26,6 +26,7 @@ def plain_module(model: Any) -> nn.Module | ExportedProgram:
 
     Raises CaptureError for anything that is no network, for TorchScript, and for weights without values.
     """
+    # ends: each round takes off one of finitely many wrappers
     while isinstance(model, (DataParallel, DistributedDataParallel)) or type(model).__name__ == "OptimizedModule":
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
     if isinstance(model, ExportedProgram):

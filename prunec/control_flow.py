@@ -40,7 +40,10 @@ def require_full_precision(exported: ExportedProgram, device: torch.device) -> N
 
 
 def without_branches(module: fx.GraphModule) -> None:
-    """Replace each `torch.cond` with a constant condition by its side, in place. Raises CaptureError for any other."""
+    """Replace each `torch.cond` with a constant condition by its side, in place. Raises CaptureError for any other.
+
+    Ends, since each round replaces one of finitely many.
+    """
     while (node := next((one for one in module.graph.nodes if _higher(one)), None)) is not None:
         chosen = _constant(module, node.args[0]) if _higher(node) == "cond" else None
         if chosen is None:
@@ -76,7 +79,7 @@ def _constant(module: fx.GraphModule, value: Any) -> Any:
         return value
     needed: dict[fx.Node, None] = {}
     waiting = [value]
-    while waiting:
+    while waiting:  # ends: a graph has no circle
         node = waiting.pop()
         if node.op not in ("get_attr", "call_function") or _higher(node):
             return None

@@ -196,6 +196,7 @@ def set_bias(module: fx.GraphModule, layer: fx.Node, bias: Tensor) -> None:
     assert isinstance(weight, fx.Node)
     owner, _, leaf = str(weight.target).rpartition(".")
     name = f"{owner}.bias".lstrip(".") if leaf == "weight" else f"{weight.target}_bias"
+    # ends: finitely many names are read
     while any(node.op == "get_attr" and node.target == name for node in module.graph.nodes):
         name += "_"
     assign(module, name, bias)

@@ -63,7 +63,7 @@ def backward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
     states = [_Backward.of(reader, ridge) for reader in readers]
     left = torch.arange(len(readers[0].columns))
     order, errors = [], [0.0]
-    while len(left):
+    while len(left):  # ends: each round takes one or more
         cost = torch.stack([state.cost() for state in states]).sum(0)
         step = max(1, len(left) // STEPS)
         near = cost.argsort(stable=True)[: step * CANDIDATES if step > 1 else 1].sort().values
@@ -173,7 +173,7 @@ def forward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
     states = [_Forward(reader, ridge) for reader in readers]
     left = torch.arange(size)
     added, errors = [], [sum(state.error() for state in states)]
-    while len(left):
+    while len(left):  # ends: each round takes one or more
         gain = torch.stack([state.gain(left) for state in states]).sum(0)
         place = int(gain.argmax())
         added.append(int(left[place]))

@@ -118,6 +118,6 @@ def _inventory(folder: Path) -> dict[str, tuple[int, str]]:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
+        while chunk := stream.read(1 << 20):  # ends: with the file
             digest.update(chunk)
     return digest.hexdigest()

@@ -26,7 +26,7 @@ NEARER = 1e-9  # of an error: less is no gain
 def rebalanced(problem: Allocation, counts: Counts, tries: int) -> Counts:
     """Counts at least as good: moves until `tries` networks have been tried, or none of the best moves helps."""
     lowest = problem.expected(counts)
-    while tries > 0:
+    while tries > 0:  # ends: each round takes a try, or is the last
         for moved in itertools.islice(_moves(problem, counts, min(tries, 2 * len(counts) + 8)), tries):
             tries -= 1
             found = finished(problem, moved)
@@ -79,7 +79,7 @@ class _Moves:
         order = np.lexsort((loss, cost))
         hull = [(0.0, 0.0)]
         for x, y in zip(cost[order], loss[order], strict=True):
-            while len(hull) > 1 and _above(hull[-2], hull[-1], (x, y)):
+            while len(hull) > 1 and _above(hull[-2], hull[-1], (x, y)):  # ends: each round one point fewer
                 hull.pop()
             if x > hull[-1][0]:
                 hull.append((float(x), float(y)))

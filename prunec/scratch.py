@@ -25,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 PREFIX, PARTIAL, ASIDE = ".prunec-", ".partial", ".aside"
+TRIES = 100  # hidden names, each of which another writer would have to clear in the instant before it is locked
 NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM}
 _LIVE: dict[Path, Path] = {}  # the hidden names of this process, and what each becomes
 
@@ -125,7 +126,7 @@ def held(path: Path) -> Iterator[bool]:
 
 def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
     """A hidden name and the descriptor that holds it. One that is cleared before it is locked is made again."""
-    while True:
+    for _ in range(TRIES):
         partial = folder / f"{PREFIX}{secrets.token_hex(6)}{PARTIAL}"
         if is_folder:
             partial.mkdir()
@@ -135,6 +136,7 @@ def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
         if _lock(descriptor) is not False and partial.exists():
             return partial, descriptor
         os.close(descriptor)
+    raise OSError(errno.EBUSY, "another process clears each hidden file as it is made", str(folder))
 
 
 def _lock(descriptor: int) -> bool | None:

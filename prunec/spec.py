@@ -42,7 +42,7 @@ class Spec:
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text, self.tokens, at = text, [], 0
-        while at < len(text.rstrip()):
+        while at < len(text.rstrip()):  # ends: no token is empty
             match = TOKEN.match(text, at)
             if match is None:
                 raise SpecError(f"cannot read {text[at:]!r} in {text!r}: unbalanced quote?")
@@ -69,7 +69,7 @@ class _Parser:
         if self.peek() != "{":
             return Spec(name)
         self.expect("{")
-        while self.peek() != "}":
+        while self.peek() != "}":  # ends: each round takes a word, or raises
             key = self.word()
             if key in options:
                 raise SpecError(f"'{name}' is given '{key}' twice in {self.text!r}; say it once")
@@ -134,7 +134,7 @@ def parse_list(text: str) -> list[Spec]:
     """Read specs separated by commas. Raises SpecError."""
     parser, specs = _Parser(text), []
     try:
-        while parser.tokens:
+        while parser.tokens:  # ends: each round takes a name, or raises
             specs.append(parser.spec())
             if parser.tokens:
                 parser.expect(",")

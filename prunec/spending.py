@@ -59,7 +59,10 @@ def afford(
 def _steps_down(
     model: Cost, errors: Sequence[Array], counts: Counts, inside: Inside, spaces: Iterable[int] | None = None
 ) -> Iterator[tuple[Counts, float]]:
-    """The counts after each step, one array that changes, and the cost that it saved; of some spaces, or all."""
+    """The counts after each step, one array that changes, and the cost that it saved; of some spaces, or all.
+
+    Ends, since each step lowers a count, and a step that is dearer than it was goes back once before the next is taken.
+    """
     counts = counts.copy()
     branch_of = {space: branch for branch, spaces in inside.items() for space in spaces}
     heap: list[tuple[float, int, int]] = []
@@ -96,7 +99,7 @@ def give_back(
 ) -> Counts:
     """Add coordinates, best error for its cost first, until no step that lowers the error fits any more."""
     counts, before = counts.copy(), None
-    while before is None or (counts != before).any():
+    while before is None or (counts != before).any():  # ends: each round lowers the error, of finitely many
         before = counts.copy()
         counts = _raised(model, errors, counts, allowed, fits, inside)
     return counts
@@ -112,7 +115,7 @@ def with_count(counts: Counts, space: int, count: int) -> Counts:
 def nearest(space: Space, count: float) -> int:
     """The largest count above 0 that may stay and is no larger than this one, or the fewest such."""
     found, fewest = min(int(np.floor(count + 1e-9)), space.size), max(space.fewest, 1)
-    while found > fewest and not space.may_keep(found):
+    while found > fewest and not space.may_keep(found):  # ends: it falls by one
         found -= 1
     return max(found, fewest)
 
@@ -143,7 +146,10 @@ def _down(model: Cost, error: Array, counts: Counts, space: int) -> tuple[float,
 
 
 def _raised(model: Cost, errors: Sequence[Array], counts: Counts, allowed: float, fits: Fits, inside: Inside) -> Counts:
-    """The counts after steps up, from a heap with lazy updates: a step makes those of its neighbours cost more."""
+    """The counts after steps up, from a heap with lazy updates: a step makes those of its neighbours cost more.
+
+    Ends, since each step lowers the error of a space or brings back a branch, which then stays.
+    """
     room = allowed - model.total(counts)
 
     def step(space: int) -> Step | None:
@@ -199,7 +205,7 @@ def _in_turn(rate: Array) -> Iterator[int]:
     place = int(rate.argmax())
     yield place
     yield len(rate) - 1
-    while place > 0:
+    while place > 0:  # ends: it halves
         place //= 2
         yield place
 

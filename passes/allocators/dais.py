@@ -43,7 +43,7 @@ class Dais(Allocator):
         )
         levels = sorted({float(value) for one in alpha.values() for value in one})
         low, high = 0, len(levels)  # cut below levels[high]: with all of them nothing but the fewest stay
-        while low < high:
+        while low < high:  # ends: the gap halves
             middle = (low + high) // 2
             fits = model.total(_open(problem, alpha, levels[middle])) <= allowed
             low, high = (low, middle) if fits else (middle + 1, high)

@@ -101,7 +101,7 @@ class Knapsack(Allocator):
             if low < high and model.total(self._descend(problem, low, start)) > allowed:
                 break
             low /= GROWTH
-        while high / low > 1 + TOLERANCE:
+        while high / low > 1 + TOLERANCE:  # ends: its logarithm, GROWS log GROWTH at most, halves
             middle = float(np.sqrt(low * high))
             counts = self._descend(problem, middle, start)
             if model.total(counts) <= allowed:

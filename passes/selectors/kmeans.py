@@ -43,7 +43,7 @@ def _merged(filters: Tensor) -> Tensor:
     order: list[int] = []
     distance = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist").square() / 2
     distance.fill_diagonal_(torch.inf)
-    while len(order) < size - 1:
+    while len(order) < size - 1:  # ends: each round removes one
         stays, goes = divmod(int(distance.argmin()), size)
         both = count[stays] + count[goes]
         centre = (count[stays] * mean[stays] + count[goes] * mean[goes]) / both

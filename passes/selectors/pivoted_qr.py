@@ -41,7 +41,7 @@ def _pivots(readers: Sequence[Reader], ridge: float) -> Tensor:
     states = [_Factor(reader, ridge) for reader in readers]
     left = torch.arange(len(readers[0].columns))
     found = []
-    while len(left):
+    while len(left):  # ends: each round takes one
         place = int(torch.stack([state.left(left) for state in states]).sum(0).argmax())
         found.append(int(left[place]))
         for state in states:

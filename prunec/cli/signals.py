@@ -72,7 +72,7 @@ def _received(number: int, frame: FrameType | None) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    while frame is not None:
+    while frame is not None:  # ends: at the outermost call
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
         frame = frame.f_back

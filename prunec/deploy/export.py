@@ -170,7 +170,7 @@ def _names(stem: str, count: int) -> list[str]:
 
 def _reason(error: BaseException) -> str:
     """The first line with anything on it of the error at the bottom of the chain."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None:  # ends: torch makes no circle of causes
         error = error.__cause__
     lines = (line.strip().rstrip(".") for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)

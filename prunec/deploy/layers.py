@@ -147,7 +147,7 @@ def _hides_inputs(node: NodeProto) -> bool:
 
 
 def _numbered(stem: str) -> Iterator[str]:
-    return (f"{stem}_{number}" for number in count())
+    return (f"{stem}_{number}" for number in count())  # lazy: as many as there are names to give
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
@@ -244,6 +244,6 @@ def _owned(graph: Graph, node: NodeProto) -> Iterator[str]:
 
 def _owner(graph: Graph, name: str) -> str:
     """The value that a chain of views looks at."""
-    while name in graph.producers and graph.producers[name].op_type in VIEWS:
+    while name in graph.producers and graph.producers[name].op_type in VIEWS:  # ends: a checked graph has no circle
         name = graph.producers[name].input[0]
     return name

@@ -89,7 +89,7 @@ def _is_numbered(layer: Layer) -> bool:
 
 def _anchor(layer: Layer, by_name: Mapping[str, Layer], keys: Mapping[str, tuple[str, ...]]) -> str:
     """Key of the nearest layer upstream, along what is read first, that has a name or a weight; or the input."""
-    while layer.reads:
+    while layer.reads:  # ends: a checked graph has no circle
         first = layer.reads[0]
         if first not in by_name:
             return first
@@ -101,7 +101,7 @@ def _anchor(layer: Layer, by_name: Mapping[str, Layer], keys: Mapping[str, tuple
 
 def _root(parent: dict[str, str], name: str) -> str:
     """The representative of a set of keys."""
-    while parent.setdefault(name, name) != name:
+    while parent.setdefault(name, name) != name:  # ends: each round is one nearer to the root
         parent[name] = parent[parent[name]]
         name = parent[name]
     return name

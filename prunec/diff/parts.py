@@ -41,7 +41,7 @@ class Names:
         found: dict[str, set[int]] = defaultdict(set)
         for name in self.layer_of:
             match = NUMBER.fullmatch(name)
-            while match is not None:
+            while match is not None:  # ends: each round the name is shorter
                 found[match[1]].add(int(match[2]))
                 match = NUMBER.fullmatch(match[1])
         return {stem: frozenset(numbers) for stem, numbers in found.items()}

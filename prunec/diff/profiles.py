@@ -128,7 +128,7 @@ def _owners(names: Iterable[str], network: Network) -> dict[str, str]:
 def _with_work(layer: Layer, layers: Mapping[str, Layer], run: set[str]) -> Layer:
     """The layer itself, or the one with MACs that was fused into it: upstream, and without a kernel of its own."""
     waiting, seen = [layer], set()
-    while waiting:
+    while waiting:  # ends: each layer is looked into once
         current = waiting.pop(0)
         if current.macs:
             return current

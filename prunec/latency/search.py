@@ -71,7 +71,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
         facts |= {"predicted_ms": cost.exact.total(counts) / NS, "rounds": []}
         return search.timed(cost), counts, {"latency": facts} | search.told.get(counts.tobytes(), {})
     race, tries = _Race(problem, program, context, table, dense), Tries(wanted.allowed(search.dense_ns))
-    while not tries.over:
+    while not tries.over:  # ends: over after ROUNDS at most
         found = search.next(cost, tries)
         tries.each.append(search.judged(cost, found, *race(found)))
         cost = cost.corrected(tries.correction)

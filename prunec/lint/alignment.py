@@ -88,7 +88,7 @@ class _Interface:
         self.first = {layer.name for layer in network.layers if _reaches_input(layer, network, by_name)}
         self.last: set[str] = set()
         waiting = list(network.outputs)
-        while waiting:
+        while waiting:  # ends: each layer is looked into once
             layer = by_name.get(waiting.pop())
             if layer is None or layer.name in self.last:
                 continue
@@ -110,7 +110,7 @@ class _Interface:
 def _reaches_input(layer: Layer, network: Network, by_name: Mapping[str, Layer]) -> bool:
     """Whether no other layer with a weight lies before one of the things that it reads."""
     waiting, seen = list(layer.reads), set()
-    while waiting:
+    while waiting:  # ends: each layer is looked into once
         name = waiting.pop()
         if name in network.inputs:
             return True

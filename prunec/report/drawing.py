@@ -102,7 +102,7 @@ def _tail(block: Block) -> str:
 def _shortened(title: str) -> str:
     """The last parts of a long name, which tell more than the first."""
     parts = title.split(".")
-    while len(parts) > 1 and len(".".join(parts)) > LONGEST:
+    while len(parts) > 1 and len(".".join(parts)) > LONGEST:  # ends: each round one part fewer
         parts = parts[1:]
     short = ".".join(parts)[-LONGEST:]
     return short if short == title else f"…{short}"

@@ -201,7 +201,7 @@ def _apart(wishes: list[tuple[float, float]], offsets: list[float]) -> list[floa
     pools: list[Pool] = []
     for (wish, weight), offset in zip(wishes, offsets, strict=True):
         pools.append((wish - offset, weight, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:  # ends: each round one pool fewer
             pools.append(_pooled(pools.pop(), pools.pop()))
     means = [mean for mean, _, members in pools for _ in range(members)]
     return [mean + offset for mean, offset in zip(means, offsets, strict=True)]

@@ -106,6 +106,6 @@ def _sha256(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for each in files:
         with each.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
+            while chunk := stream.read(1 << 20):  # ends: with the file
                 digest.update(chunk)
     return digest.hexdigest()

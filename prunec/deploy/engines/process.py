@@ -53,7 +53,7 @@ def _until_done(started: subprocess.Popen[bytes]) -> Iterator[int]:
     """Count while the process works; it is ended where the counting stops early."""
     count = 0
     try:
-        while started.poll() is None:
+        while started.poll() is None:  # ends: with the process, which is killed where the reader stops
             try:
                 started.wait(REDRAW_SECONDS)
             except subprocess.TimeoutExpired:

@@ -18,7 +18,7 @@ from .edges import Array, bypass, constant, only_reader
 def fold_gathers(graph: gs.Graph) -> None:
     """Fold every Gather whose indices are a constant vector, until nothing changes."""
     for node in [node for node in graph.nodes if node.op == "Gather"]:
-        while _folded(graph, node):
+        while _folded(graph, node):  # ends: each round it stands one producer further up
             pass
 
 

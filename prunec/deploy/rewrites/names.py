@@ -47,6 +47,6 @@ def _proposals(node: gs.Node) -> Iterator[str]:
     if owners:
         yield stem
     number = 0
-    while True:
+    while True:  # ends: lazy: the reader stops at the first name that is free
         yield f"{stem}_{number}"
         number += 1

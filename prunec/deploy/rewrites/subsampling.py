@@ -34,7 +34,7 @@ def _chain(graph: gs.Graph, last: gs.Node) -> list[gs.Node]:
         return []
     chain: list[gs.Node] = []
     node: gs.Node | None = last
-    while node is not None and node.op in STEPS:
+    while node is not None and node.op in STEPS:  # ends: a graph has no circle
         chain.insert(0, node)
         source = node.inputs[0]
         node = source.inputs[0] if source.inputs and only_reader(graph, source) else None

@@ -41,7 +41,7 @@ def race(runs: Sequence[Run], blocks: Iterable[int], warm_up: float = WARM_UP_SE
 def until(seconds: float, blocks: int) -> Iterator[int]:
     """Count until both the time and the number have passed."""
     end, done = time.perf_counter() + seconds, 0
-    while done < blocks or time.perf_counter() < end:
+    while done < blocks or time.perf_counter() < end:  # ends: the clock only moves on
         yield done
         done += 1
 
