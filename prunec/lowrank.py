@@ -23,6 +23,7 @@ from .channels.spaces import Split
 from .solvers import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve
 
 SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
+ROUNDING = 1e-5  # of the largest variance; products of float32 are summed, and one below may well be negative
 RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, and the features unit variance
 
 
@@ -142,21 +143,22 @@ def _seen(covariance: Tensor, split: Split) -> Tensor:
 
 
 def _features(weight: Tensor, seen: Tensor, split: Split, rank: int) -> Tensor:
-    """A [rank, I·t1], best first, each of unit variance."""
+    """Return A [rank, I·t1], best first, each of unit variance; those that do not vary stay as small as they are."""
     matrix = unfold(weight, split)
     mean = torch.einsum("tqtp->qp", seen) / split.taps[1]
-    if (
-        len(matrix) > matrix.shape[1]
-    ):  # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
+    if len(matrix) > matrix.shape[1]:
+        # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
         lower = cholesky(add_ridge(mean[None], 1e-9))[0]
         wide = matrix @ lower
         right = eigh(wide.T @ wide)[1].flip(1)[:, :rank]
         found: Tensor = torch.linalg.solve_triangular(lower.T, right, upper=True).T
-        return found
+        varies = ((found @ mean) * found).sum(1) > 0.5  # one, where the ridge did not make it
+        return found * torch.where(varies, 1.0, ROUNDING**0.5)[:, None]
     values, vectors = eigh(matrix @ mean @ matrix.T)
     kept = vectors.flip(1)[:, :rank]
-    level = values.flip(0)[:rank].clamp_min(float(values[-1].clamp_min(SMALLEST)) * 1e-12).sqrt()
-    features: Tensor = (kept.T @ matrix) / level[:, None]
+    largest, variances = values[-1].clamp_min(SMALLEST), values.flip(0)[:rank]
+    level = torch.where(variances > largest * ROUNDING, variances, largest)  # rounding is not blown up
+    features: Tensor = (kept.T @ matrix) / level.sqrt()[:, None]
     return features
 
 
