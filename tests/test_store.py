@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -105,3 +106,26 @@ def test_a_folder_that_cannot_be_written_does_not_fail_the_run(tmp_path: Path) -
 def test_weights_that_the_graph_does_not_hold_are_not_kept(tmp_path: Path) -> None:
     prunec.compress(three(6, 6, 6), IMAGES, target="macs:0.9", align="none", cache=tmp_path, opaque=["2"])
     assert not list(tmp_path.iterdir())
+
+
+def _writes(path: Path) -> None:
+    rows = torch.randn(8, 1, 40, generator=torch.Generator().manual_seed(7))
+    one = Moments()
+    one.add(rows)
+    for _ in range(30):
+        assert not store.save(path, {"a": one})
+        found, said = store.load(path, ["a"])
+        assert not said
+        assert found is not None
+        assert torch.equal(found["a"].zz, one.zz)
+
+
+def test_two_processes_that_write_the_same_statistics_never_fail(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_writes, args=(tmp_path / "below" / "one.safetensors",)) for _ in range(2)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join(60)
+    assert [each.exitcode for each in workers] == [0, 0]
+    assert [each.name for each in (tmp_path / "below").iterdir()] == ["one.safetensors"]

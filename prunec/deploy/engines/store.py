@@ -2,6 +2,9 @@
 
 net.engine        what TensorRT wrote
 net.engine.json   package, version, GPUs, profile, sha256 of the ONNX file, flags by name, data types of the layers
+
+Each carries the digest of its content. In the folder one process at a time reads or writes an engine, and what another
+has kept is used.
 """
 
 from __future__ import annotations
@@ -9,17 +12,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ...artefacts import write_bytes, write_json
-from ...errors import BackendError, DataError, SpecError
+from ...errors import BackendError, DataError, PrunecWarning, SpecError
 from .model import Source
 from .settings import Profile, Settings
 
 FORMAT = 1
+RECORD = "record_sha256"  # of all else in the record
+TIMINGS = b"prunec timings 1 "  # then the sha256 of the rest, in hexadecimal, and the rest
+PATIENCE = 60.0  # seconds to wait for another process, which needs far less than one to write
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,33 @@ def require_free(path: Path) -> None:
 
 
 def save(engine: Engine, path: Path) -> None:
-    """Write the plan and its record, both or neither. Raises as `require_free`, DataError where the disk refuses."""
+    """Write the plan and its record; where the disk refuses, the pair that was there stays.
+
+    The record goes first, with the sha256 of the plan: a pair that is torn by a kill is refused when it is read.
+    Raises as `require_free`, DataError where the disk refuses.
+    """
     require_free(path)
-    write_bytes(path, engine.plan)
+    _write(engine, path)
+
+
+def _write(engine: Engine, path: Path) -> None:
+    """Write both, or put back what was there. Raises DataError."""
+    beside = record_path(path)
+    before = beside.read_bytes() if beside.is_file() else None
+    record = dict(engine.record)
+    write_json(beside, {**record, RECORD: _digest(record)})
     try:
-        write_json(record_path(path), dict(engine.record))
+        write_bytes(path, engine.plan)
     except BaseException:
-        path.unlink(missing_ok=True)
-        record_path(path).unlink(missing_ok=True)
+        if before is None:
+            beside.unlink(missing_ok=True)
+        else:
+            write_bytes(beside, before)
         raise
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path) -> Engine:
@@ -85,9 +113,11 @@ def load(path: Path) -> Engine:
     plan = path.read_bytes()
     try:
         record = json.loads(beside.read_text(encoding="utf-8"))
-        written = record["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        written, sealed = record["sha256"], record.pop(RECORD, None)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendError(f"'{beside}' is no record of prunec's: build the engine again with prunec build") from error
+    if sealed is not None and sealed != _digest(record):  # those of before had none
+        raise BackendError(f"'{beside}' is not as prunec wrote it: build the engine again with prunec build")
     if written != hashlib.sha256(plan).hexdigest():
         raise BackendError(f"'{path}' is not the engine that its record describes: build it again with prunec build")
     return Engine(plan, record)
@@ -109,35 +139,72 @@ class Cache:
     def find(self, name: str) -> Engine | None:
         """The engine of that key, if it is there and whole."""
         path = self._engine(name)
-        if not path.is_file():
-            return None
         try:
-            return load(path)
+            with self._locked(path):
+                return load(path) if path.is_file() else None
         except BackendError:  # torn or tampered with: it is built anew, and written over
             return None
 
     def keep(self, name: str, engine: Engine) -> None:
-        """Keep an engine. Raises BackendError where it cannot be written."""
+        """Keep an engine, unless another process has kept it meanwhile; a disk that refuses is a warning."""
         path = self._engine(name)
         try:
-            write_bytes(path, engine.plan)
-            write_json(record_path(path), dict(engine.record))
-        except (OSError, DataError) as error:
-            path.unlink(missing_ok=True)
-            raise BackendError(f"the cache {self._folder} cannot be written, {error}: choose another") from error
+            with self._locked(path):
+                if not _is_whole(path):
+                    _write(engine, path)
+        except (BackendError, DataError) as error:
+            warnings.warn(f"the engine is not kept for the next build: {error}", PrunecWarning, stacklevel=2)
 
     def timings(self, name: str) -> bytes:
-        """The timing cache of that name; empty where there is none yet."""
+        """The timing cache of that name; empty where there is none yet, or not as it was written."""
         path = self._timings(name)
-        return path.read_bytes() if path.is_file() else b""
+        try:
+            found = path.read_bytes()
+        except OSError:  # none yet
+            return b""
+        head, data = found[: len(TIMINGS) + 64], found[len(TIMINGS) + 64 :]
+        return data if head == _sealed(data)[: len(head)] else b""
 
     def keep_timings(self, name: str, data: bytes) -> None:
-        """Keep a timing cache."""
-        if data:
-            write_bytes(self._timings(name), data)
+        """Keep a timing cache; of two processes' the last whole one, for each holds what it began with and its own.
+
+        What the other measured is measured again at most: TensorRT alone could join them. A disk that refuses costs
+        the next build time and nothing else, so it is a warning.
+        """
+        if not data:
+            return
+        try:
+            write_bytes(self._timings(name), _sealed(data))
+        except DataError as error:
+            warnings.warn(f"TensorRT's timings are not kept for the next build: {error}", PrunecWarning, stacklevel=2)
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Hold the lock of an engine. Raises BackendError where another process holds it too long, or there is none."""
+        lock = FileLock(f"{path}.lock", timeout=PATIENCE)
+        try:
+            lock.acquire()
+        except (Timeout, OSError, NotImplementedError) as error:
+            raise BackendError(f"{path.name}.lock in {self._folder} cannot be held ({error})") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _engine(self, name: str) -> Path:
         return self._folder / f"{name}.engine"
 
     def _timings(self, name: str) -> Path:
         return self._folder / f"{name}.timings"
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load(path)
+    except BackendError:
+        return False
+    return True
+
+
+def _sealed(data: bytes) -> bytes:
+    return TIMINGS + hashlib.sha256(data).hexdigest().encode() + data
