@@ -50,6 +50,8 @@ def convolution(walk: Walk, node: fx.Node) -> Any:
     if source.dim() < len(shape):
         walk.product(node, macs)
         return walk.opaque(node, NO_BATCH)
+    if not transposed and _is_along_channels(walk, node, source):
+        return _along_channels(walk, node, source, macs)
     inputs = walk.vector(source, 1)
     if inputs is None or not _is_parameter(weight) or not _is_parameter(bias, optional=True):
         walk.product(node, macs)
@@ -57,6 +59,25 @@ def convolution(walk: Walk, node: fx.Node) -> Any:
     outputs = _contract(walk, node, inputs, groups, shape[1] * groups if transposed else shape[0])
     _cost(walk, node, macs)
     return walk.result(node, outputs, 1)
+
+
+def _is_along_channels(walk: Walk, node: fx.Node, source: Tensor) -> bool:
+    """Whether a convolution of one channel slides along an axis of channels: x [N, 1, C] to [N, 1, C], as in ECA."""
+    weight, bias = argument(node, "weight"), argument(node, "bias")
+    one = source.dim() == 3 and tuple(walk.examples[weight].shape[:2]) == (1, 1) and varying(source) == [2]
+    alike = one and walk.examples[node].shape[2] == source.shape[2] and list(argument(node, "stride")) == [1]
+    return alike and _is_parameter(weight) and _is_parameter(bias, optional=True)
+
+
+def _along_channels(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
+    """Each place goes with the channel that it is of: a neighbour that is removed is read as zero."""
+    vector = walk.vector(source, 2)
+    assert vector is not None
+    walk.product(node, macs, vector)
+    for parameter in node.all_input_nodes[1:]:
+        walk.pin(parameter)
+    walk.reads.append(node)
+    return walk.result(node, vector, 2)
 
 
 def linear(walk: Walk, node: fx.Node) -> Any:

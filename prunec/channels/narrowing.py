@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .picking import reindex, scatter
+from .picking import neighbours, reindex, scatter
 from .rewriting import Narrowing
 from .spaces import Axis
 
@@ -183,6 +183,7 @@ REWRITES: Mapping[Any, Rewrite] = {
     aten.slice: _slice,
     aten.unflatten: _unflatten,
     aten.squeeze: _squeeze,
+    aten.conv1d: neighbours,
     aten.narrow: _narrow,
     aten.select: _select,
     aten.group_norm: _groups,

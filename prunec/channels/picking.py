@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import graph
+from .contraction import argument
 from .movement import constant_of, indices_of
 from .rewriting import Narrowing
 
@@ -89,3 +91,33 @@ def _moved(one: Narrowing, places: Tensor) -> Tensor | None:
     index = indices_of(one.node, one.before.rank)[dim]
     chosen = constant_of(one.module, index)
     return None if chosen is None else places.flatten()[chosen]
+
+
+def neighbours(one: Narrowing) -> None:
+    """A convolution along the channels: of each that stays, pick its dense neighbours, with zeros for those that went.
+
+    conv1d(x, w)[i] = Σ_j w[j] z[p(i, j)],   z = x and a zero behind it, p int32 [stays · taps]: no C × C matrix is made
+    """
+    if one.before is None or one.before.dim != 2 or bool((stays := one.mask[one.before.coordinates]).all()):
+        return
+    dim, places = one.before.dim, _neighbours(one, stays)
+    source, weight, bias = one.new.args[0], one.new.args[1], argument(one.new, "bias")
+    with one.new.graph.inserting_before(one.new):
+        padded = one.new.graph.call_function(aten.constant_pad_nd.default, (source, [0, 1]))
+        constant = one.constant(places.flatten())
+        picked = one.new.graph.call_function(aten.index_select.default, (padded, dim, constant))
+    one.new.target = aten.conv1d.default
+    one.new.args, one.new.kwargs = (picked, weight, bias, [places.shape[1]], [0], [1], 1), {}
+
+
+def _neighbours(one: Narrowing, stays: Tensor) -> Tensor:
+    """The narrow places that each kept channel reads, int32 [stays, taps]; the one behind the last holds zero."""
+    taps = int(graph.attribute(one.module, str(one.argument("weight").target)).shape[-1])
+    (step,), padding = one.argument("dilation"), one.argument("padding")
+    same = step * (taps - 1) // 2  # of a length that stays: as many before as after, or one fewer
+    first = same if isinstance(padding, str) else int(padding[0])
+    dense = stays.nonzero() + step * torch.arange(taps) - first
+    inside = (dense >= 0) & (dense < len(stays))
+    dense = dense.clamp(0, len(stays) - 1)
+    found = torch.where(inside & stays[dense], stays.cumsum(0)[dense] - 1, stays.sum())
+    return found.to(torch.int32)

@@ -44,12 +44,16 @@ class Narrowing:
 
     def pick(self, source: Any, dim: int, places: Tensor) -> None:
         """Let the node select these places of `source` along an axis."""
+        constant = self.constant(places)
+        self.new.target = aten.index_select.default
+        self.new.args, self.new.kwargs = (source, dim, constant), {}
+
+    def constant(self, places: Tensor) -> fx.Node:
+        """A node before this one that reads these places."""
         name = f"{self.node.name}_places"
         self.tensors[name] = places.to(device_of(self.module) or CPU)
         with self.new.graph.inserting_before(self.new):
-            constant = self.new.graph.get_attr(name)
-        self.new.target = aten.index_select.default
-        self.new.args, self.new.kwargs = (source, dim, constant), {}
+            return self.new.graph.get_attr(name)
 
     def argument(self, name: str) -> Any:
         """An argument of the original node."""
