@@ -26,7 +26,7 @@ from .cost import Macs, counts_of
 from .data import Images, as_images
 from .device import CPU, named
 from .latency.engine import On
-from .method import PIPELINE, PREPARE, Method, batch_of, require_effect
+from .method import PIPELINE, PREPARE, Method, batch_of, require_effect, require_kept
 from .opaque import paths_in
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
@@ -107,6 +107,7 @@ def compress(
     wanted = target if isinstance(target, Target) else Target.parse(target)
     passes = Method(selector, allocator, compensator, decomposer, keep_branches, pipeline).passes()
     require_effect(wanted, round_to, align, on)
+    require_kept(passes, cache)
     limits = MappingProxyType(dict(limits or {}))
     constraints = Constraints(tuple(freeze), tuple(only), limits, round_to, str(AUTO if align is None else align))
     Alignment.parse(constraints.align)

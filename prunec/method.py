@@ -10,6 +10,7 @@ from .conflicts import METHOD, require_no_conflict
 from .errors import SpecError
 from .pipeline import Pipeline
 from .registry import STRATEGIES
+from .spec import name_of
 from .target import Target
 
 PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
@@ -56,6 +57,15 @@ def require_effect(target: Target, round_to: int, align: str | int | None, on: s
         )
     if align == AUTO and round_to > 1:
         raise SpecError(f"align={align} has no effect beside round_to={round_to}: leave one out, or name a target")
+
+
+def require_kept(passes: Pipeline, cache: object) -> None:
+    """Raise SpecError for a `cache` beside passes that measure nothing to be kept."""
+    if cache is not None and all(name_of(type(each)) != "calibrate" for each in passes.passes):
+        raise SpecError(
+            f"cache={cache} has no effect beside a pipeline without calibrate, whose statistics it keeps: leave out one"
+            " of the two, or add calibrate"
+        )
 
 
 def batch_of(given: int | None, only: int | None) -> int:

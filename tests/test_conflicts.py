@@ -29,6 +29,7 @@ COMPRESS = ["compress", "nets.py:make", "--data", "x.npz", "--target", "macs:0.5
         ({"compensator": "sequential", "pipeline": PIPELINE}, ("compensator=", "pipeline=")),
         ({"decomposer": "none", "pipeline": PIPELINE}, ("decomposer=", "pipeline=")),
         ({"keep_branches": True, "pipeline": PIPELINE}, ("keep_branches=", "pipeline=")),
+        ({"pipeline": "analyse", "cache": Path("kept")}, ("cache=kept", "pipeline")),
         ({"on": "ort-cpu"}, ("on=ort-cpu", "target=macs:0.5")),
         ({"align": "auto", "round_to": 8}, ("align=auto", "round_to=8")),
     ],
@@ -67,6 +68,10 @@ def test_a_fixed_batch_takes_no_other() -> None:
         (["run", "a.engine", "--preprocess", "none"], ("--preprocess", "--data")),
         (["verify", "a.engine", "--preprocess", "none"], ("--preprocess", "--data")),
         (["bench", "a.onnx", "--preprocess", "none"], ("--preprocess", "--data")),
+        (["bench", "a.onnx", "--no-transfers"], ("--no-transfers", "a.onnx")),
+        (["bench", "a.onnx", "b.onnx", "--transfers"], ("--transfers", "a.onnx")),
+        (["bench", "a.onnx", "--no-spin", "--provider", "cuda"], ("--no-spin", "a.onnx")),
+        (["bench", "n.py:m", "--spin"], ("--spin", "n.py:m")),
         (["diff", "a.onnx", "b.onnx", "--batch", "1"], ("--batch", "--profile")),
         (["diff", "a.onnx", "b.onnx", "--provider", "cpu"], ("--provider", "--profile")),
         (["evaluate", "n.py:m", "--data", "x", "--as-written"], ("--as-written", "n.py:m")),
@@ -96,3 +101,37 @@ def test_rules_name_options_that_are_there() -> None:
     for command, rules in RULES.items():
         for rule in rules:
             assert {*rule.options, rule.other} <= parameters[command].keys(), (command, rule)
+
+
+FILES = {
+    "bench": (["a.onnx"], ["--json", "--plot"]),
+    "run": (["a.engine"], ["--json", "-o"]),
+    "verify": (["a.engine"], ["--json"]),
+    "sensitivity": (["n.py:m", "--data", "x.npz"], ["--plot"]),
+    "profile": (["n.py:m"], ["-o"]),
+    "inspect": (["n.py:m"], ["--html"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(name, each) for name, (_, options) in FILES.items() for each in options]
+)
+def test_a_file_that_cannot_be_written_is_named_before_the_work(tmp_path: Path, command: str, option: str) -> None:
+    for place, said in ((tmp_path / "none" / "file", "there is no folder"), (tmp_path, "is a folder")):
+        done = CliRunner(env={"COLUMNS": "160"}).invoke(app, [command, *FILES[command][0], option, str(place)])
+        assert done.exit_code == 8, done.output
+        assert said in done.output, done.output
+
+
+def test_each_file_that_a_command_writes_is_checked_before_the_work() -> None:
+    files = {
+        (each.__name__, name)
+        for each in COMMANDS
+        for name, kind in each.__annotations__.items()
+        if "Path" in str(kind) and name in ("to_json", "plot", "html", "output")
+    }
+    ours = {"cast", "quantize", "export", "build", "compress", "demo"}  # check their `output` themselves: --force
+    assert {(name, option) for name, option in files if name not in ours} == {
+        ("bench", "to_json"), ("bench", "plot"), ("run", "to_json"), ("run", "output"), ("verify", "to_json"),
+        ("sensitivity", "plot"), ("profile", "output"), ("inspect", "html"),
+    }  # fmt: skip

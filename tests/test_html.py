@@ -277,10 +277,11 @@ def test_the_command_writes_one_file_and_still_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("no/such.html", "there is no folder"), ("", "is a folder: name a file in it")]
+    ("name", "sentence"),
+    [("no/such.html", "there is no folder"), ("", "is a folder, and a file is to be written there")],
 )
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str, sentence: str) -> None:
     code, _, complaint = inspect("--html", str(tmp_path / name))
-    assert code == 2
+    assert code == 8
     assert sentence in complaint
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import rules
 from .console import err, out, progress
 from .model_options import IMAGES, Debug, InputShape, NoVerify, PreprocessText, preprocess_of, read_images
 
@@ -135,6 +136,7 @@ def bench(
 
     least = None if gate is None else _gate(gate, len(models))
     entries = _entries(models, backend, provider)
+    _require_gpu(entries)
     sweep = Sweep(_numbers(batch, "batch"), _numbers(threads, "threads"), seconds, iterations, warm_up, seed, pin)
     setup = Setup(1, *_shape(input_shape), transfers, cuda_graph, spin)
     found: dict[str, Any] = {"models": models, "seed": seed, "points": []}
@@ -182,6 +184,25 @@ def _entries(models: list[str], backend: list[str] | None, provider: list[str] |
             )
         spread.append(values * len(models) if len(values) == 1 else values)
     return [Entry.parse(*each) for each in zip(models, *spread, strict=True)]
+
+
+def _require_gpu(entries: list[Entry]) -> None:
+    """Raise SpecError for an option about a GPU where no model runs on one that it is about."""
+    from ..deploy.timing.contestant import MODULES
+    from ..errors import SpecError
+
+    on_gpu = [MODULES[each.backend] for each in entries if _is_on_gpu(each)]
+    effect = {"transfers": bool(on_gpu), "spin": any(each != "onnx_sessions" for each in on_gpu)}
+    for name in rules.given():
+        if not effect.get(name, True):
+            raise SpecError(
+                f"--{name} and --no-{name} have no effect on {entries[0].name}: leave it out, or time engines or"
+                " PyTorch with --provider cuda"
+            )
+
+
+def _is_on_gpu(entry: Entry) -> bool:
+    return entry.backend in ("tensorrt", "tensorrt-rtx") or entry.provider in ("cuda", "tensorrt", "rtx")
 
 
 def _numbers(text: str, what: str) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 REDRAW_SECONDS = 0.2
 WRITTEN = ("output", "to_json", "plot", "html", "dump", "cache")  # arguments that name no input
+FILES = ("to_json", "plot", "html")  # arguments that name a file to be written, or replaced
+ONE_FILE = ("run", "profile")  # commands whose `output` does, too
 _SHOWN_BY_PYTHON = warnings.showwarning
 
 
@@ -54,6 +56,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         try:
             with signals.command():
                 rules.require_effect(command.__name__)
+                _require_writable(command.__name__, kwargs)
                 if not kwargs.get("no_verify"):
                     _require_as_written(kwargs)
                 command(*args, **kwargs)
@@ -75,6 +78,13 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(code) from None
 
     return run
+
+
+def _require_writable(command: str, arguments: Mapping[str, object]) -> None:
+    """Raise DataError, before any work, where a file that a command writes at the end cannot be written."""
+    for name in (*FILES, *(("output",) if command in ONE_FILE else ())):
+        if isinstance(path := arguments.get(name), Path):
+            artefacts.require_file(path)
 
 
 def _require_as_written(arguments: Mapping[str, object]) -> None:

@@ -50,8 +50,6 @@ def inspect(
     from ..report.console import amount, spaces_table
     from ..source import load_model
 
-    if html is not None:
-        _require_folder(html)
     loaded = load_model(model, weights)
     captured = capture(loaded.model, example_inputs(loaded, input_shape), tuple(opaque or ()))
     for note in captured.notes:
@@ -73,18 +71,6 @@ def inspect(
     )
     if prove:
         out.print(f"Proved: channels masked and channels sliced away agree to {facts['deviation']:.1e} in float64.")
-
-
-def _require_folder(path: Path) -> None:
-    """Raise SpecError, before any work, where no file can be written at `path`."""
-    from ..errors import SpecError
-
-    if path.is_dir():
-        raise SpecError(f"--html {path} is a folder: name a file in it, for instance {path / 'network.html'}")
-    if not path.parent.is_dir():
-        raise SpecError(
-            f"--html {path} cannot be written, for there is no folder {path.parent}: make it, or name another"
-        )
 
 
 def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:
