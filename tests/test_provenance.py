@@ -10,6 +10,7 @@ import onnx.parser
 import pytest
 from onnx import helper
 
+from prunec import artefacts
 from prunec.deploy import onnx_file, provenance
 from prunec.deploy.runtime import session
 from prunec.errors import BackendError, DataError
@@ -84,3 +85,17 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DataError, match="the disk is full"):
         onnx_file.save(MODEL, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_story_beside_a_program_is_kept_when_files_come_later_and_not_when_one_changes(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    with artefacts.folder(place) as folder:
+        (folder / "model.pt2").write_bytes(b"a program")
+        onnx_file.save(provenance.stamp(MODEL, {"target": "macs:0.5"}), folder / "model.onnx")
+    assert provenance.beside(place / "model.pt2") == {"target": "macs:0.5"}
+    (place / "model.engine").write_bytes(b"built later")
+    assert provenance.beside(place / "model.pt2") == {"target": "macs:0.5"}
+    assert provenance.beside(place / "model.onnx") == {}
+    (place / "model.pt2").write_bytes(b"A program")
+    assert provenance.beside(place / "model.pt2") == {}
+    assert provenance.beside(tmp_path / "alone.pt2") == {}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import onnx
 
-from .. import artefacts
+from .. import manifest
 
 PREFIX = "prunec."
 
@@ -46,7 +46,7 @@ def digest(content: object) -> str:
 
 
 def beside(path: Path) -> dict[str, str]:
-    """What the `model.onnx` beside a `.pt2` tells, in a folder that `prunec compress` wrote and nobody changed."""
-    if path.suffix != ".pt2" or artefacts.verify_manifest(path.parent):
+    """Read the stamp of the `model.onnx` beside a `.pt2`, in a folder of `prunec compress` whose files are whole."""
+    if path.suffix != ".pt2" or manifest.changed(path.parent) or not path.with_name("model.onnx").is_file():
         return {}
     return read(onnx.load(path.with_name("model.onnx")))
