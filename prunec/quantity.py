@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor, fx
 
 from . import graph
+from .channels.narrowing import places_of
 from .channels.spaces import Channels, Factoring
 from .cost import Macs, gates_of, rows_of, sizes_of, space_of_coordinates
 from .terms import Array, Cost, Counts, Mixed, Terms
@@ -31,6 +32,7 @@ class Quantity:
     kind: str
     terms: Terms
     together: Array
+    extra: int = 0  # what all terms hold of a sliced network, at full size, and the dense one does not
 
     def used(self, counts: Counts | None = None) -> Array:
         """The cost of each step, [steps], with these counts; of the dense network without."""
@@ -45,7 +47,7 @@ class Quantity:
     @cached_property
     def dense(self) -> int:
         """The cost of the dense network."""
-        return self.total()
+        return self.total() - self.extra
 
     @cached_property
     def _exact(self) -> Terms:
@@ -104,9 +106,12 @@ def parameters(channels: Channels, module: fx.GraphModule) -> Quantity:
 
 
 def size(channels: Channels, module: fx.GraphModule) -> Quantity:
-    """Bytes of all parameters and buffers, as they are stored."""
+    """Bytes of all parameters and buffers, as they are stored; of a sliced network with the places that it picks."""
     read = _read(module)
-    return _single("size", _stored(channels, {name: (one, one.element_size()) for name, one in read.items()}))
+    stored = {name: (one, one.element_size()) for name, one in read.items()}
+    picks = tuple(places_of(module, channels.values))
+    found = _single("size", _stored(channels, stored, picks))
+    return replace(found, extra=sum(len(coordinates) * entry for coordinates, entry in picks))
 
 
 def _read(module: fx.GraphModule) -> dict[str, Tensor]:
@@ -119,8 +124,10 @@ def _single(kind: str, terms: Terms) -> Quantity:
     return Quantity(kind, terms, np.ones((1, len(terms.scale))))
 
 
-def _stored(channels: Channels, tensors: dict[str, tuple[Tensor, int]]) -> Terms:
-    """A term for each tensor, which costs so much an entry.
+def _stored(
+    channels: Channels, tensors: dict[str, tuple[Tensor, int]], picks: Sequence[tuple[Tensor, int]] = ()
+) -> Terms:
+    """A term for each tensor, which costs so much an entry, and for each axis that is picked.
 
     Two of its dimensions may lose rows; where more do, the others count as whole.
     """
@@ -145,6 +152,8 @@ def _stored(channels: Channels, tensors: dict[str, tuple[Tensor, int]]) -> Terms
             layer = next(each for each in channels.contractions if each.weight == name)
             costs = (entry * taps[0], entry * sum(taps[1:-1]), entry * taps[-1])
             build.add(entry * layer.taps, layer.outputs, layer.inputs, factoring=found, parts=costs, gate=gate)
+    for coordinates, entry in picks:
+        build.add(entry, coordinates)
     return build.terms()
 
 

@@ -12,6 +12,7 @@ from test_channels import macs_by_torch
 from torch import nn
 
 import prunec
+from prunec import surgery
 from prunec.allocation import Allocation
 from prunec.budget import quantity_of
 from prunec.capture import capture
@@ -21,6 +22,7 @@ from prunec.compression import PREPARE, prepared
 from prunec.data import as_images
 from prunec.errors import BudgetError, PassError
 from prunec.facts import Curve, Curves
+from prunec.identity import random_plan
 from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
 from prunec.several import spend
@@ -36,9 +38,13 @@ def quantity(kind: str, program: Program, channels: Channels | None = None) -> A
     return quantity_of(kind, found, program.module, program.example_inputs)
 
 
+def bytes_of(one: torch.Tensor) -> int:
+    return one.numel() * one.element_size()
+
+
 def stored(result: prunec.Result) -> tuple[int, int]:
     numbers = sum(one.numel() for one in result.program.module.parameters())
-    return numbers, sum(one.numel() * one.element_size() for one in result.program.module.state_dict().values())
+    return numbers, sum(map(bytes_of, result.program.module.state_dict().values()))
 
 
 @pytest.mark.parametrize("name", SOME)
@@ -61,6 +67,22 @@ def test_the_macs_that_were_written_are_counted_on_the_network() -> None:
     result = prunec.compress(NETS["residual"], IMAGES, target="macs:0.6", batch=32)
     (row,) = result.report["notes"]["allocate"]["budgets"]
     assert row["written"] == row["planned"] == macs_by_torch(result.program.module, IMAGES[:1]) <= row["allowed"]
+
+
+@pytest.mark.parametrize("name", ["channel_gate", "rolled_channels", "strided_channels", "permuted_channels"])
+def test_the_places_that_a_narrow_network_picks_are_counted(name: str) -> None:
+    program = prepared(capture(NETS[name], (IMAGES[:2],)))
+    channels = program.fact(Channels)
+    model, dense = quantity("size", program, channels), sum(map(bytes_of, program.module.state_dict().values()))
+    assert model.dense == dense
+    for remaining in (0.5, 0.8):
+        plan = random_plan(channels, 0, remaining)
+        narrow = surgery.apply(program.module, plan)
+        found = sum(map(bytes_of, narrow.state_dict().values()))
+        planned = model.total(np.array([len(plan.keep[one.name]) for one in channels.prunable]))
+        assert (
+            planned == found if name != "permuted_channels" else found <= planned
+        )  # which holds places when dense too
 
 
 @pytest.mark.parametrize("target", ["macs:0.6", "params:0.6", "size:0.6", "memory:0.8"])

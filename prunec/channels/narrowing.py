@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from .picking import neighbours, reindex, scatter
+from .contraction import argument
+from .picking import NEIGHBOUR_BYTES, PLACE_BYTES, neighbours, reindex, scatter, taps_of
 from .rewriting import Narrowing
 from .spaces import Axis
 
@@ -168,6 +169,18 @@ def _scale(one: Narrowing) -> None:
     """Attention whose widths shrink divides by the root of the width that it was trained with."""
     if one.before is not None and one.before.dim == one.before.rank - 1 and one.argument("scale") is None:
         one.new.kwargs = {**one.new.kwargs, "scale": 1 / math.sqrt(len(one.before.coordinates))}
+
+
+def places_of(module: fx.GraphModule, values: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
+    """The axes of which a narrow network may store the places that it picks: coordinates, and bytes for each."""
+    for node in module.graph.nodes:
+        rewrite, after = REWRITES.get(getattr(node.target, "overloadpacket", None)), values.get(node.name)
+        if not isinstance(after, Axis) or not isinstance(values.get(node.all_input_nodes[0].name), Axis):
+            continue
+        if rewrite is neighbours and after.dim == after.rank - 1:
+            yield after.coordinates, NEIGHBOUR_BYTES * taps_of(module, node)
+        elif rewrite in (reindex, scatter) or (rewrite is _slice and argument(node, "step") != 1):
+            yield after.coordinates, PLACE_BYTES
 
 
 Rewrite = Callable[[Narrowing], None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from .. import graph
 from .contraction import argument
@@ -16,6 +16,7 @@ from .movement import constant_of, indices_of
 from .rewriting import Narrowing
 
 aten = torch.ops.aten
+PLACE_BYTES, NEIGHBOUR_BYTES = 8, 4  # int64, int32
 
 
 def scatter(one: Narrowing) -> None:
@@ -110,9 +111,14 @@ def neighbours(one: Narrowing) -> None:
     one.new.args, one.new.kwargs = (picked, weight, bias, [places.shape[1]], [0], [1], 1), {}
 
 
+def taps_of(module: fx.GraphModule, node: fx.Node) -> int:
+    """How many neighbours a convolution along the channels reads."""
+    return int(graph.attribute(module, str(argument(node, "weight").target)).shape[-1])
+
+
 def _neighbours(one: Narrowing, stays: Tensor) -> Tensor:
     """The narrow places that each kept channel reads, int32 [stays, taps]; the one behind the last holds zero."""
-    taps = int(graph.attribute(one.module, str(one.argument("weight").target)).shape[-1])
+    taps = taps_of(one.module, one.node)
     (step,), padding = one.argument("dilation"), one.argument("padding")
     same = step * (taps - 1) // 2  # of a length that stays: as many before as after, or one fewer
     first = same if isinstance(padding, str) else int(padding[0])
