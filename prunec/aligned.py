@@ -15,6 +15,8 @@ from .several import spend
 from .strategy import Allocator
 from .terms import Counts
 
+SPENT = 0.9  # of what any width would use: wide steps in a small network can leave half of it
+
 
 def aligned(
     problem: Allocation, method: Allocator, constraints: Constraints, blocks: Channels | None = None
@@ -22,7 +24,8 @@ def aligned(
     """The counts, and for the report how they were aligned.
 
     `blocks` are the spaces as `auto` has them where a latency table knows the steps (`prunec.latency.blocks`);
-    elsewhere steps that leave no room for the target are halved, until only what the user demands is left. `error` and
+    elsewhere steps that leave no room for the target are halved, until only what the user demands is left; those of
+    `auto`, which nobody asked for, also where they leave much of the target unused. `error` and
     `error_unaligned` are those that the curves predict with these counts, and with what the knapsack would choose
     among all widths. Raises BudgetError where no widths meet the target.
     """
@@ -32,13 +35,15 @@ def aligned(
     if wanted is None or (constraints.align == AUTO and constraints.round_to > 1):  # the user's multiples are enough
         return spend(problem, method), {}
     free = spend(problem, STRATEGIES["allocators"].make("knapsack"))  # raises where the target is out of reach
+    enough = SPENT * problem.used(free).max() if constraints.align == AUTO else 0.0
     for one in wanted.finer():
         narrow = replace(problem, channels=one.apply(problem.channels))
         try:
             counts = spend(narrow, method)
         except BudgetError:
             continue
-        return counts, {"alignment": _told(problem, wanted, one, counts, free)}
+        if problem.used(counts).max() >= enough:
+            return counts, {"alignment": _told(problem, wanted, one, counts, free)}
     return spend(problem, method), {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
 
 

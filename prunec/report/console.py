@@ -130,7 +130,7 @@ def _aligned(alignment: Facts) -> str:
     """What the widths that the engine likes gave away."""
     gave_way = f"; gave way {alignment['gave_way']}" if "gave_way" in alignment else ""
     if "error" not in alignment:
-        return f"widths that {alignment['name']} likes cannot meet the target{gave_way}"
+        return f"widths that {alignment['name']} likes do not fit the target{gave_way}"
     steps = ", ".join(map(str, alignment["steps"]))
     error, free = (f"{alignment[key]:.2g}" for key in ("error", "error_unaligned"))
     return (
