@@ -8,6 +8,7 @@ from types import MappingProxyType
 from prunec.aligned import aligned
 from prunec.allocation import Allocation
 from prunec.channels.spaces import Channels
+from prunec.errors import BudgetError
 from prunec.facts import Curves
 from prunec.pipeline import Pass
 from prunec.plan import Plan
@@ -27,8 +28,10 @@ class Allocate(Pass):
     strategies = MappingProxyType({"method": "allocators"})
 
     def run(self, program: Program, context: Context) -> Program:
-        """Add the `Plan` fact."""
+        """Add the `Plan` fact. Raises BudgetError where the target is out of reach."""
         channels, curves = program.fact(Channels), program.fact(Curves)
+        if not channels.products:
+            raise BudgetError("the network has no layer that multiplies by weights, so there is nothing to remove")
         problem = Allocation(channels, curves, context.wanted(), program, context)
         if any(one.kind == "latency" for one in problem.target.each):
             from prunec.latency.search import within  # needs ONNX Runtime

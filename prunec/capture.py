@@ -28,6 +28,7 @@ from .device import device_of
 from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
 from .errors import CaptureError, SpecError
 from .lazy import initialise
+from .mutation import copies, require_no_writes, writes, writes_inputs
 from .one_sample import fixed_note, with_one_sample
 from .opaque import sealed
 from .original import Original
@@ -146,7 +147,8 @@ def _runs(model: nn.Module, call: _Call) -> Exception | None:
 @torch.no_grad()
 def _forward(model: nn.Module, call: _Call) -> Any:
     with preserved(model):
-        found = model(*call.args, **call.kwargs)
+        args, kwargs = copies(model, call.args, call.kwargs)  # it may write into them
+        found = model(*args, **kwargs)
     register_dataclasses(found)
     return found
 
@@ -187,7 +189,14 @@ def _advice(model: nn.Module, error: Exception) -> str:
 def _export(model: nn.Module, call: _Call, *, dynamic: bool) -> ExportedProgram:
     with quiet(), torch.no_grad():
         shapes = dynamic_shapes(model, call.args, call.kwargs) if dynamic else None
-        return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=shapes, strict=False)
+        found = torch.export.export(model, call.args, call.kwargs, dynamic_shapes=shapes, strict=False)
+        if not writes_inputs(found):
+            return found
+        hook = model.register_forward_pre_hook(copies, with_kwargs=True)
+        try:
+            return torch.export.export(model, call.args, call.kwargs, dynamic_shapes=shapes, strict=False)
+        finally:
+            hook.remove()
 
 
 def dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -204,8 +213,9 @@ def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Progr
     require_full_precision(exported, device)
     require_finite(exported)
     with quiet(), torch.no_grad():
-        if has_blocks(exported) or any(_writes(node) for node in exported.graph.nodes):
+        if has_blocks(exported) or any(writes(node) for node in exported.graph.nodes):
             exported = exported.run_decompositions({})
+        require_no_writes(exported)
         module = exported.module(check_guards=False)
     if not isinstance(module, fx.GraphModule):
         raise CaptureError(f"torch.export returned a {type(module).__name__}, not a graph")
@@ -242,11 +252,6 @@ def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
                 f"input {number} of the exported program may vary in dimension {' and '.join(map(str, free))}; what"
                 f" prunec writes takes {sizes}, the size of the example, and any batch: compress once for each size"
             )
-
-
-def _writes(node: fx.Node) -> bool:
-    target = node.target
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def _any_batch(exported: ExportedProgram) -> bool:

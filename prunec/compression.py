@@ -35,7 +35,7 @@ from .program import Context, Program
 from .progress import Track, silent
 from .samples import noise_like, why_nothing_varies
 from .saved import require_same, save_program, save_weights
-from .signature import signature_of
+from .signature import require_runnable, signature_of
 from .source import state_digest
 from .target import Target
 from .versions import versions
@@ -206,6 +206,7 @@ class Result:
 
         key = (program is self.program, opset)
         if key not in self._models:
+            require_runnable(program.module)
             here = program.on(CPU)
             model = export_onnx(
                 here.module,
