@@ -175,6 +175,8 @@ MAKERS: dict[str, Maker] = {
     "pixel_unshuffle": lambda r, s: (aten.pixel_unshuffle.default, (2,)),
     "channel_shuffle": lambda r, s: (aten.channel_shuffle.default, (divisor(r, s[1]),)),
     "new_zeros": lambda r, s: (aten.new_zeros.default, (list(s),)),
+    "zeros": lambda r, s: (aten.zeros.default, (list(s),)),
+    "full": lambda r, s: (aten.full.default, (list(s[1:]), 0.5)),
     "new_full": lambda r, s: (aten.new_full.default, (list(s), 0.5)),
     "zeros_like": lambda r, s: (aten.ones_like.default, ()),
     "full_like": lambda r, s: (aten.full_like.default, (2.0,)),

@@ -65,6 +65,8 @@ class Builder:
             if name in ("cat", "stack"):
                 other = self.constant(torch.ones(shape)) if self.random.random() < 0.3 else self.other(shape)
                 found = self.call(target, [node, other], *args)
+            elif name in ("zeros", "full"):
+                found = self.call(aten.add.Tensor, node, self.call(target, *args))
             else:
                 found = self.call(target, node, *args)
         except (RuntimeError, IndexError, ValueError):
