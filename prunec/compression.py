@@ -115,7 +115,7 @@ def compress(
     place = named(device)
     model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))
-    dense = capture(model, example_inputs or images.example(), opaque).on(place)
+    dense = capture(model, example_inputs or images.example(batch or 2), opaque).on(place)
     given, batch = len(images), batch_of(batch, dense.only_batch)
     images = images.in_steps(dense.only_batch or 1).on(dense.device)
     if (alike := why_nothing_varies(images.inputs)) is not None:

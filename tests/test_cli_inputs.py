@@ -38,6 +38,10 @@ class Pixels(nn.Module):
     def forward(self, x):
         return self.fc(self.a(x.permute(0, 3, 1, 2).float() / 255).relu().mean((2, 3)))
 
+class Threes(Pixels):
+    def forward(self, x):
+        return self.fc(self.a(x).relu().mean((2, 3)).reshape(-1).view(3, 16))
+
 class Words(nn.Module):
     def __init__(self):
         super().__init__()
@@ -67,6 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "nets.py").write_text(NETS)
     random = np.random.default_rng(0)
     np.savez(folder / "tokens.npz", inputs=random.integers(0, 50, (32, 9)), labels=np.arange(32) % 4)
+    np.savez(folder / "floats.npz", inputs=random.standard_normal((32, 3, 6, 6), dtype=np.float32))
     np.savez(folder / "pixels.npz", inputs=random.integers(0, 256, (32, 6, 6, 3), dtype=np.uint8))
     return folder
 
@@ -153,3 +158,13 @@ def test_noise_is_below_the_rows_of_a_table() -> None:
     assert [one.dtype.name for one in (ids, mask, x)] == ["int32", "bool", "float32"]
     assert (ids.min(), ids.max()) == (0, 2)
     assert set(np.unique(Takes.of(opened).noise(50, 0)[0])) == {0, 1}
+
+
+def test_a_network_that_takes_three_at_a_time_is_told_so(place: Path) -> None:
+    call = ("compress", f"{place}/nets.py:Threes", "--data", place / "floats.npz", *CHEAP)
+    code, said = prunec(*call, "-o", place / "threes")
+    assert code == 8
+    assert "--batch where it takes one size alone" in said
+    code, said = prunec(*call, "-o", place / "threes", "--batch", 3)
+    assert code == 0, said
+    assert json.loads((place / "threes/report.json").read_text())["capture"]["batch"] == 3

@@ -193,8 +193,8 @@ def batch_of(loaded: LoadedModel) -> int | None:
     return None if isinstance(loaded.model, nn.Module) else only_batch(loaded.model)
 
 
-def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | None) -> None:
-    """Raise DataError where the network does not run on two of the images, or they are not of the shape asked for."""
+def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | None, batch: int | None = None) -> None:
+    """Raise DataError where the network runs on neither two images, one, nor a batch, or they are not of the shape."""
     import torch
     from torch import nn
 
@@ -212,23 +212,23 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
         with torch.inference_mode():
             _run(loaded, images, batch_of(loaded) or 2)
     except Exception as error:
-        if _takes_one(loaded, images):
+        if _takes(loaded, images, 1) or (batch is not None and _takes(loaded, images, batch)):
             return
         hint = f" it takes {_x(loaded.input_size_hint)};" if loaded.input_size_hint else ""
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
             f"{loaded.source} does not run on the images in {images.source}, which come as {_x(found)};{hint}"
-            f" set --preprocess to fit ({type(error).__name__}: {reason})"
+            f" set --preprocess to fit, or --batch where it takes one size alone ({type(error).__name__}: {reason})"
         ) from error
 
 
-def _takes_one(loaded: LoadedModel, images: Images) -> bool:
-    """Whether the network runs on a single image, as one that fixes its batch may."""
+def _takes(loaded: LoadedModel, images: Images, count: int) -> bool:
+    """Whether the network runs on so many images, as one that fixes its batch may."""
     import torch
 
     try:
         with torch.inference_mode():
-            _run(loaded, images, 1)
+            _run(loaded, images, count)
     except Exception:
         return False
     return True

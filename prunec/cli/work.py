@@ -82,12 +82,12 @@ def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | 
     require_runnable(loaded.model)
     takes = signature_of(loaded.model)
     images = read_images(options.data, how, options.images, options.seed, None, track, takes)
-    require_fit(loaded, images, options.input_shape)
+    require_fit(loaded, images, options.input_shape, options.batch)
     if options.labelled is None:
         return loaded, images.unlabelled(), None
     how = preprocess_of(options.preprocess, options.labelled, shape)
     labelled = read_images(options.labelled, how, None, options.seed, options.classes, track, takes)
-    require_fit(loaded, labelled, options.input_shape)
+    require_fit(loaded, labelled, options.input_shape, options.batch)
     if labelled.labels is None:
         raise DataError(f"{labelled.source} holds no labels, and --evaluate needs them: give one folder a class")
     return loaded, images.unlabelled(), labelled
