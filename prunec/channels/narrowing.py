@@ -175,12 +175,25 @@ def places_of(module: fx.GraphModule, values: Mapping[str, Any]) -> Iterator[tup
     """The axes of which a narrow network may store the places that it picks: coordinates, and bytes for each."""
     for node in module.graph.nodes:
         rewrite, after = REWRITES.get(getattr(node.target, "overloadpacket", None)), values.get(node.name)
-        if not isinstance(after, Axis) or not isinstance(values.get(node.all_input_nodes[0].name), Axis):
+        before = next((values.get(source.name) for source in node.all_input_nodes), None)
+        if not isinstance(after, Axis) or not isinstance(before, Axis):
             continue
         if rewrite is neighbours and after.dim == after.rank - 1:
             yield after.coordinates, NEIGHBOUR_BYTES * taps_of(module, node)
-        elif rewrite in (reindex, scatter) or (rewrite is _slice and argument(node, "step") != 1):
+        elif _picks(node, rewrite) and _along(node, before):
             yield after.coordinates, PLACE_BYTES
+
+
+def _picks(node: fx.Node, rewrite: Rewrite | None) -> bool:
+    """Tell whether a narrow network picks the channels of a node by their places, one by one."""
+    return rewrite in (reindex, scatter) or (rewrite is _slice and argument(node, "step") != 1)
+
+
+def _along(node: fx.Node, before: Axis) -> bool:
+    """Tell whether a node works along the channel axis: by its `dim`, its `dims`, or for want of either."""
+    names = {item.name for item in node.target._schema.arguments} & {"dim", "dims"}  # type: ignore[union-attr]
+    given = argument(node, names.pop()) if names else before.dim
+    return before.dim in [dim % before.rank for dim in ([given] if isinstance(given, int) else given)]
 
 
 Rewrite = Callable[[Narrowing], None]
