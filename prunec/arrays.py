@@ -33,7 +33,7 @@ def ready(values: object, floating: torch.dtype = torch.float32, declared: torch
     if not tensor.ndim:
         raise DataError(f"an input is {_kind(tensor)} without dimensions: expected [N, ...], one entry for each sample")
     kind = _cast_to(tensor.dtype, floating, declared)
-    tensor = tensor.detach().as_subclass(Tensor).to("cpu", kind)
+    tensor = tensor.detach().to("cpu", kind).as_subclass(Tensor)
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise DataError(f"the inputs hold NaN or infinity, as {_kind(tensor)}: check how they were made")
     return tensor

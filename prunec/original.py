@@ -46,7 +46,7 @@ class Original:
 
     @torch.no_grad()
     def outputs(self, inputs: Iterable[Tensor]) -> list[Tensor]:
-        """Run the network on tensors in the places of the example's; return the tensors among its outputs.
+        """Run the network on tensors in the places of the example's; return its outputs where those tensors are.
 
         Where it treats one sample otherwise than more, one is run beside itself and its outputs are returned.
         """
@@ -58,4 +58,4 @@ class Original:
         args, kwargs = filled((self.args, self.kwargs), (one.to(place).clone() for one in inputs))
         with preserved(self.model), full_float32():
             found = self.model(*args, **kwargs)
-            return [one.detach().clone() for one in tensors_of(found)]
+            return [one.detach().to(inputs[0].device, copy=True) for one in tensors_of(found)]

@@ -26,7 +26,9 @@ IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(1))
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum())
+    """Relative to the variance; where outputs do not vary (`class_token` reads no patch), to their squares."""
+    variance, squares = (wanted - wanted.mean(0)).square().sum(), wanted.square().sum()
+    return float((found - wanted).square().sum() / (variance if variance > 1e-9 * squares else squares))
 
 
 @pytest.mark.parametrize("name", [name for name in NETS if name != "outer_product"])  # all of it is frozen
@@ -53,7 +55,7 @@ def test_every_strategy_runs(kind: str, name: str) -> None:
 
 
 def test_a_shortcut_that_is_broadcast_is_no_target() -> None:
-    result = prunec.compress(NETS["broadcast_add"], IMAGES, target="macs:0.3", allocator="uniform")
+    result = prunec.compress(NETS["broadcast_add"], IMAGES, target="macs:0.2", allocator="uniform")
     assert len(result.plan.keep["a"]) < 12  # so both operands of the add drift
     with torch.no_grad():
         wanted = NETS["broadcast_add"](IMAGES)

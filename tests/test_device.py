@@ -234,10 +234,11 @@ def test_statistics_of_a_gpu_are_kept_apart(tmp_path: Path) -> None:
     assert here != there
 
 
+@pytest.mark.usefixtures("gpu")
 def test_a_network_on_two_devices_is_refused() -> None:
     model = micro.networks()["residual"]
-    model.get_submodule("fc").to("meta")
-    with pytest.raises(CaptureError, match="the network lies on cpu and meta: move all of it to one device"):
+    model.get_submodule("fc").to("cuda")
+    with pytest.raises(CaptureError, match="the network lies on cpu and cuda:0: move all of it to one device"):
         prunec.inspect(model, (IMAGES[:2],))
 
 

@@ -30,10 +30,12 @@ main()
 
 
 def started(command: list[str], place: Path, **environment: str) -> subprocess.Popen[str]:
-    whole = {**os.environ, **environment}
+    """Start a program that Ctrl-C reaches, also where these tests run in the background of a shell."""
     return subprocess.Popen(
-        command, cwd=place, env=whole, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+        command, cwd=place, env={**os.environ, **environment}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(signals.SENTENCES))
