@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .errors import DataError
+from .errors import DataError, kind_of
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +28,7 @@ def ready(values: object, floating: torch.dtype = torch.float32, declared: torch
     """
     tensor = _from_numpy(values) if isinstance(values, (np.ndarray, np.generic)) else values
     if not isinstance(tensor, Tensor):
-        raise DataError(f"a batch is or holds {_a(tensor)}: {_ADVICE}")
+        raise DataError(f"a batch is or holds {kind_of(tensor)}: {_ADVICE}")
     _require_plain(tensor)
     if not tensor.ndim:
         raise DataError(f"an input is {_kind(tensor)} without dimensions: expected [N, ...], one entry for each sample")
@@ -104,8 +104,3 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _a(thing: object) -> str:
-    kind = type(thing).__name__
-    return "nothing" if thing is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"

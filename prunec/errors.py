@@ -70,3 +70,9 @@ class DataError(PrunecError):
 
 class PrunecWarning(UserWarning):
     """Something that a run goes on without: a cache that cannot be read or written, say."""
+
+
+def kind_of(thing: object) -> str:
+    """Name the type of a thing as a sentence does: `a list`, `an Image`, `nothing`."""
+    kind = type(thing).__name__
+    return "nothing" if thing is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"

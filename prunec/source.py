@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import CaptureError, PrunecError
+from .errors import CaptureError, PrunecError, kind_of
 from .exported_file import load_exported
 from .lazy import has_lazy
 from .weights_file import JIT, JIT_ADVICE, weights_alone, weights_for
@@ -158,14 +158,14 @@ def _factory(source: str) -> nn.Module:
         if isinstance(found, nn.Module):
             return found
         if not callable(found):
-            raise CaptureError(f"{source} is {_a(found)}, neither a network nor a function that builds one")
+            raise CaptureError(f"{source} is {kind_of(found)}, neither a network nor a function that builds one")
         try:
             model = found()
         except (Exception, SystemExit) as error:
             advice = "a factory is called without arguments, and must return the network"
             raise CaptureError(f"{source} raised {type(error).__name__}: {error}; {advice}") from error
     if not isinstance(model, nn.Module):
-        raise CaptureError(f"{source} returned {_a(model)}, not a torch.nn.Module: return the network itself")
+        raise CaptureError(f"{source} returned {kind_of(model)}, not a torch.nn.Module: return the network itself")
     return model
 
 
@@ -247,8 +247,3 @@ def _declared_size(model: nn.Module) -> tuple[int, ...] | None:
     declared = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     size = declared.get("input_size") if isinstance(declared, Mapping) else None
     return tuple(size) if size else None
-
-
-def _a(thing: object) -> str:
-    kind = type(thing).__name__
-    return "nothing" if thing is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
