@@ -67,6 +67,16 @@ def test_ctrl_c_while_importing_is_one_line(tmp_path: Path, seconds: float) -> N
     assert (process.returncode, said) == (130, "interrupted; nothing was written\n")
 
 
+def test_ctrl_c_while_what_cleans_up_is_being_imported(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, types\nfrom prunec.cli import signals\nsignals.install()\n"
+        "sys.modules['prunec.scratch'] = types.ModuleType('half imported')\nos.kill(os.getpid(), signal.SIGINT)"
+    )
+    process = started([sys.executable, "-c", code], tmp_path)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted; nothing was written\n")
+
+
 def test_the_module_runs_and_output_fits_the_terminal(tmp_path: Path) -> None:
     run = subprocess.run(
         [*PRUNEC, "--help"], env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False

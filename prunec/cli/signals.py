@@ -82,8 +82,9 @@ def _is_importing(frame: FrameType | None) -> bool:
 def _end_now(error: Ended) -> NoReturn:
     """End the process without unwinding it; what it has under hidden names is removed."""
     sentence, code = end_of(error)
-    if "prunec.scratch" in sys.modules:
-        sys.modules["prunec.scratch"].abandon()
+    abandon = getattr(sys.modules.get("prunec.scratch"), "abandon", None)  # none while that module is imported
+    if abandon is not None:
+        abandon()
     try:
         os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{sentence}\n".encode())
     finally:
