@@ -100,7 +100,8 @@ class Branches(Pass):
             graph.assign(pruned, str(stop.one.bias), bias)
 
         if self.method.sweeps:
-            pair.sweep(_next(stops_of(program.module, plan)), fit, rows=self.rows, seed=seed)
+            after = [stop for stop in stops_of(program.module, plan) if stop.place > place]
+            pair.sweep(_next(after), fit, rows=self.rows, seed=seed)
         return _finished(narrow, pair.reached[1])
 
 

@@ -5,6 +5,8 @@ there) are collected over all batches, the layer is refitted, and the sweep goes
 layer feeds a residual add whose other operand is there already, the target also makes up for the drift of that operand:
 
     y = dense branch + dense shortcut - pruned shortcut          (He et al. 2017, section 3.3)
+
+A branch that is removed gives the pruned network nothing, so a convolution on its shortcut makes up for all of it.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Stop:
     other: str | None  # the operand that it is added to, where that is known by then
     kept: Tensor  # output channels that stay, int64
     layer: Layer  # as it is when pruned
+    alone: bool = False  # the other operand is the end of a branch that is removed
 
 
 def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
@@ -53,10 +56,12 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
             drifted.add(node)
         if node.name in gone or one is None or shared.count(one.weight) > 1 or one.bias is None:
             continue
-        if moved or node.name in ranks or not bool(mask[one.inputs].all()):
+        other = _other(node, number)
+        alone = other in gone
+        if moved or alone or node.name in ranks or not bool(mask[one.inputs].all()):
             kept = mask[one.outputs].nonzero().flatten()
             layer = Layer.of(module, node, one, groups_after(one, mask))
-            stops.append(Stop(one, place, _other(node, number), kept, layer))
+            stops.append(Stop(one, place, other, kept, layer, alone))
     return stops
 
 
@@ -117,6 +122,7 @@ def _measure(moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, ba
     target = at.of(output, layer.channel_axis)[:, stop.kept]
     shortcut = None if stop.other is None else whole.named(batch, stop.other)
     if shortcut is not None and shortcut.shape == output.shape:  # one that is broadcast has no value at each position
-        drifted = at.of(narrow.named(batch, str(stop.other)), layer.channel_axis)
-        target = target + at.of(shortcut, layer.channel_axis)[:, stop.kept] - drifted
+        target = target + at.of(shortcut, layer.channel_axis)[:, stop.kept]
+        if not stop.alone:
+            target = target - at.of(narrow.named(batch, str(stop.other)), layer.channel_axis)
     moments.add(layer.rows(pruned_in, at), grouped(target, layer.groups))
