@@ -246,6 +246,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="PATTERN", help="the networks whose names match")
     parser.add_argument("--no-onnx", action="store_true", help="without export and ONNX Runtime")
     parser.add_argument("--compress", action="store_true", help="prunec.compress with its defaults, and save")
+    parser.add_argument("--narrow", action="store_true", help="with --compress: networks an eighth as wide")
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning in the place of prunec")
     parser.add_argument("--resume", action="store_true", help="skip what the results hold already")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time")
@@ -268,8 +269,9 @@ def main() -> int:
     if args.compress:
         import coverage_compress
 
-        side = coverage_compress.compressed
-    name = "coverage_torch_pruning" if args.peer else "coverage_compress" if args.compress else "coverage"
+        side = coverage_compress.narrowed if args.narrow else coverage_compress.compressed
+    compressing = "coverage_compress_narrow" if args.narrow else "coverage_compress"
+    name = "coverage_torch_pruning" if args.peer else compressing if args.compress else "coverage"
     path = args.out / f"{name}.json"
     known = json.loads(path.read_text())["rows"] if args.resume and path.is_file() else []
     done = {row["name"] for row in known}
