@@ -144,3 +144,15 @@ def test_what_is_saved_brings_everything_back() -> None:
         again.restore(name, value)
     for name in ("count", "mean_z", "mean_y", "zz", "zy", "variance_y"):
         assert torch.equal(torch.as_tensor(getattr(known, name)), torch.as_tensor(getattr(again, name)))
+
+
+def test_rows_may_be_added_after_the_covariance_was_read() -> None:
+    rows, targets = drawn(400, 1), drawn(400, 2)
+    rows[:, 3] = 7.3  # a constant
+    known = summed(rows[:150], targets[:150])
+    assert not bool(known.zz[0, 3].any())
+    known.add(rows[150:, None], targets[150:, None])
+    wanted = summed(rows, targets)
+    for name in ("zz", "zy", "covariance"):
+        torch.testing.assert_close(getattr(known, name), getattr(wanted, name), rtol=1e-5, atol=1e-7)
+    assert not bool(known.zz[0, :, 3].any())

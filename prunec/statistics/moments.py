@@ -17,7 +17,8 @@ mean far above the deviation costs no digits:
 
     M <- M + M_b + n n_b / (n + n_b) (m_b - m) (m_b - m)'
 
-Products of a batch are float32, their sums float64, both where the network is.
+Products of a batch are float32, their sums float64, both where the network is. The sums become covariances in place
+when one is first asked for, since those of a wide layer take hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ class Moments:
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[str, Tensor] = {}  # means of z and y, and sums of the products of what is left without them
+        self._divided = False  # the sums zz and zy are covariances
 
     def add(self, z: Tensor, y: Tensor | None = None) -> None:
         """Add rows; with `y` the cross moments too."""
+        self._multiply()
         before, more = self.count, len(z)
         self.count += more
         steps = more * before / self.count
@@ -62,16 +65,20 @@ class Moments:
 
     def on_cpu(self) -> Moments:
         """The same on the CPU, where all that follows is computed."""
+        self._divide()
         found = Moments()
-        found.count, found._sums = self.count, {name: value.cpu() for name, value in self._sums.items()}
+        found.count, found._divided = self.count, True
+        found._sums = {name: value.cpu() for name, value in self._sums.items()}
         return found
 
     def sums(self) -> dict[str, Tensor]:
         """Everything that is known, to be saved."""
+        self._divide()
         return {"count": torch.tensor(self.count), **self._sums}
 
     def restore(self, name: str, value: Tensor) -> None:
         """Put back one of `sums`."""
+        self._divided = True
         if name == "count":
             self.count = int(value)
         else:
@@ -128,8 +135,9 @@ class Moments:
 
     @property
     def zz(self) -> Tensor:
-        """[g, d, d]; exactly zero for a constant."""
-        return self._without_constants(self._sums["zz"], 1, 2) / self.count
+        """[g, d, d]; exactly zero for a constant. Not to be written to."""
+        self._divide()
+        return self._sums["zz"]
 
     @property
     def shrinkage(self) -> Tensor:
@@ -137,10 +145,11 @@ class Moments:
         zz, width = self.zz, self.width
         if self.count >= ENOUGH * width:
             return zz.new_zeros(len(zz))
-        trace, squares = zz.diagonal(dim1=1, dim2=2).sum(1), zz.square().sum((1, 2))
+        trace, squares = zz.diagonal(dim1=1, dim2=2).sum(1), torch.linalg.vector_norm(zz, dim=(1, 2)).square()
         spread = (squares - trace.square() / width).clamp_min(torch.finfo(torch.float64).tiny)
         above = (1 - 2 / width) * squares + trace.square()
-        return (above / ((self.count + 1 - 2 / width) * spread)).clamp(max=1)
+        share: Tensor = (above / ((self.count + 1 - 2 / width) * spread)).clamp(max=1)
+        return share
 
     @property
     def covariance(self) -> Tensor:
@@ -149,21 +158,34 @@ class Moments:
         if not share.any():
             return zz
         level = share * zz.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
-        return (1 - share[:, :, None]) * zz + torch.diag_embed(level.expand(zz.shape[:2]))
+        found = (1 - share[:, :, None]) * zz
+        found.diagonal(dim1=1, dim2=2).add_(level)
+        return found
 
     @property
     def zy(self) -> Tensor:
-        """[g, d, o]."""
-        return self._without_constants(self._sums["zy"], 1) / self.count
+        """[g, d, o]; exactly zero for a constant column of z. Not to be written to."""
+        self._divide()
+        return self._sums["zy"]
 
-    def _without_constants(self, products: Tensor, *dims: int) -> Tensor:
-        """The same products with zeros along `dims` for columns of z that do not vary."""
+    def _divide(self) -> None:
+        """Turn the sums of products into covariances, with zeros for columns of z that do not vary."""
+        if self._divided or not self.count:
+            return
+        self._divided = True
         variance = self._sums["zz"].diagonal(dim1=1, dim2=2) / self.count
         flat = variance <= FLAT * self.mean_z.square()
-        if bool(flat.any()):
-            for dim in dims:
-                products = products.masked_fill(flat.unsqueeze(3 - dim), 0.0)
-        return products
+        self._sums["zz"].mT[flat] = 0.0
+        for name in {"zz", "zy"} & self._sums.keys():
+            self._sums[name][flat] = 0.0
+            self._sums[name].div_(self.count)
+
+    def _multiply(self) -> None:
+        """Turn covariances back into sums, for more rows to be added."""
+        if self._divided:
+            self._divided = False
+            for name in {"zz", "zy"} & self._sums.keys():
+                self._sums[name].mul_(self.count)
 
 
 def _joint(left: _Centred, right: _Centred, steps: float, more: int) -> tuple[Tensor, Tensor]:

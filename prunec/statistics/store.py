@@ -26,7 +26,7 @@ from ..source import tensor_digest
 from ..versions import versions
 from .moments import Moments
 
-FORMAT = 2  # of the file, and of how rows are drawn and summed
+FORMAT = 3  # of the file, and of how rows are drawn and summed
 
 
 def place(program: Program, context: Context, rows: int, layers: Iterable[str] = ()) -> Path | None:
