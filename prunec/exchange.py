@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import linalg
+from . import linalg, solvers
 from .linalg import Reader
-from .solvers import add_ridge, solve
+from .solvers import add_ridge
 
 LEVELS = (0.25, 0.5, 0.75)
 
@@ -57,8 +57,7 @@ def _prices(reader: Reader, order: Tensor, level: int, ridge: float) -> tuple[Te
     stays[gone.flatten()] = False
     kept, lost = stays.nonzero().flatten(), gone.flatten()
     gram, target = add_ridge(reader.covariance, ridge), reader.covariance @ reader.weight.mT
-    inside = gram[:, kept[:, None], kept]
-    inverse = solve(inside, torch.eye(len(kept), dtype=gram.dtype).expand_as(inside).contiguous())
+    inverse = solvers.inverse(gram[:, kept[:, None], kept])
     fitted = inverse @ target[:, kept]  # [g, k, o]
     link = gram[:, lost[:, None], kept]
     residual = gram[:, lost[:, None], lost] - link @ inverse @ link.mT

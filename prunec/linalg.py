@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .solvers import add_ridge, cholesky, solve
+from .solvers import add_ridge, cholesky, inverse, solve
 
 LEAST_VARIANCE = 1e-100
 STEPS = 32  # of n coordinates n // STEPS are removed in one update
@@ -99,7 +99,7 @@ class _Backward:
     """The fitted weight and H^-1 of what is left of one reader; `columns[i]` belong to the i-th coordinate left."""
 
     inverse: Tensor  # [g, d, d]
-    weight: Tensor  # [g, o, d]
+    weight: Tensor  # [g, d, o]: rows are gathered far faster than columns
     columns: Tensor  # [n, b]
     alive: Tensor  # bool [d]: not removed; columns that belong to no coordinate are always alive
     scale: float
@@ -107,28 +107,29 @@ class _Backward:
     @staticmethod
     def of(reader: Reader, ridge: float) -> _Backward:
         gram = add_ridge(reader.covariance, ridge)
-        eye = torch.eye(gram.shape[-1], dtype=gram.dtype).expand_as(gram)
         alive, scale = torch.ones(gram.shape[-1], dtype=torch.bool), reader.scale
-        return _Backward(solve(gram, eye), reader.weight.clone(), reader.columns, alive, scale)
+        return _Backward(
+            inverse(gram), reader.weight.mT.clone(memory_format=torch.contiguous_format), reader.columns, alive, scale
+        )
 
     def cost(self) -> Tensor:
         blocks = self.inverse[:, self.columns[:, :, None], self.columns[:, None, :]]  # [g, n, b, b]
-        weight = self.weight[:, :, self.columns].permute(0, 2, 3, 1)  # [g, n, b, o]
+        weight = self.weight.index_select(1, self.columns.flatten()).unflatten(1, self.columns.shape)  # [g, n, b, o]
         return _explained(blocks, weight) * self.scale
 
     def alone(self, places: Tensor) -> _Backward:
         """Some coordinates by themselves: what removing some costs the others needs no more."""
         columns = self.columns[places].flatten()
-        inverse, weight = self.inverse[:, columns[:, None], columns], self.weight[:, :, columns]
+        inverse, weight = self.inverse[:, columns[:, None], columns], self.weight.index_select(1, columns)
         own = torch.arange(len(columns)).reshape(len(places), -1)
         return _Backward(inverse, weight, own, torch.ones(len(columns), dtype=torch.bool), self.scale)
 
     def remove(self, places: Tensor, stays: Tensor) -> None:
         columns = self.columns[places].flatten()
         factor = _factor(self.inverse[:, columns[:, None], columns[None, :]])
-        rows = torch.linalg.solve_triangular(factor, self.inverse[:, columns], upper=False)  # [g, b, d]
-        weight = torch.linalg.solve_triangular(factor, self.weight[:, :, columns].mT, upper=False)  # [g, b, o]
-        self.weight.baddbmm_(weight.mT, rows, alpha=-1)
+        rows = torch.linalg.solve_triangular(factor, self.inverse.index_select(1, columns), upper=False)  # [g, b, d]
+        weight = torch.linalg.solve_triangular(factor, self.weight.index_select(1, columns), upper=False)  # [g, b, o]
+        self.weight.baddbmm_(rows.mT, weight, alpha=-1)
         self.inverse.baddbmm_(rows.mT, rows, alpha=-1)
         self.columns = self.columns[stays]
         self.alive[columns] = False
@@ -138,7 +139,7 @@ class _Backward:
     def _shrink(self) -> None:
         """Forget the columns that are gone."""
         kept = self.alive.nonzero().flatten()
-        self.inverse, self.weight = self.inverse[:, kept[:, None], kept], self.weight[:, :, kept]
+        self.inverse, self.weight = self.inverse[:, kept[:, None], kept], self.weight.index_select(1, kept)
         self.columns = (self.alive.cumsum(0) - 1)[self.columns]
         self.alive = torch.ones(len(kept), dtype=torch.bool)
 
@@ -222,8 +223,10 @@ def explained(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def _explained(blocks: Tensor, rows: Tensor) -> Tensor:
     """tr(rows' blocks^-1 rows) for each of n blocks: blocks [g, n, b, b] and rows [g, n, b, o] give [n]."""
-    whitened: Tensor = torch.linalg.solve_triangular(_factor(blocks), rows, upper=False)
-    return whitened.square().sum((0, 2, 3))
+    eye = torch.eye(blocks.shape[-1], dtype=blocks.dtype).expand_as(blocks)
+    whitened = torch.linalg.solve_triangular(_factor(blocks), eye, upper=False) @ rows  # the blocks are far smaller
+    found: Tensor = torch.linalg.vector_norm(whitened, dim=(0, 2, 3)).square()
+    return found
 
 
 def _factor(blocks: Tensor) -> Tensor:

@@ -21,9 +21,14 @@ RIDGES = (1e-9, 1e-6, 1e-3)
 
 def add_ridge(covariance: Tensor, ridge: float | Tensor) -> Tensor:
     """S + ridge · mean(diag S) · I; one ridge for all groups or one for each, [g]."""
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    level = ridge * diagonal.abs().mean(-1).clamp_min(SMALLEST)
-    return covariance + torch.diag_embed(level[..., None].expand_as(diagonal))
+    found = covariance.clone()
+    found.diagonal(dim1=-2, dim2=-1).add_(ridge_level(covariance, ridge)[..., None])
+    return found
+
+
+def ridge_level(covariance: Tensor, ridge: float | Tensor) -> Tensor:
+    """ridge · mean(diag S) of each group, [g]."""
+    return ridge * covariance.diagonal(dim1=-2, dim2=-1).abs().mean(-1).clamp_min(SMALLEST)
 
 
 def cholesky(gram: Tensor, ridges: Sequence[float] = RIDGES) -> Tensor:
@@ -54,6 +59,12 @@ def solve(gram: Tensor, right: Tensor) -> Tensor:
     Raises NumericsError where no ridge is enough, or where the solution is not finite.
     """
     found: Tensor = torch.cholesky_solve(right, cholesky(gram))
+    return require_finite(found, "the solution of a fit")
+
+
+def inverse(gram: Tensor) -> Tensor:
+    """gram^-1 for a symmetric positive gram [g, d, d]; as `solve` for the rest, in a third of the operations."""
+    found: Tensor = torch.cholesky_inverse(cholesky(gram)).mT  # LAPACK's columns, which are its rows, lie in memory so
     return require_finite(found, "the solution of a fit")
 
 

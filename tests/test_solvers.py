@@ -69,6 +69,7 @@ SOLVERS: dict[str, Callable[[Reader], Any]] = {
     "along": lambda one: (linalg.along([one], torch.arange(6), RIDGE),),
     "exchange": lambda one: exchanged([one], torch.arange(6), RIDGE, 2),
     "refit": lambda one: (linalg.refit(one.covariance, one.weight, torch.arange(4), RIDGE),),
+    "inverse": lambda one: (solvers.inverse(solvers.add_ridge(one.covariance, RIDGE)),),
     "pivoted qr": lambda one: (pivoted_qr._pivots([one], RIDGE),),
     "ranks": lambda one: (lowrank.errors(one.weight[0], one.covariance[0], SPLIT, 4),),
     "truncated": lambda one: (lowrank.truncated(one.weight[0], one.covariance[0], SPLIT, 2),),
@@ -114,6 +115,13 @@ def test_scale_changes_no_order_and_no_error(scale: float) -> None:
         again, scaled = solved([other], RIDGE)
         assert torch.equal(again, order)
         torch.testing.assert_close(scaled, errors, rtol=1e-6, atol=1e-9)
+
+
+def test_an_inverse_is_one_and_is_symmetric() -> None:
+    gram = solvers.add_ridge(known("uneven").covariance, RIDGE)
+    found = solvers.inverse(gram)
+    torch.testing.assert_close(found @ gram, torch.eye(12).double()[None], rtol=0, atol=1e-9)
+    assert torch.equal(found, found.mT)
 
 
 def test_only_the_matrix_that_needs_it_gets_a_ridge() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from prunec.solvers import add_ridge, solve
+from prunec.solvers import add_ridge, ridge_level, solve
 from prunec.statistics.moments import Moments
 from prunec.strategy import Compensator
 
@@ -29,7 +29,7 @@ class Sequential(Compensator):
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The refitted weight and bias."""
         gram, share = moments.zz, moments.shrinkage.clamp(max=0.999)
-        damped = add_ridge(gram, self.ridge + share / (1 - share))
-        level = damped - gram  # r I
-        fitted = solve(damped, moments.zy + level @ weight.mT).mT
+        ridge = self.ridge + share / (1 - share)
+        level = ridge_level(gram, ridge)[:, None, None]  # r
+        fitted = solve(add_ridge(gram, ridge), moments.zy + level * weight.mT).mT
         return fitted, moments.mean_y - (fitted @ moments.mean_z[:, :, None])[:, :, 0]
