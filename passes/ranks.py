@@ -55,8 +55,8 @@ class Ranks(Pass):
                 continue
             weight, covariance = weight_of(program.module, one)[0], moments[one.node].covariance[0]
             with naming(one.weight):
-                found, space = _best(one, sized, product, weight, covariance)
-                curves[space.name] = _curve(lowrank.errors(weight, covariance, found.split, space.size - 1))
+                found, space, parts = _best(one, sized, product, lowrank.Layer(weight, covariance))
+                curves[space.name] = _curve(parts.errors(space.size - 1))
             spaces.append(space)
             factorings.append(found)
             start += space.size
@@ -65,17 +65,18 @@ class Ranks(Pass):
 
 
 def _best(
-    one: Contraction, ways: list[tuple[Factoring, Space]], product: Product, weight: Tensor, covariance: Tensor
-) -> tuple[Factoring, Space]:
-    """The way with the least error at half of the layer's MACs; of equals the first."""
-    if len(ways) == 1:
-        return ways[0]
+    one: Contraction, ways: list[tuple[Factoring, Space]], product: Product, layer: lowrank.Layer
+) -> tuple[Factoring, Space, lowrank.Parts]:
+    """The way with the least error at half of the layer's MACs, of equals the first; and its parts."""
+    tried = [(found, space, lowrank.Parts.of(layer, found.split, space.size - 1)) for found, space in ways]
+    if len(tried) == 1:
+        return tried[0]
     errors = []
-    for found, space in ways:
+    for found, space, parts in tried:
         half = found.rank_of(product.macs / 2, len(one.inputs), len(one.outputs))
         rank = min(int(half), space.size - 1)
-        errors.append(lowrank.error(weight, covariance, found.split, rank))
-    return ways[errors.index(min(errors))]
+        errors.append(float(parts.errors(rank)[-1]))
+    return tried[errors.index(min(errors))]
 
 
 def _space(one: Contraction, found: Factoring, product: Product, start: int, context: Context) -> Space | None:

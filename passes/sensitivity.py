@@ -57,9 +57,10 @@ class Sensitivity(Pass):
         curves = program.fact(Curves).by_space
         measured = {one.space for one in program.fact(Channels).branches}
         found: dict[str, dict[int, float]] = {name: {} for name in curves if name not in measured}
+        features: dict[str, Tensor] = {}
         for gone in self._tries(program):
             left = {name: count for name, count in gone.items() if count not in found[name]}
-            for name, error in self._measured(program, context, left).items():
+            for name, error in self._measured(program, context, left, features).items():
                 found[name][gone[name]] = error
         scaled = {name: _scaled(curves[name], each) for name, each in found.items()}
         return program.knowing(Curves({**curves, **scaled}, scaled=True))
@@ -76,8 +77,13 @@ class Sensitivity(Pass):
             planned = {one.name: one.size - len(program.fact(Plan).keep[one.name]) for one in spaces}
             yield {name: count for name, count in planned.items() if count}
 
-    def _measured(self, program: Program, context: Context, gone: Mapping[str, int]) -> dict[str, float]:
-        """The relative squared error of the outputs without so many coordinates of one space at a time."""
+    def _measured(
+        self, program: Program, context: Context, gone: Mapping[str, int], features: dict[str, Tensor]
+    ) -> dict[str, float]:
+        """The relative squared error of the outputs without so many coordinates of one space at a time.
+
+        `features` keeps those of `lowrank.Parts` for the next level, by rank space.
+        """
         channels, curves = program.fact(Channels), program.fact(Curves).by_space
         splits = {one.space: one.split for one in channels.factorings}
         places = {one.node: one.space for one in channels.factorings}
@@ -90,7 +96,8 @@ class Sensitivity(Pass):
                 if space.sites:
                     weights = self._weights(program, space, readers, gone[space.name])
                 else:
-                    weights = _truncated(program, splits[space.name], readers[0], space.size - gone[space.name])
+                    left = space.size - gone[space.name]
+                    weights = _truncated(program, splits[space.name], readers[0], space, left, features)
             if space.renormalised:
                 sliced[space.name] = _sliced(program.module, channels, curves[space.name], space, gone, weights)
             else:
@@ -132,11 +139,16 @@ class Sensitivity(Pass):
         return changed
 
 
-def _truncated(program: Program, split: Split, one: Contraction, rank: int) -> dict[str, Tensor]:
+def _truncated(
+    program: Program, split: Split, one: Contraction, space: Space, rank: int, features: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Weight and bias of a layer with a lower rank."""
     moments, original = program.fact(Statistics).moments[one.node], graph.attribute(program.module, one.weight)
     weight = weight_of(program.module, one)[0]
-    low = lowrank.truncated(weight, moments.covariance[0], split, rank)
+    layer = lowrank.Layer(weight, moments.covariance[0])
+    if space.name not in features:
+        features[space.name] = lowrank.Parts.of(layer, split, space.size - 1).first
+    low = lowrank.Parts(layer, split, features[space.name]).truncated(rank)
     bias = graph.attribute(program.module, str(one.bias))
     shift = (weight - low) @ moments.mean_z[0]
     return {one.weight: low.reshape(original.shape).to(original), str(one.bias): bias + shift.to(bias)}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,63 +29,92 @@ RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, a
 
 
 @dataclass(frozen=True)
-class Factors:
-    """W = B A: `first` [r, I·t1], best row first, `second` [O, r, t2], and what the second reads, Cov [r·t2, r·t2]."""
+class Layer:
+    """A layer's weight W [O, I·taps], the covariance S [I·taps, I·taps] of what it reads, and what both give."""
 
-    first: Tensor
-    second: Tensor
+    weight: Tensor
     covariance: Tensor
 
+    @cached_property
+    def cross(self) -> Tensor:
+        """W S, the covariance of outputs and inputs, [O, I·taps]."""
+        return self.weight @ self.covariance
 
-def factors(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Factors:
-    """The best first two layers of `rank` for weight [O, I·taps] reading x with Cov[x] [I·taps, I·taps]."""
-    seen = _seen(covariance, split)
-    first = _features(weight, seen, split, rank)
-    gram, cross = _moments(first, weight, seen, split)
-    second = solve(add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
-    return Factors(first, second.T.reshape(len(weight), -1, split.taps[1]), gram)
+    @cached_property
+    def variance(self) -> float:
+        """Total variance of the output, tr(W S W')."""
+        return float((self.cross * self.weight).sum())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The first of the layers that may stand for one: its leading r rows are the best first layer of rank r."""
+
+    layer: Layer
+    split: Split
+    first: Tensor  # A [highest rank, I·t1]
+
+    @staticmethod
+    def of(layer: Layer, split: Split, highest: int) -> Parts:
+        """The parts of any rank up to `highest`, from one decomposition."""
+        return Parts(layer, split, _features(layer, split, highest))
+
+    def truncated(self, rank: int) -> Tensor:
+        """The weight [O, I·taps] of that rank which best gives what the layer gives."""
+        first, (gram, cross) = self.first[:rank], self._moments(rank)
+        second = solve(add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
+        second = second.T.reshape(len(self.layer.weight), -1, self.split.taps[1])
+        if self.split.then is not None:
+            after = Layer(second.flatten(1), gram)
+            second = Parts.of(after, self.split.then, rank).truncated(rank).reshape(second.shape)
+        return fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split)
+
+    def errors(self, highest: int) -> Tensor:
+        """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+        layer, split = self.layer, self.split
+        if highest == 0 or layer.variance <= 0:  # an output that does not vary is the bias, at any rank
+            return torch.full((highest + 1,), float(layer.variance > 0), dtype=layer.weight.dtype)
+        if split.then is not None:
+            return self._sampled(highest)
+        gram, cross = self._moments(highest)
+        factor = cholesky(add_ridge(gram[None], RIDGE))
+        explained = torch.linalg.solve_triangular(factor[0], cross, upper=False).square().sum(1)  # [r·t2], in order
+        gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / layer.variance
+        return torch.cat([torch.ones(1, dtype=gained.dtype), (1 - gained).clamp_min(0)])
+
+    def _sampled(self, highest: int) -> Tensor:
+        ranks = np.unique(np.linspace(0, highest, min(highest, SAMPLED) + 1).round())
+        falling = np.minimum.accumulate([self._error(int(rank)) for rank in ranks])
+        return torch.from_numpy(np.interp(np.arange(highest + 1), ranks, falling))
+
+    def _error(self, rank: int) -> float:
+        """The relative squared error of the weight that is built, of more than two layers."""
+        less = self.layer.weight - self.truncated(rank) if rank else self.layer.weight
+        return float(((less @ self.layer.covariance) * less).sum().clamp_min(0)) / self.layer.variance
+
+    def _moments(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Of the features as the second layer sees them: Cov [r·t2, r·t2], and with W x [r·t2, O]."""
+        first, taps = self.first[:rank], self.split.taps[1]
+        seen, width = _seen(self.layer.covariance, self.split), first.shape[1]
+        gram = first.new_empty(len(first), taps, len(first), taps)
+        for tap in range(taps):  # and those after it: the matrix is symmetric
+            half = (first @ seen[tap, :, tap:].flatten(1)).reshape(-1, width)  # [r·(t2 - tap), I·t1]
+            block = (half @ first.T).reshape(len(first), taps - tap, len(first))
+            gram[:, tap, :, tap:] = block.transpose(1, 2)
+            gram[:, tap:, :, tap] = block.permute(2, 1, 0)
+        cross = first @ unfold(self.layer.cross, self.split).T  # [r, O·t2]
+        cross = cross.reshape(len(first), -1, taps).transpose(1, 2).flatten(0, 1)
+        return gram.flatten(2).flatten(0, 1), cross
 
 
 def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Tensor:
     """The weight [O, I·taps] of that rank which best gives what `weight` gives."""
-    found = factors(weight, covariance, split, rank)
-    second = found.second
-    if split.then is not None:
-        second = truncated(second.flatten(1), found.covariance, split.then, rank).reshape(second.shape)
-    return fold(torch.einsum("ort,rq->otq", second, found.first).flatten(0, 1), split)
-
-
-def error(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> float:
-    """The squared error of W x with this rank, relative to its variance."""
-    variance = float(((weight @ covariance) * weight).sum())
-    if rank == 0 or variance <= 0:  # an output that does not vary is the bias, at any rank
-        return float(variance > 0)
-    less = weight - truncated(weight, covariance, split, rank)
-    return float(((less @ covariance) * less).sum().clamp_min(0)) / variance
+    return Parts.of(Layer(weight, covariance), split, rank).truncated(rank)
 
 
 def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
     """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
-    if split.then is not None:
-        return _sampled(weight, covariance, split, highest)
-    variance = float(((weight @ covariance) * weight).sum())
-    if variance <= 0:
-        return torch.zeros(highest + 1, dtype=weight.dtype)
-    seen = _seen(covariance, split)
-    first = _features(weight, seen, split, highest)
-    gram, cross = _moments(first, weight, seen, split)
-    damped = add_ridge(gram[None], RIDGE)
-    factor = cholesky(damped)
-    explained = torch.linalg.solve_triangular(factor[0], cross, upper=False).square().sum(1)  # [r·t2], in order
-    gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / variance
-    return torch.cat([torch.ones(1, dtype=gained.dtype), (1 - gained).clamp_min(0)])
-
-
-def _sampled(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
-    ranks = np.unique(np.linspace(0, highest, min(highest, SAMPLED) + 1).round())
-    found = [error(weight, covariance, split, int(rank)) for rank in ranks]
-    falling = np.minimum.accumulate(found)
-    return torch.from_numpy(np.interp(np.arange(highest + 1), ranks, falling))
+    return Parts.of(Layer(weight, covariance), split, highest).errors(highest)
 
 
 def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]:
@@ -142,19 +172,20 @@ def _seen(covariance: Tensor, split: Split) -> Tensor:
     return seen
 
 
-def _features(weight: Tensor, seen: Tensor, split: Split, rank: int) -> Tensor:
+def _features(layer: Layer, split: Split, rank: int) -> Tensor:
     """Return A [rank, I·t1], best first, each of unit variance; those that do not vary stay as small as they are."""
-    matrix = unfold(weight, split)
-    mean = torch.einsum("tqtp->qp", seen) / split.taps[1]
+    matrix = unfold(layer.weight, split)
     if len(matrix) > matrix.shape[1]:
         # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
+        mean = _mean(layer.covariance, split)
         lower = cholesky(add_ridge(mean[None], 1e-9))[0]
         wide = matrix @ lower
         right = eigh(wide.T @ wide)[1].flip(1)[:, :rank]
         found: Tensor = torch.linalg.solve_triangular(lower.T, right, upper=True).T
         varies = ((found @ mean) * found).sum(1) > 0.5  # one, where the ridge did not make it
         return found * torch.where(varies, 1.0, ROUNDING**0.5)[:, None]
-    values, vectors = eigh(matrix @ mean @ matrix.T)
+    given = unfold(layer.cross, split) if split.taps[1] == 1 else matrix @ _mean(layer.covariance, split)
+    values, vectors = eigh(given @ matrix.T)
     kept = vectors.flip(1)[:, :rank]
     largest, variances = values[-1].clamp_min(SMALLEST), values.flip(0)[:rank]
     level = torch.where(variances > largest * ROUNDING, variances, largest)  # rounding is not blown up
@@ -162,11 +193,6 @@ def _features(weight: Tensor, seen: Tensor, split: Split, rank: int) -> Tensor:
     return features
 
 
-def _moments(first: Tensor, weight: Tensor, seen: Tensor, split: Split) -> tuple[Tensor, Tensor]:
-    """Of the features as the second layer sees them: Cov [r·t2, r·t2], and with W x [r·t2, O]."""
-    taps, width = seen.shape[:2]
-    half = (first @ seen.permute(1, 0, 2, 3).reshape(width, -1)).reshape(len(first), taps, taps, width)
-    gram = (half.reshape(-1, width) @ first.T).reshape(len(first), taps, taps, len(first)).transpose(2, 3)
-    flat = unfold(weight, split).reshape(len(weight), taps * width)  # [O, t2·I·t1]
-    cross = half.reshape(len(first) * taps, taps * width) @ flat.T
-    return gram.reshape(len(first) * taps, -1), cross
+def _mean(covariance: Tensor, split: Split) -> Tensor:
+    """Cov[x] of one tap of the second layer, [I·t1, I·t1], the mean of all."""
+    return torch.einsum("tqtp->qp", _seen(covariance, split)) / split.taps[1]

@@ -65,6 +65,17 @@ def test_the_curve_is_the_error_of_the_weight_that_is_built(split: Split) -> Non
     assert float(found[-1]) < 1e-6
 
 
+@pytest.mark.parametrize("outputs", [3, 40])  # decomposed on the side of the outputs, or on that of the inputs
+@pytest.mark.parametrize("split", SPLITS)
+def test_one_decomposition_serves_every_rank(split: Split, outputs: int) -> None:
+    weight, covariance = problem(split, outputs=outputs)
+    parts = lowrank.Parts.of(lowrank.Layer(weight, covariance), split, 3)
+    for rank in (1, 2, 3):
+        torch.testing.assert_close(parts.truncated(rank), lowrank.truncated(weight, covariance, split, rank))
+        torch.testing.assert_close(parts.errors(3)[: rank + 1], lowrank.errors(weight, covariance, split, rank))
+    assert parts.errors(0).tolist() == [1.0]
+
+
 @pytest.mark.parametrize("split", [TUCKER2, TRAIN])
 def test_a_chain_of_layers_is_as_good_as_its_curve_says(split: Split) -> None:
     weight, covariance = problem(split)
