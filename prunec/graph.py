@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -91,10 +91,12 @@ def rebuild(
     module: fx.GraphModule,
     tensors: Mapping[str, Tensor],
     edit: Callable[[fx.Node, fx.Node], None] | None = None,
+    gone: Collection[str] = (),
 ) -> fx.GraphModule:
     """A copy of the graph that reads `tensors` where they are named and shares every other tensor with `module`.
 
-    `edit(old, new)` may change the arguments of a copied call_function node.
+    `edit(old, new)` may change the arguments of a copied call_function node. The copies called `gone`, which only one
+    another read after that, are left out, and so are tensors that nothing reads then.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -102,6 +104,9 @@ def rebuild(
         copies[node] = graph.node_copy(node, copies.__getitem__)
         if edit is not None and node.op == "call_function":
             edit(node, copies[node])
+    for node in reversed(list(graph.nodes)) if gone else ():
+        if node.name in gone or (node.op == "get_attr" and not node.users):
+            graph.erase_node(node)
     graph._codegen = module.graph._codegen
     root: dict[str, Any] = {}
     for node in graph.nodes:
@@ -109,15 +114,6 @@ def rebuild(
             name = str(node.target)
             root[name] = _frozen(tensors[name] if name in tensors else attribute(module, name))
     return fx.GraphModule(root, graph)
-
-
-def without(module: fx.GraphModule, names: Container[str]) -> fx.GraphModule:
-    """A copy without the nodes of these names, which only one another read, and without tensors that nothing reads."""
-    copy = rebuild(module, {})
-    for node in reversed(list(copy.graph.nodes)):
-        if node.name in names or (node.op == "get_attr" and not node.users):
-            copy.graph.erase_node(node)
-    return rebuild(copy, {})
 
 
 def owned(module: fx.GraphModule) -> fx.GraphModule:

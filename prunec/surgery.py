@@ -51,8 +51,7 @@ def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
         except (ArithmeticError, AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UnfitError(old.name, f"the arguments of {old.name} cannot be made narrow: {error}") from error
 
-    narrowed = graph.rebuild(module, tensors, edit)
-    return graph.without(narrowed, plan.gone) if plan.gone else narrowed
+    return graph.rebuild(module, tensors, edit, plan.gone)
 
 
 def touched(plan: Plan) -> list[str]:
