@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from micro import networks
+from programs import captured
 from small_problems import left_over
 
 from prunec import graph
 from prunec.allocation import Allocation
-from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
 from prunec.constraints import ANY, Constraints
@@ -32,7 +31,7 @@ from prunec.target import Target
 
 
 def problem(name: str, constraints: Constraints = ANY) -> tuple[Channels, Curves]:
-    program = prepared(capture(networks()[name], (torch.randn(2, 3, 12, 12),)), constraints)
+    program = prepared(captured(name), constraints)
     channels = program.fact(Channels)
     generator = torch.Generator().manual_seed(0)
     curves = {}
@@ -57,7 +56,7 @@ def total(errors: list[np.ndarray[Any, Any]], counts: Counts) -> float:
 def known(name: str, passes: str = "calibrate,select,sensitivity", limit: float = 1.0, round_to: int = 1) -> Allocation:
     """A problem with everything: a program, statistics, images."""
     constraints = Constraints(limits={"a": limit}, round_to=round_to)
-    program = prepared(capture(networks()[name], (torch.randn(2, 3, 12, 12),)), constraints)
+    program = prepared(captured(name), constraints)
     context = Context(Target("macs", 0.5), constraints, as_images(IMAGES))
     program = Pipeline.parse(passes).run(program, context)
     return Allocation(program.fact(Channels), program.fact(Curves), context.wanted(), program, context)

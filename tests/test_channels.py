@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import SHARED, needs_shared
 from micro import FROZEN, networks
+from programs import ready
 from shared_nets import load, shape_of
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -31,6 +32,11 @@ def analysed(model: nn.Module, *shape: int) -> tuple[Program, Channels]:
     return program, analyse(program)
 
 
+def micro(name: str) -> tuple[Program, Channels]:
+    program = ready(name)
+    return program, analyse(program)
+
+
 def macs_by_torch(module: nn.Module, x: Tensor) -> int:
     """An independent count: torch's own FLOP counter, two FLOPs a MAC."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
@@ -40,7 +46,7 @@ def macs_by_torch(module: nn.Module, x: Tensor) -> int:
 
 @pytest.mark.parametrize("name", NETS)
 def test_zero_group_identity_and_macs(name: str) -> None:
-    program, channels = analysed(NETS[name], 3, 12, 12)
+    program, channels = micro(name)
     for seed in range(3):
         assert prove(program, channels, seed) < 1e-12
         plan = random_plan(channels, seed)
@@ -53,7 +59,7 @@ def test_zero_group_identity_and_macs(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NETS if name not in FROZEN])
 def test_every_hidden_space_is_prunable(name: str) -> None:
-    _, channels = analysed(NETS[name], 3, 12, 12)
+    _, channels = micro(name)
     frozen = {space.name: space.frozen for space in channels.spaces if space.frozen}
     single = {name for name, reason in frozen.items() if reason == "it is the only channel of a tensor"}
     assert set(frozen) - single == {"fc"}
@@ -63,7 +69,7 @@ def test_every_hidden_space_is_prunable(name: str) -> None:
 @pytest.mark.parametrize("name", FROZEN)
 def test_frozen_spaces_say_why(name: str) -> None:
     space_name, word = FROZEN[name]
-    _, channels = analysed(NETS[name], 3, 12, 12)
+    _, channels = micro(name)
     (space,) = (one for one in channels.spaces if one.name == space_name)
     assert space.frozen is not None
     assert word in space.frozen
@@ -80,7 +86,7 @@ def test_folding_and_biases_are_exact(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_keeping_everything_changes_nothing(name: str) -> None:
-    program, channels = analysed(NETS[name], 3, 12, 12)
+    program, channels = micro(name)
     whole = {space.name: tuple(range(space.size)) for space in channels.prunable}
     x = torch.randn(3, 3, 12, 12)
     same = surgery.apply(program.module, Plan(channels, whole))
@@ -104,7 +110,7 @@ def test_an_unknown_operator_freezes_what_reaches_it() -> None:
 
 
 def test_an_empty_space_is_refused() -> None:
-    program, channels = analysed(NETS["plain"], 3, 12, 12)
+    program, channels = micro("plain")
     with pytest.raises(PassError, match="nothing would be left of a"):
         surgery.apply(program.module, Plan(channels, {"a": ()}))
 

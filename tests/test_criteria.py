@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from micro import networks
+from programs import Stages, share
 from torch import Tensor, nn
 
 import prunec
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
-from prunec.compression import prepared
+from prunec.compression import PREPARE, prepared
 from prunec.data import as_images
 from prunec.errors import PassError
 from prunec.evidence import Evidence
 from prunec.facts import Norms
 from prunec.gradients import contributions
 from prunec.pipeline import Pipeline
-from prunec.program import Context
+from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
+from prunec.target import Target
 
 CRITERIA = STRATEGIES["criteria"]
 NAMES = [*CRITERIA.names(), "fsm{measured=true}", "cpmc{ratio=true}", "thinet{centred=true}", "flap{standardise=false}"]
 IMAGES = as_images(torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(1)))
+STAGES = Stages(Context(Target.parse("macs:0.6"), calibration=IMAGES))
 NEED_NORMS = ("bn-scale", "fsm")
 
 
@@ -42,13 +46,43 @@ def bn_net() -> Any:
 def evidences(net: nn.Module, seed: int = 0) -> dict[str, Evidence]:
     program = prepared(capture(net, (torch.randn(2, 3, 12, 12),)))
     context = Context(calibration=IMAGES, seed=seed)
-    program = Pipeline.parse("calibrate").run(program, context)
+    return evidence_of(Pipeline.parse("calibrate").run(program, context), context)
+
+
+def evidence_of(program: Program, context: Context) -> dict[str, Evidence]:
     return {space.name: Evidence(program, context, space) for space in program.fact(Channels).prunable}
 
 
 def score(name: str, evidence: Evidence) -> Tensor:
     found: Tensor = CRITERIA.make(name).scores(evidence)
     return found
+
+
+@cache
+@torch.no_grad()
+def useless() -> Evidence:
+    """Space a, where nothing goes into channel 3, nothing comes out and nothing reads it."""
+    net = bn_net()
+    net.a.weight[3], net.an.weight[3], net.an.bias[3], net.b.weight[:, 3] = 0, 0, 0, 0
+    return evidences(net)["a"]
+
+
+@cache
+@torch.no_grad()
+def unread() -> Evidence:
+    """Space a, where nothing reads channel 3."""
+    net = bn_net()
+    net.b.weight[:, 3] = 0
+    return evidences(net)["a"]
+
+
+@cache
+@torch.no_grad()
+def silent() -> Evidence:
+    """Space a, where nothing comes out of channel 3."""
+    net = bn_net()
+    net.an.weight[3], net.an.bias[3] = 0, 0
+    return evidences(net)["a"]
 
 
 def hidden(net: Any) -> Tensor:
@@ -59,16 +93,16 @@ def hidden(net: Any) -> Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_criterion_compresses(name: str) -> None:
-    net = bn_net()
-    result = prunec.compress(net, IMAGES, target="macs:0.6", selector=f"top{{by={name}}}")
-    assert result.report["macs"]["share"] <= 0.6
+    steps = f"{PREPARE},calibrate,select{{method=top{{by={name}}}}},sensitivity,allocate,compensate,slice"
+    program = STAGES.run("batch_norm_after", steps)
+    assert share(program) <= 0.6
     with torch.no_grad():
-        assert bool(torch.isfinite(result.module(*IMAGES.inputs)).all())
+        assert bool(torch.isfinite(program.module(*IMAGES.inputs)).all())
 
 
 @pytest.mark.parametrize("net", [name for name in networks() if name != "outer_product"])  # all of it is frozen
 def test_scores_are_finite_everywhere(net: str) -> None:
-    found = evidences(networks()[net])
+    found = evidence_of(STAGES.run(net, f"{PREPARE},calibrate"), STAGES.context)
     for name in [one if one != "dais" else "dais{steps=3}" for one in NAMES]:
         for evidence in found.values():
             if name in NEED_NORMS and any(maker.gamma is None for maker in evidence.makers):
@@ -83,26 +117,17 @@ def test_scores_are_finite_everywhere(net: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("random", "geometric-median")])
 def test_a_useless_channel_goes_first(name: str) -> None:
-    net = bn_net()
-    with torch.no_grad():  # nothing goes in, nothing comes out, nothing reads it
-        net.a.weight[3], net.an.weight[3], net.an.bias[3], net.b.weight[:, 3] = 0, 0, 0, 0
-    assert int(score(name, evidences(net)["a"]).argmin()) == 3
+    assert int(score(name, useless()).argmin()) == 3
 
 
 @pytest.mark.parametrize("name", ["flap", "thinet", "taylor", "fisher", "fsm", "fsm{measured=true}", "dais"])
 def test_a_channel_that_nobody_weighs_goes_first(name: str) -> None:
-    net = bn_net()
-    with torch.no_grad():
-        net.b.weight[:, 3] = 0
-    assert int(score(name, evidences(net)["a"]).argmin()) == 3
+    assert int(score(name, unread()).argmin()) == 3
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "bn-scale", "ffr", "thinet", "taylor", "fisher", "fsm"])
 def test_a_channel_that_is_always_zero_goes_first(name: str) -> None:
-    net = bn_net()
-    with torch.no_grad():
-        net.an.weight[3], net.an.bias[3] = 0, 0
-    assert int(score(name, evidences(net)["a"]).argmin()) == 3
+    assert int(score(name, silent()).argmin()) == 3
 
 
 def test_a_filter_amid_the_others_goes_first_by_geometric_median() -> None:

@@ -6,25 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from micro import networks
+from programs import ready
 from torch import Tensor
 
 from prunec import graph
-from prunec.capture import capture
 from prunec.channels.spaces import Channels
-from prunec.compression import prepared
 from prunec.cost import Macs
 from prunec.data import as_images
 from prunec.errors import PassError
 from prunec.indicators import indicators
 from prunec.program import Context, Program
 
-NETS = networks()
 IMAGES = as_images(torch.randn(64, 3, 12, 12, generator=torch.Generator().manual_seed(1)))
 
 
 def program(name: str) -> Program:
-    return prepared(capture(NETS[name], (torch.randn(2, 3, 12, 12),)))
+    return ready(name)
 
 
 def share(channels: Channels, alpha: dict[str, Tensor]) -> float:

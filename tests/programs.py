@@ -1,0 +1,56 @@
+"""Programs of the micro-networks, captured once a process, and passes that are run once for all who begin with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+from micro import networks
+
+from prunec.capture import capture
+from prunec.compression import prepared
+from prunec.cost import Macs, counts_of
+from prunec.pipeline import Pipeline
+from prunec.plan import Plan
+from prunec.program import Context, Program
+
+NETS = networks()
+
+
+@cache
+def captured(name: str) -> Program:
+    """Capture a micro-network; a program is frozen, and a test that writes into its module captures its own."""
+    return capture(NETS[name], (torch.randn(2, 3, 12, 12),))
+
+
+@cache
+def ready(name: str) -> Program:
+    """Prepare and analyse a micro-network."""
+    return prepared(captured(name))
+
+
+class Stages:
+    """Run pipelines on micro-networks in one context, and each beginning that several share but once."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._known: dict[tuple[str, ...], Program] = {}
+
+    def run(self, name: str, passes: str) -> Program:
+        """Return the program after these passes."""
+        key: tuple[str, ...] = (name,)
+        program = captured(name)
+        for step in Pipeline.parse(passes).passes:
+            key = (*key, str(step))
+            if key not in self._known:
+                self._known[key] = Pipeline((step,)).run(program, replace(self.context, notes={}))
+            program = self._known[key]
+        return program
+
+
+def share(program: Program) -> float:
+    """Divide the MACs that the plan of a program keeps by all."""
+    plan = program.fact(Plan)
+    model = Macs.of(plan.channels)
+    return model.total(counts_of(plan.channels, plan.keep)) / model.total()
