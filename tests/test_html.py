@@ -250,7 +250,12 @@ def test_layers_are_by_the_longest_path_and_a_chain_is_straight() -> None:
 
 def test_a_big_network_is_drawn_in_time() -> None:
     models = pytest.importorskip("torchvision.models")
-    program = prepared(capture(models.densenet201(), (torch.randn(2, 3, 64, 64),)))
+    model = models.densenet201()
+    for module in list(model.modules()):  # no box is drawn for these, and capture takes most of its time for them
+        for name, child in module.named_children():
+            if isinstance(child, (nn.BatchNorm2d, nn.ReLU)):
+                setattr(module, name, nn.Identity())
+    program = prepared(capture(model, (torch.randn(2, 3, 32, 32),)))
     known = facts(program)
     started = time.perf_counter()
     text = page(program, known)
