@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,6 +70,7 @@ class Architecture:
     name: str
     kind: str  # cnn, hybrid, transformer or pattern
     size: int
+    shallow: bool = False  # one of each block that it repeats
 
 
 def listed() -> list[Architecture]:
@@ -83,9 +84,9 @@ def listed() -> list[Architecture]:
 
 
 def quick(compress: bool = False) -> list[Architecture]:
-    """Choose a few that stand for the patterns; small ones where each is to be compressed."""
+    """Choose a few that stand for the patterns, shallow; small ones where each is to be compressed."""
     names = {entry.partition("@")[0] for entry in (QUICK_COMPRESS if compress else QUICK).split()}
-    return [one for one in listed() if one.name in names]
+    return [replace(one, shallow=True) for one in listed() if one.name in names]
 
 
 def build(one: Architecture) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -115,8 +116,24 @@ def build(one: Architecture) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
         extra: dict[str, Any] = {"block_args": {"attn_layer": "cbam"}} if prefix == "cbam" else {}
         model = timm.create_model(name, pretrained=False, **extra)
+    if one.shallow:
+        drop_repeats(model)
     unsettle(model)
     return model.eval(), (torch.randn(shape),)
+
+
+def drop_repeats(model: nn.Module) -> None:
+    """Remove from each sequence the blocks with the same layers and shapes as an earlier one.
+
+    What a block reads and what reads it stay as they are: every pattern of the network is left, once.
+    """
+    for stage in [each for each in model.modules() if isinstance(each, (nn.Sequential, nn.ModuleList))]:
+        seen = set()
+        for name, block in list(stage.named_children()):
+            shapes = tuple((key, value.shape) for key, value in block.state_dict().items())
+            if shapes and (repr(block), shapes) in seen:
+                delattr(stage, name)
+            seen.add((repr(block), shapes))
 
 
 @torch.no_grad()

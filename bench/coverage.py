@@ -1,7 +1,7 @@
 """Any network: what prunec makes of every architecture of bench/architectures.py, beside Torch-Pruning.
 
     python bench/coverage.py                        # all of them, about an hour on two cores with --jobs 2
-    python bench/coverage.py --quick                # a dozen that stand for the rest, three minutes
+    python bench/coverage.py --quick                # a dozen that stand for the rest, each block of a stage once
     python bench/coverage.py --compress             # what a user runs: `compress` and `save` (coverage_compress.py)
     python bench/coverage.py --peer --resume        # the same list with Torch-Pruning, which must be installed
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -11,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.onnx._internal.exporter._constants import TORCHLIB_OPSET
-from torch.onnx._internal.exporter._registration import ONNXRegistry
+from onnx_registry import cache_registry
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: a core each
     for size in ("COLUMNS", "LINES"):  # of a terminal: readline, in the process that started this one, has made them up
@@ -44,19 +41,7 @@ def _shim_torchvision() -> torch.library.Library | None:
 TORCHVISION_OPERATORS = _shim_torchvision()
 
 
-def _cached_registry() -> None:
-    """Let the ONNX exporter parse its 500 functions once a process: two thirds of the time of a small export."""
-    build = functools.cache(ONNXRegistry.from_torchlib)
-
-    def copied(cls: type[ONNXRegistry], opset_version: int = TORCHLIB_OPSET) -> ONNXRegistry:
-        registry = copy.copy(build(opset_version))
-        registry.functions = {target: list(found) for target, found in registry.functions.items()}
-        return registry
-
-    ONNXRegistry.from_torchlib = classmethod(copied)  # type: ignore[assignment, method-assign]
-
-
-_cached_registry()
+cache_registry()
 
 
 @pytest.fixture(autouse=True, scope="session")
