@@ -18,7 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from typer.testing import CliRunner
 
 from prunec.cli import app
-from prunec.compression import Result, compress
+from prunec.compression import PREPARE, Result, compress
 from prunec.data import as_images
 from prunec.deploy.layers import Layer, Network, network_of
 from prunec.deploy.runtime import run, session
@@ -132,10 +132,9 @@ def test_the_demo_before_and_after() -> None:
 def resnet56() -> Result:
     """At half its MACs, with whatever numbers of channels that takes."""
     images, _ = shared_nets.cifar("train_8192", 16)
-    return compress(
-        shared_nets.load("cifar_resnet56"), as_images(images), target="macs:0.5", selector="top{by=l1}",
-        allocator="uniform", compensator="none", align="none",
-    )  # fmt: skip
+    steps = f"{PREPARE},calibrate,select{{method=top{{by=l1}}}},ranks,allocate{{method=uniform}},slice,decompose"
+    network = shared_nets.load("cifar_resnet56")
+    return compress(network, as_images(images), target="macs:0.5", pipeline=steps, align="none")
 
 
 @needs_shared
