@@ -13,7 +13,7 @@ well, it is as a layer that reads A x, with the covariance of that (successive, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .channels.spaces import Split
+from .errors import NumericsError
 from .solvers import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve
 
 SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
@@ -45,6 +46,14 @@ class Layer:
         """Total variance of the output, tr(W S W')."""
         return float((self.cross * self.weight).sum())
 
+    def positive(self) -> Layer:
+        """Return the layer with twice the ridge that S needs to be positive.
+
+        Rounding leaves S negative by up to 1e-7 of its largest variance; features of little variance blow that up.
+        """
+        ridge = -2 * eigh(self.covariance)[0][0].clamp_max(0)
+        return replace(self, covariance=self.covariance + ridge * torch.eye(len(self.covariance), dtype=ridge.dtype))
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -61,6 +70,22 @@ class Parts:
 
     def truncated(self, rank: int) -> Tensor:
         """The weight [O, I·taps] of that rank which best gives what the layer gives."""
+        try:
+            return self._truncated(rank)
+        except NumericsError:
+            return self._positive(rank)._truncated(rank)
+
+    def errors(self, highest: int) -> Tensor:
+        """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+        try:
+            return self._errors(highest)
+        except NumericsError:
+            return self._positive(highest)._errors(highest)
+
+    def _positive(self, highest: int) -> Parts:
+        return Parts.of(self.layer.positive(), self.split, highest)
+
+    def _truncated(self, rank: int) -> Tensor:
         first, (gram, cross) = self.first[:rank], self._moments(rank)
         second = solve(add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
         second = second.T.reshape(len(self.layer.weight), -1, self.split.taps[1])
@@ -69,8 +94,7 @@ class Parts:
             second = Parts.of(after, self.split.then, rank).truncated(rank).reshape(second.shape)
         return fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split)
 
-    def errors(self, highest: int) -> Tensor:
-        """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+    def _errors(self, highest: int) -> Tensor:
         layer, split = self.layer, self.split
         if highest == 0 or layer.variance <= 0:  # an output that does not vary is the bias, at any rank
             return torch.full((highest + 1,), float(layer.variance > 0), dtype=layer.weight.dtype)

@@ -13,6 +13,7 @@ from prunec.capture import capture
 from prunec.channels.spaces import Channels, Factoring, Split
 from prunec.compression import PREPARE
 from prunec.data import as_images
+from prunec.errors import NumericsError
 from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
@@ -190,3 +191,21 @@ def test_the_curve_of_a_rank_space_ends_where_nothing_is_gained(decomposer: str)
         assert bool((curve.error[1:].diff() >= -1e-9).all())
     result = prunec.compress(networks()["residual"], IMAGES, target="macs:0.5", decomposer=decomposer)
     assert result.report["macs"]["share"] <= 0.5
+
+
+def test_a_covariance_that_rounding_has_made_negative_is_made_positive() -> None:
+    """Two of the four channels are copies of the others, but for what the products of float32 leave."""
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(500, 2, 9, generator=draw, dtype=torch.float64)
+    true = torch.cov(torch.cat([rows, rows], 1).flatten(1).T)
+    rounded = true + torch.diag(torch.tensor([1.1e-7, -0.9e-7, 1e-8], dtype=torch.float64).repeat(12))
+    weight = torch.randn(24, 36, generator=draw, dtype=torch.float64)
+    parts = lowrank.Parts.of(lowrank.Layer(weight, rounded), Split((3, 3), (True, False)), 12)
+    with pytest.raises(NumericsError):
+        parts._errors(12)
+    errors = parts.errors(12)
+    assert (errors.diff() <= 1e-12).all()
+    for rank in (1, 4, 12):
+        less = weight - parts.truncated(rank)
+        found = float(((less @ true) * less).sum() / ((weight @ true) * weight).sum())
+        assert found == pytest.approx(float(errors[rank]), abs=1e-5)
