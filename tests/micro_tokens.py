@@ -175,6 +175,12 @@ def gated_linear(m: Any, x: Tensor) -> Any:
     return m.fc(pooled(m.b(value * torch.sigmoid(gate))))
 
 
+def norm_of_tokens(m: Any, x: Tensor) -> Any:
+    """As LeViT's: the norm sees all tokens in one batch, and its result is given their shape."""
+    y = m.b(F.relu(m.a(x)).flatten(2).transpose(1, 2))
+    return m.fc(F.relu(m.norm(y.flatten(0, 1)).reshape_as(y)).mean(1))
+
+
 def rolled_channels(m: Any, x: Tensor) -> Any:
     y = F.relu(m.a(x))
     return m.fc(pooled(m.b(y + torch.roll(y, 3, 1))))
@@ -317,6 +323,7 @@ def networks(net: Any) -> dict[str, Any]:
             channel_gate, a=conv(3, 8, 3), eca=nn.Conv1d(1, 1, 3, 1, 1, bias=False), b=conv(8, 6, 3), fc=fc(6, 5)
         ),
         "gated_linear": net(gated_linear, a=conv(3, 16, 3), b=conv(8, 6, 3), fc=fc(6, 5)),
+        "norm_of_tokens": net(norm_of_tokens, a=conv(3, 8, 3), b=fc(8, 10), norm=nn.BatchNorm1d(10), fc=fc(10, 5)),
         "rolled_channels": net(rolled_channels, a=conv(3, 12, 3), b=conv(12, 6, 3), fc=fc(6, 5)),
         "permuted_channels": net(
             permuted_channels, a=conv(3, 10, 3), b=conv(10, 6, 3), order=Table(1, constant=order), fc=fc(6, 5)

@@ -31,7 +31,7 @@ def test_a_dozen_architectures_pass(tmp_path: Path) -> None:
     assert len(rows) >= 12
     assert {row["name"]: row["result"] for row in rows if row["result"] != "pass"} == {}
     assert all(row["macs_kept"] == row["macs_counted"] for row in rows)
-    assert min(row["prunable_share"] for row in rows if row["kind"] == "cnn") > 0.9
+    assert min(row["prunable_share"] for row in rows) > 0.9
     assert "crashes and hangs: 0" in printed
 
 

@@ -32,8 +32,9 @@ def execute(walk: Walk, node: fx.Node) -> Any:
     args: Any = fx.map_arg(node.args, value)
     kwargs = fx.map_arg(node.kwargs, value)
     packet = overload_packet(node)
-    if packet in SHAPED_BY_OTHER and any(varying(one) for one in args):
-        return walk.opaque(node, f"{name_of(node)} takes its shape from a value with channels of its own")
+    if packet in SHAPED_BY_OTHER:  # what takes its shape from another has that one's channels
+        moved, other = args[0].reshape(args[1].shape), args[1]
+        return walk.settle(walk.labels.join(moved, other, "the value that it takes its shape from is fixed"))
     if packet is aten.view and not isinstance(args[1], (list, tuple)):
         return walk.opaque(node, f"{name_of(node)} reads numbers of one type as another")
     if packet is aten.roll and not argument(node, "dims") and varying(args[0]):
