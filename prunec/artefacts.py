@@ -5,8 +5,11 @@ A folder of artefacts carries ``manifest.json`` (`prunec.manifest`); its hidden 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +21,8 @@ from .manifest import canonical, compose, verify_manifest
 
 __all__ = ["MANIFEST", "folder", "require_file", "require_free", "verify_manifest", "write_bytes", "write_json"]
 
+_TAKEN = errno.ENOTEMPTY, errno.EEXIST
+_PAUSE = 0.01  # seconds for which another writer is left alone with a name that both want
 _FULL = "No space left on device"
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, or write elsewhere",
@@ -63,15 +68,12 @@ def require_free(path: Path, force: bool = False) -> None:
         path = path.resolve()
         scratch.recover(path)
         _require_parent(path)
-        if not _is_there(path):
-            return
-        if not path.is_dir():
-            raise DataError(f"{path} is a file, and a folder is to be written there: choose another name")
-        if not any(path.iterdir()):
-            return
+        there = _names_in(path)
+    if not there:
+        return
     if not force:
         raise DataError(f"{path} exists and is not empty: choose another folder, or replace it with --force")
-    if not (path / MANIFEST).is_file():
+    if MANIFEST not in there:
         raise DataError(
             f"{path} holds no {MANIFEST}, so prunec did not write it and --force will not remove it: choose another"
         )
@@ -128,14 +130,26 @@ def _write_manifest(partial: Path, facts: Mapping[str, object]) -> None:
 
 
 def _place(partial: Path, path: Path, force: bool) -> None:
-    """Give ``partial`` the name ``path``; what another writer has put there since is replaced only with ``force``."""
-    try:
-        partial.rename(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
+    """Give ``partial`` the name ``path``; what another writer has put there since is replaced only with ``force``.
+
+    Other writers may give and take the name between any two steps: whoever finds it changed tries again.
+    """
+    for attempt in range(scratch.TRIES):
+        try:
+            partial.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
         require_free(path, force)
-        scratch.replace_folder(partial, path)
+        try:
+            scratch.replace_folder(partial, path)
+            return
+        except OSError as error:
+            if error.errno not in (*_TAKEN, errno.ENOENT) or attempt == scratch.TRIES - 1:
+                raise
+        time.sleep(_PAUSE)
+    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
 
 
 def _require_parent(path: Path) -> None:
@@ -144,6 +158,24 @@ def _require_parent(path: Path) -> None:
         raise DataError(f"{path} cannot be made, for {nearest} is a file: choose another folder")
     if not os.access(nearest, os.W_OK):
         raise DataError(f"cannot write {path}: {_ADVICE[errno.EACCES]}")
+
+
+def _names_in(path: Path) -> list[str]:
+    """The names in a folder as it stood at one moment, though others may exchange it; none where there is nothing.
+
+    Raises DataError where there is a file.
+    """
+    for _ in range(scratch.TRIES):
+        with contextlib.suppress(FileNotFoundError):
+            before = path.lstat()
+            if not stat.S_ISDIR(before.st_mode):
+                raise DataError(f"{path} is a file, and a folder is to be written there: choose another name")
+            names = os.listdir(path)
+            if os.path.samestat(before, path.lstat()):
+                return names
+        if not _is_there(path):
+            return []
+    raise DataError(f"{path} is exchanged by other processes all the time: choose another folder")
 
 
 def _is_there(path: Path) -> bool:

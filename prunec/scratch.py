@@ -85,7 +85,8 @@ def recover(path: Path) -> None:
         return
     with held(aside) as ours:
         if ours and not os.path.lexists(path):
-            aside.rename(path)
+            with contextlib.suppress(OSError):  # another has put its own there since: the next run removes this one
+                aside.rename(path)
         elif ours:
             _remove(aside)
 
@@ -130,7 +131,10 @@ def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
         partial = folder / f"{PREFIX}{secrets.token_hex(6)}{PARTIAL}"
         if is_folder:
             partial.mkdir()
-            descriptor = os.open(partial, os.O_RDONLY) if os.name != "nt" else os.open(os.devnull, os.O_RDONLY)
+            try:
+                descriptor = os.open(partial if os.name != "nt" else os.devnull, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
         else:
             descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)  # by umask, as of any new file
         if _lock(descriptor) is not False and partial.exists():

@@ -105,23 +105,27 @@ def test_two_writers_of_one_folder(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_many_writers_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_many_writers_at_once(exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not exchanges:
+        monkeypatch.setattr(scratch, "_exchange", lambda a, b: False)
     failures: list[Exception] = []
 
     def work(name: str) -> None:
         try:
-            for _ in range(10):
+            for _ in range(30):
                 fill(tmp_path / "out", name, force=True)
                 artefacts.write_bytes(tmp_path / "file", name.encode())
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abcdef"]
     for each in threads:
         each.start()
     for each in threads:
         each.join(60)
     assert failures == []
+    artefacts.require_free(tmp_path / "out", force=True)
     assert sorted(os.listdir(tmp_path)) == ["file", "out"]
     assert artefacts.verify_manifest(tmp_path / "out") == []
 
