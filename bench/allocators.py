@@ -89,24 +89,33 @@ def _outputs(program: Program, images: Images, batch: int) -> list[torch.Tensor]
     return [torch.cat([floats(program.module(*one))[0] for one in images.batches(batch)])]
 
 
+def divided(images: Images, train: int, seed: int) -> tuple[Images, Images | None]:
+    """Draw `train` images to calibrate on, and the others, or None where none are left."""
+    mixed = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))  # folders come by class
+    drawn, left = mixed[:train], mixed[train:]
+    return _taken(images, drawn), _taken(images, left) if len(left) else None
+
+
+def _taken(images: Images, places: torch.Tensor) -> Images:
+    return replace(images, inputs=tuple(one[places] for one in images.inputs))
+
+
 def main() -> None:
     """Measure the curves, then print a row for each target and allocator."""
     args = options()
     preprocess = Preprocess.parse(args.preprocess)
     images = load_images(args.data / args.train, preprocess, args.images + args.others, args.seed).unlabelled()
-    mixed = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))  # folders come by class
-    parts = mixed[: args.images], mixed[args.images :]
-    train, others = (replace(images, inputs=tuple(one[part] for one in images.inputs)) for part in parts)
+    train, others = divided(images, args.images, args.seed)
     dense = capture(load_network(args.data, args.only), tuple(one[:2] for one in train.inputs))
     context = Context(Target("macs", 0.5), calibration=train, seed=args.seed, batch=args.batch)
     program = Pipeline.parse(CURVES).run(dense, context)
-    heads = ["target", "allocator", "error", "used", "seconds", *(["agree %", "relative error"] if args.others else [])]
-    table = Table(*heads, title=f"{args.only}, {args.images} images, seed {args.seed}")
+    heads = ["target", "allocator", "error", "used", "seconds", *(["agree %", "relative error"] if others else [])]
+    table = Table(*heads, title=f"{args.only}, {len(train)} images, seed {args.seed}")
     for target in args.targets.split(","):
         facts = program.fact(Channels), program.fact(Curves)
         problem = Allocation(*facts, Target.parse(target), program, context)
         for method in args.methods.split("/"):
-            table.add_row(*measured(problem, method, others if args.others else None))
+            table.add_row(*measured(problem, method, others))
     Console().print(table)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +128,18 @@ def test_a_multiple_choice_finds_counts_above_the_hull() -> None:
     assert choose(costs, errors, -1.0) is None
     blocked = [np.array([np.inf, 9.0, np.inf, 8.8, 0.0]), errors[1]]
     assert choose(costs, blocked, 3.0) == [1, 2]
+
+
+def test_the_bench_takes_no_other_images_unless_told() -> None:
+    """`--others 0`, its default, ended with "holds no samples"."""
+    bench = runpy.run_path(str(Path(__file__).parents[1] / "bench" / "allocators.py"))
+    images = as_images(torch.arange(6.0)[:, None, None, None].expand(6, 3, 4, 4))
+    train, others = bench["divided"](images, 6, 0)
+    assert len(train) == 6
+    assert others is None
+    train, others = bench["divided"](images, 4, 0)
+    values = [float(one[0, 0, 0]) for part in (train, others) for one in part.inputs[0]]
+    assert sorted(values) == list(range(6))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is missing: the curves of a real network are not there")
