@@ -21,6 +21,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ..agreement import same_class
 from ..calling import tensors_of
 from ..device import CPU, device_of, full_float32
 from ..drift import limit_of
@@ -224,10 +225,7 @@ def _same_class(reference: Array, output: Array, margin: float) -> float:
     """The share of positions whose largest entry along dimension 1 is the same one, or tied with it."""
     if reference.ndim < 2 or reference.shape[1] < 2 or not reference.size:
         return 1.0
-    first, other = (np.expand_dims(one.argmax(1), 1) for one in (reference, output))
-    best, chosen = (np.take_along_axis(reference, one, 1).astype(np.float64) for one in (first, other))
-    tied = (best == chosen) | (best <= chosen + margin)
-    return float(((first == other) | tied).mean())
+    return float(same_class(reference, output, margin).mean())
 
 
 def _percent(share: float) -> str:
