@@ -115,9 +115,12 @@ class Images:
             raise DataError(
                 f"cannot take {n} images after the first {skip} of the {len(self)} in {self.source}: give more images"
             )
-        chosen = _permutation(len(self), seed)[skip : skip + -(-n // self.step) * self.step]
-        labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, inputs=tuple(tensor[chosen] for tensor in self.inputs), labels=labels)
+        return self.at(_permutation(len(self), seed)[skip : skip + -(-n // self.step) * self.step])
+
+    def at(self, rows: Tensor) -> Images:
+        """Return the samples with these indices, int64 [n], in their order."""
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, inputs=tuple(tensor[rows] for tensor in self.inputs), labels=labels)
 
     def on(self, device: torch.device) -> Images:
         """The same samples, whose batches go to a device."""

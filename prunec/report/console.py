@@ -29,6 +29,10 @@ def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
         dense, pruned, compressed = (accuracy[key] for key in ("dense", "pruned", "compressed"))
         change = f"{compressed - dense:+.2f} points"
         rows.append(("top-1 accuracy", f"{dense:.2f}%", f"{pruned:.2f}%", f"{compressed:.2f}%", change))
+    if (estimate := report.get("estimate", {})).get("agreement") is not None:
+        low, high = (100 * one for one in estimate["interval"])
+        share = f"{100 * estimate['agreement']:.1f}%"
+        rows.append(("same answer as dense", "", "", share, f"{low:.1f} to {high:.1f}%"))
     sizes = {"MACs an image": report.get("macs"), "parameters": report.get("parameters"), "ONNX bytes": _bytes(report)}
     for name, size in sizes.items():
         if size:
@@ -50,6 +54,7 @@ def _conditions(report: Facts) -> list[str]:
     lines = []
     if accuracy := report.get("accuracy"):
         lines.append(f"accuracy on {accuracy['images']:,} images")
+    lines += _estimate(report.get("estimate", {}))
     if latency := report.get("latency"):
         lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {counted(latency['threads'], 'thread')}")
     if speedup := report.get("speedup"):
@@ -72,6 +77,17 @@ def _conditions(report: Facts) -> list[str]:
         count = report["calibration"]["images"]
         lines.append(f"compressed in {total:.1f} s with {count:,} images, no labels, no retraining")
     return lines
+
+
+def _estimate(estimate: Facts) -> list[str]:
+    """What was measured on images that were kept back, what was not, and what to do."""
+    lines = []
+    if estimate.get("relative_error") is not None:
+        other, own = (f"{estimate[key]:.2g}" for key in ("relative_error", "calibration_relative_error"))
+        interval = "" if estimate["agreement"] is None else ", with the 95% interval of same answers"
+        there = f"on {estimate['images']:,} images kept back{interval}: relative output error {other}"
+        lines.append(f"{there}, {own} on those calibrated on")
+    return [*lines, *estimate.get("notes", ())]
 
 
 def _few(layers: list[Facts]) -> str:

@@ -1,0 +1,40 @@
+"""Write down what a compression started from and came to, as JSON-ready facts for `report.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from . import graph
+from .cost import Macs, counts_of
+from .data import Images
+from .opaque import paths_in
+from .plan import Plan
+from .program import Program
+from .versions import versions
+
+
+def capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
+    """Return the batch and device of a captured network, its notes, and how many images fill no batch."""
+    place = {"batch": dense.only_batch or "any", "device": str(dense.device)}
+    return {**place, "left_out": left_out, "notes": list(dense.notes), "opaque": list(paths_in(dense.module))}
+
+
+def size_facts(
+    dense: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return MACs and parameters before and after, the images calibrated on, seconds and versions."""
+    model = Macs.of(plan.channels)
+    before, after = model.total(), model.total(counts_of(plan.channels, plan.keep))
+    return {
+        "macs": {"dense": before, "compressed": after, "share": after / before},
+        "parameters": {"dense": _count(dense.module), "compressed": _count(program.module)},
+        "calibration": {"images": len(images), "digest": images.digest},
+        "seconds": seconds,
+        "versions": versions(),
+    }
+
+
+def _count(module: fx.GraphModule) -> int:
+    return sum(graph.attribute(module, name).numel() for name, _ in module.named_parameters())

@@ -1,0 +1,107 @@
+"""Estimate, without labels, how a compressed network answers on images that no fit and no choice has read.
+
+Some calibration images are kept back before the first pass. At the end the dense and the compressed network are run on
+them, and on as many of those that were calibrated on: where the error is much larger on the former, the layers were
+fitted to their images more than to the task.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from .agreement import Agreement, Interval, agreement_of
+from .data import Images
+from .program import Context, Program
+
+SHARE, LEAST, FEWEST = 10, 32, 16  # one of so many images is kept back, at least so many; fewer say nothing
+MOST = 4  # at most one of so many
+MUCH_WORSE = 2.0  # times the error on calibration images, and the user is warned
+SMALL = 1e-3  # a relative squared error that hardly changes an answer
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Agreement with the dense network on `images` images that were kept back; None where it was not measured."""
+
+    images: int = 0
+    answers: str = ""  # what an answer is, or why there is none
+    agreement: float | None = None  # share of same answers
+    interval: Interval | None = None  # 95%, of the agreement
+    relative_error: float | None = None  # squared, of the outputs
+    calibration_relative_error: float | None = None  # the same, on as many calibration images
+    kl: float | None = None  # nats
+    notes: tuple[str, ...] = ()  # why a number is missing, and a warning where images were too few
+
+    def to_json(self) -> dict[str, Any]:
+        """Finite numbers only, for the report."""
+        return {
+            **asdict(self),
+            "interval": None if self.interval is None else list(self.interval),
+            "notes": list(self.notes),
+        }
+
+
+def keep_back(images: Images, seed: int) -> tuple[Images, Images | None]:
+    """Return the images to calibrate on, and those kept back, chosen by seed; None where there are too few."""
+    count = kept_back(len(images), images.step)
+    if not count:
+        return images, None
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.at(order[count:].sort().values), images.at(order[:count].sort().values)
+
+
+def kept_back(count: int, step: int = 1) -> int:
+    """Return how many of `count` images are kept back, in whole steps: a tenth, at least 32, at most a quarter.
+
+    0 where that makes fewer than 16.
+    """
+    most = count // MOST // step * step
+    found = min(most, -(-max(LEAST, count // SHARE) // step) * step)
+    return found if found >= FEWEST else 0
+
+
+def needed(step: int = 1) -> int:
+    """Return the fewest images of which some are kept back."""
+    return MOST * -(-FEWEST // step) * step
+
+
+def estimate(dense: Program, compressed: Program, kept: Images | None, context: Context) -> Estimate:
+    """Compare the networks on the images kept back, and on as many calibration images. Never raises."""
+    images = context.images()
+    if kept is None:
+        few = f"for that takes {needed(images.step)} images or more, and {len(images)} were given"
+        return Estimate(notes=(f"the error on other images was not measured, {few}",))
+    try:
+        other = _compared(dense, compressed, kept, context, "estimating the error on other images")
+        own = _compared(dense, compressed, images.take(len(kept), context.seed), context, "estimating the error")
+    except Exception as error:  # a run does not end in a number of its report
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        return Estimate(len(kept), notes=(f"the error on {len(kept)} images kept back was not measured: {reason}",))
+    notes = _notes(other, own, len(images) + len(kept))
+    kl = other.kl if other.kl is not None and math.isfinite(other.kl) else None
+    errors = other.relative_error, own.relative_error
+    return Estimate(len(kept), other.answers, other.agreement, other.interval, *errors, kl, notes)
+
+
+def _compared(dense: Program, compressed: Program, images: Images, context: Context, what: str) -> Agreement:
+    size = dense.only_batch or context.batch
+    steps = range(-(-len(images) // size))
+    batches = (batch for _, batch in zip(context.track(steps, what), images.batches(size), strict=True))
+    return agreement_of(dense.module, compressed.module, batches)
+
+
+def _notes(other: Agreement, own: Agreement, given: int) -> tuple[str, ...]:
+    found: list[str] = []
+    if other.kl is not None and not math.isfinite(other.kl):
+        found.append("KL is infinite: the compressed network gives a class probability 0, and the dense one does not")
+    if other.relative_error > max(MUCH_WORSE * own.relative_error, SMALL):
+        times = f"{other.relative_error / own.relative_error:.1f} times larger" if own.relative_error else "not 0"
+        found.append(
+            f"warning: layers are fitted to their images, for the output error is {times} on those kept back: more"
+            f" images would help, such as {2 * given:,} instead of {given:,}, or a target that removes less"
+        )
+    return tuple(found)
