@@ -16,7 +16,7 @@ A network that fixes its batch sees a step's images in parts, node by node side 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from .cost import Macs
 from .data import Images
 from .errors import PassError
 from .program import Context, Program
+from .progress import Track, silent
 from .statistics.relative import by_sample
 from .statistics.sweep import floats, outputs
 
@@ -53,23 +54,39 @@ def indicators(
     rounding. Raises PassError where the network has an operator that torch cannot differentiate.
     """
     channels = program.fact(Channels)
-    spaces = [space for space in channels.prunable if space.sites]
-    if not spaces:
+    if not any(space.sites for space in channels.prunable):
         return {}
     batches = _batches(context.images().take(images, context.seed), batch, program.only_batch)
     with torch.no_grad():
         dense = [_joined([floats(program.module(*part)) for part in parts], parts) for parts in batches]
+
+    def distance(step: int, gates: Tensor) -> Tensor:
+        place = step % len(batches)
+        found = _masked(program.module, channels, batches[place], gates)
+        return _distance(_joined(found, batches[place]), dense[place])
+
+    return annealed(channels, distance, target_share, steps, rate, context.track)
+
+
+def annealed(
+    channels: Channels,
+    distance: Callable[[int, Tensor], Tensor],
+    target_share: float,
+    steps: int,
+    rate: float = 0.05,
+    track: Track = silent,
+) -> dict[str, Tensor]:
+    """Anneal the indicators of all spaces with sites for a distance of a step and its gates [coordinates + 1]."""
+    spaces = [space for space in channels.prunable if space.sites]
     cost = _Cost(channels, spaces)
     alpha = torch.zeros(sum(space.size for space in spaces), requires_grad=True)
     adam = torch.optim.Adam([alpha], rate)
-    for step in context.track(range(steps), "indicators"):
+    for step in track(range(steps), "indicators"):
         temperature = 1.0 / (1.0 + (COLDEST - 1.0) * step / max(steps - 1, 1))
-        place = step % len(batches)
         with torch.enable_grad():
             cost.centre(alpha, temperature, target_share)
             gates = torch.sigmoid(alpha / temperature)
-            found = _masked(program.module, channels, batches[place], cost.all_gates(gates))
-            paid = _gradient(_distance(_joined(found, batches[place]), dense[place]), alpha)
+            paid = _gradient(distance(step, cost.all_gates(gates)), alpha)
             saved = _gradient(cost.share(torch.sigmoid(alpha / temperature)), alpha)
         alpha.grad = paid - float(paid.sum()) / max(float(saved.sum()), 1e-12) * saved
         adam.step()

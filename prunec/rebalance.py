@@ -11,7 +11,7 @@ ends of a flat curve, and several spaces that have to change at once, are reache
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -20,18 +20,23 @@ from .finish import finished
 from .spending import with_count
 from .terms import Counts
 
+Error = Callable[[Counts], float]
 NEARER = 1e-9  # of an error: less is no gain
 
 
-def rebalanced(problem: Allocation, counts: Counts, tries: int) -> Counts:
-    """Counts at least as good: moves until `tries` networks have been tried, or none of the best moves helps."""
-    lowest = problem.expected(counts)
+def rebalanced(problem: Allocation, counts: Counts, tries: int, error: Error | None = None) -> Counts:
+    """Counts at least as good: moves until `tries` networks have been tried, or none of the best moves helps.
+
+    As good by `error`, which is that of the curves unless another is given.
+    """
+    judged = problem.expected if error is None else error
+    lowest = judged(counts)
     while tries > 0:  # ends: each round takes a try, or is the last
         for moved in itertools.islice(_moves(problem, counts, min(tries, 2 * len(counts) + 8)), tries):
             tries -= 1
             found = finished(problem, moved)
-            if found is not None and problem.expected(found) < lowest * (1 - NEARER):
-                counts, lowest = found, problem.expected(found)
+            if found is not None and (tried := judged(found)) < lowest * (1 - NEARER):
+                counts, lowest = found, tried
                 break
         else:
             break

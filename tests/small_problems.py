@@ -1,9 +1,11 @@
-"""Problems of allocation that are small enough to try every plan: a stream, two blocks that may go, ranks."""
+"""Problems of allocation that are small enough to try every plan: streams, blocks that may go, ranks."""
 
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -18,42 +20,73 @@ from prunec.target import Target
 Array = npt.NDArray[np.float64]
 SHAPES = ("convex", "saturated", "flat", "steps", "any")
 SPLIT = Split((), ())
+Layer = tuple[str, float, str | int, str | int]
 
 
 def channels(stream: int = 5, inner: int = 4, rank: int = 3) -> Channels:
     """conv -> stream; stream += block(stream), twice; the stream is read by a head that may be two layers."""
-    spaces, start = [], 0
-    for name, size, owners in (
-        ("stream", stream, ("in", "out1", "out2")),
-        ("one", inner, ("mid1",)),
-        ("two", inner, ("mid2",)),
-        ("head:rank", rank, ()),
-        ("one:branch", 1, ()),
-        ("two:branch", 1, ()),
-    ):
+    spaces = [("stream", stream, 1, "in out1 out2"), ("one", inner, 1, "mid1"), ("two", inner, 1, "mid2"),
+              ("head:rank", rank, 1, ""), ("one:branch", 1, 1, ""), ("two:branch", 1, 1, "")]  # fmt: skip
+    layers: list[Layer] = [
+        ("in", 2, "stream", 3), ("mid1", 3, "one", "stream"), ("out1", 3, "stream", "one"),
+        ("mid2", 5, "two", "stream"), ("out2", 5, "stream", "two"), ("head", 4, 6, "stream"),
+    ]  # fmt: skip
+    return _built(spaces, layers, {"head": 4.0}, {"one:branch": "mid1 out1", "two:branch": "mid2 out2"})
+
+
+def chain() -> Channels:
+    """Four layers in a row, of two to four widths each; the second and the last may be two layers."""
+    spaces = [("a", 8, 2, "la"), ("b", 3, 1, "lb"), ("c", 6, 2, "lc"), ("d", 4, 2, "ld"),
+              ("lb:rank", 3, 1, ""), ("end:rank", 2, 1, "")]  # fmt: skip
+    layers: list[Layer] = [
+        ("la", 9, "a", 3),
+        ("lb", 4, "b", "a"),
+        ("lc", 6, "c", "b"),
+        ("ld", 3, "d", "c"),
+        ("end", 8, 5, "d"),
+    ]
+    return _built(spaces, layers, {"lb": 4.0, "end": 9.0}, {})
+
+
+def deep() -> Channels:
+    """A block of two inner spaces, one of whose layers may be two: all that is inside goes with it."""
+    spaces = [("stream", 6, 2, "in out"), ("one", 4, 1, "mid"), ("two", 3, 1, "mid2"), ("tail", 3, 1, "last"),
+              ("mid2:rank", 3, 1, ""), ("branch", 1, 1, "")]  # fmt: skip
+    layers: list[Layer] = [
+        ("in", 3, "stream", 3), ("mid", 2, "one", "stream"), ("mid2", 9, "two", "one"),
+        ("out", 2, "stream", "two"), ("last", 6, "tail", "stream"), ("end", 7, 4, "tail"),
+    ]  # fmt: skip
+    return _built(spaces, layers, {"mid2": 9.0}, {"branch": "mid mid2 out"})
+
+
+NETS = {"blocks": channels, "chain": chain, "deep": deep}
+
+
+def _built(
+    spaces: Sequence[tuple[str, int, int, str]],
+    layers: Sequence[Layer],
+    factored: Mapping[str, float],
+    branches: Mapping[str, str],
+) -> Channels:
+    """Spaces (name, size, step, the layers that make it), layers (name, scale, out, in), those that may be two."""
+    found, start = [], 0
+    for name, size, step, makers in spaces:
         rows = torch.arange(size)[:, None]
-        sites = tuple(Site(f"{owner}.weight", 0, PRODUCES, rows) for owner in owners)
-        sites += tuple(Site(f"{owner}.read", 1, CONSUMES, rows) for owner in owners)
-        spaces.append(Space(name, size, sites, None, start, least=0 if name.endswith("branch") else 1))
+        sites = tuple(Site(f"{maker}.weight", 0, PRODUCES, rows) for maker in makers.split())
+        sites += tuple(Site(f"{maker}.read", 1, CONSUMES, rows) for maker in makers.split())
+        found.append(Space(name, size, sites, None, start, least=0 if name in branches else 1, step=step))
         start += size
-    at = {space.name: space.coordinates for space in spaces}
-    none = torch.full((3,), -1)
-    products = (
-        Product("in", 2.0, at["stream"], none),
-        Product("mid1", 3.0, at["one"], at["stream"]),
-        Product("out1", 3.0, at["stream"], at["one"]),
-        Product("mid2", 5.0, at["two"], at["stream"]),
-        Product("out2", 5.0, at["stream"], at["two"]),
-        Product("head", 4.0, torch.full((6,), -1), at["stream"]),
-    )
-    branches = tuple(
-        Branch(f"{name}:branch", f"add{number}", "stream", frozenset({f"mid{number}", f"out{number}"}),
-               frozenset({f"mid{number}.weight", f"mid{number}.read"}))
-        for number, name in ((1, "one"), (2, "two"))
-    )  # fmt: skip
+    at = {space.name: space.coordinates for space in found}
+    sides = [[at[one] if isinstance(one, str) else torch.full((one,), -1) for one in layer[2:]] for layer in layers]
+    gone = {name: names.split() for name, names in branches.items()}
     return Channels(
-        tuple(spaces), (), products, {}, {}, factorings=(Factoring("head", "head:rank", SPLIT, 4.0, 4.0),),
-        branches=branches,
+        tuple(found), (), tuple(Product(layer[0], layer[1], *side) for layer, side in zip(layers, sides, strict=True)),
+        {}, {}, factorings=tuple(Factoring(node, f"{node}:rank", SPLIT, one, one) for node, one in factored.items()),
+        branches=tuple(
+            Branch(name, f"add:{name}", "stream", frozenset(nodes),
+                   frozenset(f"{node}.{side}" for node in nodes for side in ("weight", "read")))
+            for name, nodes in gone.items()
+        ),
     )  # fmt: skip
 
 
@@ -65,33 +98,71 @@ def curve(size: int, shape: str, random: np.random.Generator) -> Curve:
         "convex": gone**2,
         "saturated": 1 - np.exp(-6 * gone),
         "flat": np.minimum(1.0, 3 * gone),
+        "exponential": np.expm1(4 * gone) / np.expm1(4),
         "steps": np.floor(2 * gone + 0.5) / 2,
         "any": np.append(0.0, np.sort(random.random(size))),
     }[shape]
     return Curve(torch.arange(size), torch.from_numpy(level * error))
 
 
-def problem(seed: int, share: float, shapes: tuple[str, ...] = SHAPES) -> Allocation:
-    """One with curves at random."""
-    random, found = np.random.default_rng(seed), channels()
+def problem(
+    seed: int, share: float, shapes: tuple[str, ...] = SHAPES, net: str = "blocks", misled: float = 0.0
+) -> Summed:
+    """One with curves at random; the oracle sums them, or those that were before each was misled by a factor."""
+    random, found = np.random.default_rng(seed), NETS[net]()
     curves = {
         space.name: curve(space.size, shapes[int(random.integers(len(shapes)))], random) for space in found.prunable
     }
-    return Allocation(found, Curves(curves, scaled=True), Target("macs", share))
+    seen = {name: replace(one, error=one.error * np.exp(misled * random.normal())) for name, one in curves.items()}
+    target = Target("macs", share)
+    return Summed(found, Curves(seen, scaled=True), target, truth=Curves(curves, scaled=True))
+
+
+@dataclass(frozen=True)
+class Summed(Allocation):
+    """A problem in which a network that is tried has the true errors of the curves, to the last digit."""
+
+    truth: Curves = field(kw_only=True)
+
+    def error(self, counts: Counts, images: int = 64) -> float:
+        """The sum of the true errors."""
+        return self.true.expected(counts)
+
+    @cached_property
+    def true(self) -> Allocation:
+        """The same problem with the true curves."""
+        return Allocation(self.channels, self.truth, self.target)
 
 
 def every(given: Allocation) -> tuple[Counts, Array, Array]:
-    """All plans [plans, spaces], their costs and their errors."""
-    plans = np.array(list(itertools.product(*(np.isfinite(error).nonzero()[0] for error in given.errors))))
-    return plans, _costs(tuple(given.model.sizes)), np.array([given.expected(one) for one in plans])
+    """All plans [plans, spaces], their costs and the errors of their curves."""
+    plans, costs = _plans(tuple(space.name for space in given.channels.prunable))
+    closed = plans.copy()
+    for branch, inside in given.inside.items():
+        gone = (plans[:, branch] == 0).nonzero()[0]
+        closed[np.ix_(gone, inside)] = given.model.sizes[inside]
+    errors = sum(error[closed[:, place]] for place, error in enumerate(given.errors))
+    return plans, costs, np.asarray(errors)
 
 
 @cache
-def _costs(sizes: tuple[int, ...]) -> Array:
-    given = problem(0, 0.5)
-    assert tuple(given.model.sizes) == sizes
-    plans = itertools.product(*(np.isfinite(error).nonzero()[0] for error in given.errors))
-    return np.array([given.model.total(np.array(one)) for one in plans], dtype=np.float64)
+def _plans(names: tuple[str, ...]) -> tuple[Counts, Array]:
+    """The plans of a network and their costs, whatever the curves are."""
+    net = next(net for net, made in NETS.items() if tuple(space.name for space in made().prunable) == names)
+    given = problem(0, 0.5, net=net)
+    plans = np.array(list(itertools.product(*(np.isfinite(error).nonzero()[0] for error in given.errors))))
+    return plans, np.array([given.model.total(one) for one in plans], dtype=np.float64)
+
+
+def wasted(given: Allocation, counts: Counts) -> list[tuple[int, ...]]:
+    """The plans that keep all that these counts keep, cost no more than is allowed, and have less error."""
+    plans, costs, errors = every(given)
+    kept = counts.copy()
+    for branch, inside in given.inside.items():
+        if not counts[branch]:
+            kept[inside] = 0
+    better = (plans >= kept).all(1) & (costs <= given.allowed) & (errors < given.expected(counts) - 1e-12)
+    return [tuple(one) for one in plans[better].tolist()]
 
 
 def left_over(given: Allocation, counts: Counts) -> list[tuple[str, int]]:

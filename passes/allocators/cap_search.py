@@ -11,18 +11,20 @@ bisected is how far a run goes down its error curves, cheapest first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from prunec.allocation import Allocation, Array
 from prunec.channels.spaces import Channels, Space
 from prunec.cost import Counts
-from prunec.spending import afford, descent, give_back
+from prunec.oracle import CHEAPER, Oracle
+from prunec.spending import descent
 from prunec.strategy import Allocator
 
 CALLS = 12  # for each space: runs of less than two spaces
 LEAST_CALLS = 100
+STARTS = len(CHEAPER) + 1  # networks that are tried first
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class CapSearch(Allocator):
     """Try about `calls` networks at most: `tolerances` searches of `rounds` bisections a run, on `images` images.
 
     With 0, as many as `CALLS` for each space, so that the runs are as short in a large network as in a small one. What
-    a search finds is repaired to the budget, and the best by the same measure is returned.
+    a search finds is repaired to the budget; the best by the same measure, of these and of what allocators that try no
+    network find, is moved about with the calls that are left.
     """
 
     calls: int = 0
@@ -40,15 +43,16 @@ class CapSearch(Allocator):
 
     def __post_init__(self) -> None:
         """Raise ValueError where not even one run can be searched."""
-        if self.calls and self.calls < self.tolerances * (self.rounds + 1) + 1:
-            raise ValueError(f"calls of {self.calls} are too few: tolerances · (rounds + 1) + 1 are needed")
+        if self.calls and self.calls < self.tolerances * (self.rounds + 1) + STARTS:
+            raise ValueError(f"calls of {self.calls} are too few: tolerances · (rounds + 1) + {STARTS} are needed")
 
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space."""
-        model, allowed, oracle = problem.model, problem.allowed, _Oracle(problem, self.images)
-        best = self._repaired(problem, model.sizes.copy())
-        if not len(best):
-            return best
+        model, allowed, oracle = problem.model, problem.allowed, Oracle(problem, self.images)
+        if not len(model.sizes):
+            return model.sizes
+        ends = oracle.cheaper()
+        best = oracle.best([*oracle.ends([model.sizes]), *ends])
         low, high = 0.0, 2 * oracle.error(best)
         tolerance = high
         runs = self._runs(problem.channels)
@@ -59,23 +63,20 @@ class CapSearch(Allocator):
             else:
                 low, high = tolerance, max(high, 4 * tolerance) if tolerance >= high else high
             tolerance = (low + high) / 2
-            best = min(best, self._repaired(problem, found), key=oracle.error)
-        return best
+            best = oracle.best([best, *oracle.ends([found])])
+        return oracle.moved(best, self._calls(problem.channels) - len(oracle.known))
 
-    def _repaired(self, problem: Allocation, counts: Counts) -> Counts:
-        model, errors, allowed = problem.model, problem.errors, problem.allowed
-        counts = afford(model, errors, counts, allowed, problem.inside)
-        return problem.closed(model.whole(give_back(model, errors, counts, allowed, inside=problem.inside)))
+    def _calls(self, channels: Channels) -> int:
+        return self.calls or max(LEAST_CALLS, CALLS * len(channels.prunable))
 
     def _runs(self, channels: Channels) -> list[list[int]]:
         """The spaces in the order of the network, in as many runs as there are calls for."""
         spaces = channels.prunable
         order = sorted(range(len(spaces)), key=lambda place: (_first(channels, spaces[place]), place))
-        calls = self.calls or max(LEAST_CALLS, CALLS * len(spaces))
-        count = ((calls - 1) // self.tolerances - 1) // self.rounds
+        count = ((self._calls(channels) - STARTS) // self.tolerances - 1) // self.rounds
         return [part.tolist() for part in np.array_split(np.array(order), min(count, len(order)))]
 
-    def _search(self, problem: Allocation, oracle: _Oracle, runs: Sequence[list[int]], tolerance: float) -> Counts:
+    def _search(self, problem: Allocation, oracle: Oracle, runs: Sequence[list[int]], tolerance: float) -> Counts:
         """Each run goes as far as its slice of the tolerance lets it."""
         model, counts = problem.model, problem.model.sizes.copy()
         for step, run in enumerate(runs):
@@ -100,21 +101,6 @@ def _held(error: Array, count: int) -> Array:
     held = np.full_like(error, np.inf)
     held[count] = error[count]
     return held
-
-
-@dataclass
-class _Oracle:
-    """The error of the outputs, remembered."""
-
-    problem: Allocation
-    images: int
-    known: dict[tuple[int, ...], float] = field(default_factory=dict)
-
-    def error(self, counts: Counts) -> float:
-        settled = self.problem.model.whole(counts)
-        if tuple(settled) not in self.known:
-            self.known[tuple(settled)] = self.problem.error(settled, self.images)
-        return self.known[tuple(settled)]
 
 
 def _first(channels: Channels, space: Space) -> int:

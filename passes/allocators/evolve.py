@@ -9,25 +9,28 @@ factor, so that it does not undo what was tried.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from prunec.allocation import Allocation
 from prunec.cost import Counts
-from prunec.registry import STRATEGIES
+from prunec.finish import finished
+from prunec.oracle import Oracle
 from prunec.spending import afford, give_back, nearest
 from prunec.strategy import Allocator
 
 NOISE = 0.1  # of the curves in a repair, as a factor
+DRAWS = 32  # for a child that was not tried before: most of those of a small network were
 
 
 @dataclass(frozen=True)
 class Evolve(Allocator):
-    """Start from the knapsack's counts and keep the best `population` of what mutation and crossover make of them.
+    """Start from what allocators that try no network find, and keep the best `population` of what comes of them.
 
     Each of the `generations` tries `population` children on `images` images. A mutation moves a `share` of the spaces
-    by a factor of about `step`; what is returned is never worse than the start by that measure.
+    by a factor of about `step`, or to the next count; what is returned is never worse than the start by that measure.
     """
 
     generations: int = 5
@@ -39,21 +42,25 @@ class Evolve(Allocator):
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space."""
         random = np.random.default_rng(0 if problem.context is None else problem.context.seed)
-        start = problem.model.whole(STRATEGIES["allocators"].make("knapsack").counts(problem))
-        if not len(start):
-            found: Counts = start
-            return found
-        tried = {tuple(start): problem.error(start, self.images)}
+        oracle = Oracle(problem, self.images)
+        best = oracle.best(oracle.cheaper())
+        if not len(best):
+            return best
         for _ in range(self.generations):
-            parents = sorted(tried, key=lambda one: (tried[one], one))[: self.population]
-            for child in (self._child(problem, parents, random) for _ in range(self.population)):
-                if tuple(child) not in tried:
-                    tried[tuple(child)] = problem.error(child, self.images)
-        return np.array(min(tried, key=lambda one: (tried[one], one)), dtype=np.int64)
+            parents = oracle.ranked()[: self.population]
+            children: dict[tuple[int, ...], Counts] = {}
+            draws = 0
+            while len(children) < self.population and draws < DRAWS:  # ends: more children, or draws in vain
+                child = self._child(problem, parents, random)
+                draws += 1
+                if child is not None and (key := tuple(child.tolist())) not in oracle.known and key not in children:
+                    children[key], draws = child, 0
+            best = oracle.best([best, *children.values()])
+        return best
 
-    def _child(self, problem: Allocation, parents: list[tuple[int, ...]], random: np.random.Generator) -> Counts:
-        """Counts within the budget, of one parent changed or of two mixed."""
-        first, second = (np.array(parents[random.integers(len(parents))], dtype=np.int64) for _ in range(2))
+    def _child(self, problem: Allocation, parents: Sequence[Counts], random: np.random.Generator) -> Counts | None:
+        """Counts within the budget, of one parent changed or of two mixed; None where no repair leads there."""
+        first, second = (parents[int(random.integers(len(parents)))] for _ in range(2))
         if (first == second).all() or random.random() < 0.5:
             child = self._mutant(problem, first, random)
         else:
@@ -62,15 +69,23 @@ class Evolve(Allocator):
         errors = [error * factor for error, factor in zip(problem.errors, factors, strict=True)]
         model, allowed = problem.model, problem.allowed
         child = afford(model, errors, child, allowed, problem.inside)
-        return problem.closed(model.whole(give_back(model, errors, child, allowed, inside=problem.inside)))
+        return finished(problem, give_back(model, errors, child, allowed, inside=problem.inside))
 
     def _mutant(self, problem: Allocation, counts: Counts, random: np.random.Generator) -> Counts:
         moved = random.random(len(counts)) < self.share
         moved[random.integers(len(counts))] = True
         factors = np.exp(random.normal(0.0, self.step, len(counts)))
-        spaces = problem.channels.prunable
-        wanted = [
-            nearest(space, max(count * factor + 0.5, 1)) if move else count
-            for space, count, factor, move in zip(spaces, counts, factors, moved, strict=True)
-        ]
-        return np.array(wanted, dtype=np.int64)
+        wanted = counts.copy()
+        for place in moved.nonzero()[0]:
+            wanted[place] = _moved(problem, int(place), int(counts[place]), float(factors[place]))
+        return wanted
+
+
+def _moved(problem: Allocation, place: int, count: int, factor: float) -> int:
+    """The count times a factor, or the next one that may stay that way; a branch goes, or comes back."""
+    may = np.isfinite(problem.errors[place]).nonzero()[0]
+    wanted = nearest(problem.channels.prunable[place], max(count * factor + 0.5, 1))
+    if wanted != count and count and wanted in may:
+        return wanted
+    further = may[may < count][-1:] if factor < 1 else may[may > count][:1]
+    return int(further[0]) if len(further) else count
