@@ -6,7 +6,10 @@ than the smallest such step.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 
 from .allocation import UNIT, Allocation
 from .spending import afford, give_back
@@ -31,6 +34,22 @@ def finished(problem: Allocation, counts: Counts) -> Counts | None:
             break
         found = more
     return found
+
+
+def finished_holding(problem: Allocation, counts: Counts, held: npt.NDArray[np.int64]) -> Counts | None:
+    """The same, but what is too much or left over is first made up for by all other spaces than the ones held.
+
+    A step that a search has chosen against the curves would be the first to be taken back.
+    """
+    errors = list(problem.errors)
+    for space in held:
+        error, count = errors[space], int(counts[space])
+        errors[space] = np.full_like(error, np.inf)
+        errors[space][[count, -1]] = error[count]  # all of it buys nothing, but a rank that saves nothing is whole
+    others = replace(problem)
+    vars(others).update(budgets=problem.budgets, errors=errors, inside=problem.inside, alone=problem.alone)
+    found = finished(others, counts)
+    return finished(problem, counts if found is None else found)
 
 
 def _down(problem: Allocation, counts: Counts) -> Counts | None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from .allocation import Allocation, Array
-from .finish import finished
+from .finish import finished, finished_holding
 from .spending import with_count
 from .terms import Counts
 
@@ -27,14 +27,17 @@ NEARER = 1e-9  # of an error: less is no gain
 def rebalanced(problem: Allocation, counts: Counts, tries: int, error: Error | None = None) -> Counts:
     """Counts at least as good: moves until `tries` networks have been tried, or none of the best moves helps.
 
-    As good by `error`, which is that of the curves unless another is given.
+    As good by `error`, which is that of the curves unless another is given: then no curve takes back what was moved.
     """
     judged = problem.expected if error is None else error
     lowest = judged(counts)
     while tries > 0:  # ends: each round takes a try, or is the last
         for moved in itertools.islice(_moves(problem, counts, min(tries, 2 * len(counts) + 8)), tries):
             tries -= 1
-            found = finished(problem, moved)
+            if error is None:
+                found = finished(problem, moved)
+            else:
+                found = finished_holding(problem, moved, (moved != counts).nonzero()[0])
             if found is not None and (tried := judged(found)) < lowest * (1 - NEARER):
                 counts, lowest = found, tried
                 break
