@@ -34,7 +34,7 @@ FOLDER = Path(prunec.__file__).parent / "passes"
 CHEAP: dict[str, Any] = {"selector": "top{by=l1}", "allocator": "uniform", "compensator": "lstsq", "decomposer": "none"}
 QUICK = {
     "dais": "dais{steps=4}",
-    "cap-search": "cap-search{calls=8,tolerances=2,rounds=2}",
+    "cap-search": "cap-search{calls=11,tolerances=2,rounds=2}",
     "evolve": "evolve{generations=1,population=2}",
 }
 
