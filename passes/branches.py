@@ -30,7 +30,7 @@ from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.refit import refitted
 from prunec.registry import STRATEGIES
-from prunec.statistics.moments import Moments
+from prunec.statistics.folds import Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.statistics.relative import relative_error
 from prunec.statistics.sweep import Frontier, outputs
@@ -74,30 +74,30 @@ class Branches(Pass):
         """By space: the error without each branch in turn, in one walk of the dense network that forks at each."""
         if not channels.branches:
             return {}
-        batches = list(context.images().take(self.images, context.seed).batches(context.batch))
-        whole, reached, errors = Frontier(program.module, batches), 0, {}
+        dealt = Dealt.of(context.images().take(self.images, context.seed), context.batch)
+        whole, reached, errors = Frontier(program.module, dealt.batches), 0, {}
         dense = _finished(whole.fork(program.module), 0)
         for one in context.track(channels.branches, "branches"):
             place = whole.places[one.add]
-            for batch in range(len(batches)):
+            for batch in range(len(dealt.batches)):
                 whole.run(batch, reached, place)
             reached = place
             plan = Plan(channels, {one.space: ()})
-            narrow = self._without(program, whole, place, plan, context.seed)
+            narrow = self._without(program, whole, place, plan, dealt.fold, context.seed)
             errors[one.space] = relative_error(narrow, dense, whole.sizes)
         return errors
 
-    def _without(self, program: Program, whole: Frontier, place: int, plan: Plan, seed: int) -> list[list[Tensor]]:
+    def _without(
+        self, program: Program, whole: Frontier, place: int, plan: Plan, fold: list[int], seed: int
+    ) -> list[list[Tensor]]:
         """The outputs of all batches without one branch, the next refitted, from `place` on."""
         pruned = surgery.apply(program.module, plan)
         narrow = whole.fork(pruned)
         (add,) = plan.bypassed
-        pair = Pair(whole.fork(program.module), narrow, (place, narrow.places[add]))
+        pair = Pair(whole.fork(program.module), narrow, fold, (place, narrow.places[add]))
 
-        def fit(stop: Stop, moments: Moments) -> None:
-            weight, bias = refitted(self.method, program.module, pruned, stop, moments, plan)
-            graph.assign(pruned, stop.one.weight, weight)
-            graph.assign(pruned, str(stop.one.bias), bias)
+        def fit(stop: Stop, folds: Folds) -> None:
+            pair.assign(*refitted(self.method, program.module, pruned, stop, folds, plan))
 
         if self.method.sweeps:
             after = [stop for stop in stops_of(program.module, plan) if stop.place > place]

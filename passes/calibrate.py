@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from prunec import graph
 from prunec.channels.spaces import Channels, Contraction
 from prunec.errors import NumericsError
 from prunec.facts import Statistics
+from prunec.importance import by_position
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.readers import Blocks, readers_of
@@ -50,9 +51,13 @@ class Calibrate(Pass):
 
     def _measured(self, program: Program, context: Context, wanted: Mapping[str, Contraction]) -> dict[str, Moments]:
         """One sweep. Raises NumericsError where a layer reads NaN or infinity."""
-        images = context.images()
+        images, shares = context.fitting, by_position(program, context)
         count = partial(positions_per_sample, minimum=self.rows, samples=len(images))
-        visitor = _Visitor(program.module, wanted, count, len(images), context.seed)
+        draws = {
+            name: Draws(len(images), count(Blocks.of(one).columns), name, context.seed, shares.get(name))
+            for name, one in wanted.items()
+        }
+        visitor = _Visitor(program.module, wanted, draws)
         batches = -(-len(images) // context.batch)
         for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
             with torch.no_grad():
@@ -92,14 +97,7 @@ def _starved(channels: Channels, moments: Mapping[str, Moments]) -> list[dict[st
 class _Visitor(fx.Interpreter):
     """Runs the graph for one batch and samples the inputs of the wanted nodes."""
 
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        wanted: Mapping[str, Contraction],
-        count: Callable[[int], int],
-        samples: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, module: fx.GraphModule, wanted: Mapping[str, Contraction], draws: Mapping[str, Draws]) -> None:
         super().__init__(module)
         self.wanted = wanted
         self.graph_module = module
@@ -109,7 +107,7 @@ class _Visitor(fx.Interpreter):
             if node.name in wanted
         }
         self.moments = {name: Moments() for name in wanted}
-        self.draws = {name: Draws(samples, count(Blocks.of(wanted[name]).columns), name, seed) for name in wanted}
+        self.draws = draws
         self.batch = slice(0, 0)  # of the samples
 
     def advance(self, batch: tuple[Tensor, ...]) -> None:

@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from prunec import graph, surgery
+from prunec import surgery
+from prunec.importance import by_position
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.refit import refitted
 from prunec.registry import STRATEGIES
-from prunec.statistics.moments import Moments
+from prunec.statistics.folds import Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.strategy import Compensator
 
@@ -37,13 +38,14 @@ class Compensate(Pass):
         pruned = surgery.apply(program.module, plan)
         refit: dict[str, Tensor] = {}
 
-        def fit(stop: Stop, moments: Moments) -> None:
-            weight, bias = refitted(self.method, program.module, pruned, stop, moments, plan)
-            for name, value in ((stop.one.weight, weight), (str(stop.one.bias), bias)):
-                refit[name] = value
-                graph.assign(pruned, name, value)
+        stops = stops_of(program.module, plan)
+        shares = by_position(program, context)
+        pair = Pair.of(program.module, pruned, Dealt.of(context.images(), context.batch))
 
-        batches, stops = list(context.images().batches(context.batch)), stops_of(program.module, plan)
-        pair = Pair.of(program.module, pruned, batches)
-        pair.sweep(context.track(stops, "compensate"), fit, rows=self.rows, seed=context.seed)
+        def fit(stop: Stop, folds: Folds) -> None:
+            found, held_out = refitted(self.method, program.module, pruned, stop, folds, plan)
+            refit.update(found)
+            pair.assign(found, held_out)
+
+        pair.sweep(context.track(stops, "compensate"), fit, rows=self.rows, seed=context.seed, shares=shares)
         return program.knowing(Plan(plan.channels, plan.keep, MappingProxyType(refit)))

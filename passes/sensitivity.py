@@ -12,6 +12,9 @@ by `branches`.
 The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
 shares every prefix: it forks where the first reader of a space is and runs only what follows. Where a norm runs over
 the space, masking is not removing, and the sliced network is run whole.
+
+The images are those that no statistic has seen (`Context.choosing`). The ridge is larger than that of the curves: what
+`compensate` will choose is not known here, and a fit that is too sure of few images makes wide layers look dear.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Sensitivity(Pass):
 
     images: int = 16
     levels: int = 2
-    ridge: float = 1e-3
+    ridge: float = 0.1
 
     requires = (Channels, Statistics, Curves)
     provides = (Curves,)
@@ -103,7 +106,7 @@ class Sensitivity(Pass):
             else:
                 forks.setdefault(readers[0].node, []).append((space, weights))
         totals, spread = dict.fromkeys(gone, 0.0), Spread()
-        batches = list(context.images().take(self.images, context.seed).batches(context.batch))
+        batches = list(context.choosing.take(self.images, context.seed).batches(context.batch))
         for batch in context.track(batches, "sensitivity"):
             for name, error in _errors(program.module, batch, forks, sliced, spread).items():
                 totals[name] += error

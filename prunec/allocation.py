@@ -131,7 +131,7 @@ class Allocation:
             raise PassError("this allocator tries networks, and was given none")
         plan = Plan(self.channels, self.keep(counts))
         narrow = surgery.apply(self.program.module, dense_fit.fitted(self.program, plan))
-        batches = list(self.context.images().take(images, self.context.seed).batches(self.context.batch))
+        batches = list(self.context.choosing.take(images, self.context.seed).batches(self.context.batch))
         found, wanted = ([floats(net(*batch)) for batch in batches] for net in (narrow, self.program.module))
         return relative_error(found, wanted, [len(batch[0]) for batch in batches])
 

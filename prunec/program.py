@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .original import Original
 
 T = TypeVar("T")
+CHOOSE = 8  # an eighth of the images
+FEW = 32  # images: fewer are not shared out
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,24 @@ class Context:
         if self.calibration is None:
             raise PassError("this pipeline needs calibration images; give some (--data IMAGES)")
         return self.calibration
+
+    @cached_property
+    def choosing(self) -> Images:
+        """The calibration images by which choices are made: an eighth, which `fitting` leaves out; all of few."""
+        images, count = self.images(), self._choosing
+        return images.take(count, self.seed) if count else images
+
+    @cached_property
+    def fitting(self) -> Images:
+        """The calibration images that dense statistics are made of."""
+        images, count = self.images(), self._choosing
+        return images.take(len(images), self.seed, skip=count) if count else images
+
+    @property
+    def _choosing(self) -> int:
+        images = self.images()
+        count = -(-len(images) // CHOOSE) // images.step * images.step
+        return count if len(images) >= FEW and count else 0
 
     def wanted(self) -> Target:
         """The target. Raises PassError where there is none."""

@@ -2,55 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 from torch import Tensor, fx
 
 from . import graph, lowrank
+from .channels.spaces import Split
 from .errors import NumericsError
 from .plan import Plan
 from .readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
 from .solvers import naming
+from .statistics.folds import Folds
 from .statistics.moments import Moments
 from .statistics.pair import Stop
-from .strategy import Compensator
+from .strategy import Compensator, Fit, Fits
+
+Named = Mapping[str, Tensor]
 
 
 def refitted(
-    method: Compensator, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, moments: Moments, plan: Plan
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias. Raises NumericsError where there are none, or they are not finite."""
+    method: Compensator, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, folds: Folds, plan: Plan
+) -> tuple[Named, Mapping[int, Named]]:
+    """Weight and bias by name, fitted to all images, and for each fold to those outside it.
+
+    Raises NumericsError where there are none, or they are not finite.
+    """
     with naming(stop.one.weight):
-        return _refitted(method, dense, pruned, stop, moments, plan)
+        one = stop.one
+        if Blocks.of(one).folded:
+            fits = _folded(method, dense, stop, folds, plan.mask)
+        else:
+            matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups_after(one, plan.mask))
+            start = graph.numbers(pruned, str(one.bias)).reshape(matrix.shape[:2])
+            fits = method.fits(folds, matrix, start)
+        if one.node in plan.ranks:
+            fits = _truncated(fits, folds.total, *plan.ranks[one.node])
+        return _named(pruned, stop, fits.all), {fold: _named(pruned, stop, fit) for fold, fit in fits.held_out.items()}
 
 
-def _refitted(
-    method: Compensator, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, moments: Moments, plan: Plan
-) -> tuple[Tensor, Tensor]:
-    one, mask = stop.one, plan.mask
+def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
+    """Weight and bias as the narrow layer holds them."""
+    one, (weight, bias) = stop.one, fit
     old_weight, old_bias = graph.attribute(pruned, one.weight), graph.attribute(pruned, str(one.bias))
-    if Blocks.of(one).folded:
-        weight, bias = _folded(method, dense, stop, moments, mask)
-    else:
-        matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups_after(one, mask))
-        start = graph.numbers(pruned, str(one.bias)).reshape(matrix.shape[:2])
-        weight, bias = method.fit(moments, matrix, start)
-    if one.node in plan.ranks:
-        low = lowrank.truncated(weight[0], moments.covariance[0], *plan.ranks[one.node])[None]
-        weight, bias = low, bias + ((weight - low) @ moments.mean_z[:, :, None])[:, :, 0]
     if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
         raise NumericsError("the refit is not finite; give more images or a larger ridge")
-    return from_matrix(weight, one, old_weight.shape).to(old_weight), bias.flatten().to(old_bias)
+    weight = from_matrix(weight, one, old_weight.shape).to(old_weight)
+    return {one.weight: weight, str(one.bias): bias.flatten().to(old_bias)}
 
 
-def _folded(
-    method: Compensator, dense: fx.GraphModule, stop: Stop, moments: Moments, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def _truncated(fits: Fits, moments: Moments, split: Split, rank: int) -> Fits:
+    """Fits of a lower rank: the features are chosen once, what reads them is fitted anew for each."""
+    covariance = moments.covariance[0]
+    parts = lowrank.Parts.of(lowrank.Layer(fits.all[0][0], covariance), split, rank)
+
+    def low(fit: Fit) -> Fit:
+        weight, bias = fit
+        less = replace(parts, layer=lowrank.Layer(weight[0], covariance)).truncated(rank)[None]
+        return less, bias + ((weight - less) @ moments.mean_z[:, :, None])[:, :, 0]
+
+    return Fits(low(fits.all), {fold: low(fit) for fold, fit in fits.held_out.items()})
+
+
+def _folded(method: Compensator, dense: fx.GraphModule, stop: Stop, folds: Folds, mask: Tensor) -> Fits:
     """Very wide layers: the kept channels z stand in for all channels x = L z + m, so W' = W L and b' = b + W m."""
     one, blocks = stop.one, Blocks.of(stop.one)
     stays = mask[one.inputs][:: blocks.inputs].nonzero().flatten()
     start = torch.eye(blocks.channels, dtype=torch.float64)[:, stays][None]
-    lift, mean = method.fit(moments, start, torch.zeros(1, blocks.channels, dtype=torch.float64))
     weight = weight_of(dense, one)[0, stop.kept].unflatten(-1, (blocks.channels, blocks.taps))  # [o, C, t]
     bias = graph.numbers(dense, str(one.bias))[stop.kept]
-    matrix = torch.einsum("oct,ck->okt", weight, lift[0]).flatten(1)[None]
-    return matrix, bias + torch.einsum("oct,c->o", weight, mean[0])
+
+    def lifted(fit: Fit) -> Fit:
+        lift, mean = fit
+        matrix = torch.einsum("oct,ck->okt", weight, lift[0]).flatten(1)[None]
+        return matrix, bias + torch.einsum("oct,c->o", weight, mean[0])
+
+    fits = method.fits(folds, start, torch.zeros(1, blocks.channels, dtype=torch.float64))
+    return Fits(lifted(fits.all), {fold: lifted(fit) for fold, fit in fits.held_out.items()})

@@ -15,6 +15,7 @@ from . import graph, lowrank, surgery
 from .plan import Plan
 from .program import Context, Program
 from .readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
+from .statistics.folds import Dealt, Folds
 from .statistics.moments import Moments
 from .statistics.pair import Pair, Stop, stops_of
 from .statistics.patches import Layer
@@ -36,8 +37,8 @@ def repaired(program: Program, plan: Plan, context: Context, rows: int, limit: f
     pruned = surgery.apply(program.module, plan)
     refit = dict(plan.refit)
 
-    def fit(stop: Stop, moments: Moments) -> None:
-        one = stop.one
+    def fit(stop: Stop, folds: Folds) -> None:
+        one, moments = stop.one, folds.total
         weight, bias = (graph.attribute(pruned, name) for name in (one.weight, str(one.bias)))
         matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups_after(one, plan.mask))
         if Blocks.of(one).folded:
@@ -51,7 +52,7 @@ def repaired(program: Program, plan: Plan, context: Context, rows: int, limit: f
             graph.assign(pruned, name, refit[name])
 
     stops = context.track(_stops(program, plan), "compensate")
-    pair = Pair.of(program.module, pruned, list(context.images().batches(context.batch)))
+    pair = Pair.of(program.module, pruned, Dealt.of(context.images(), context.batch, folds=1))
     pair.sweep(stops, fit, rows=rows, seed=context.seed)
     return replace(plan, refit=MappingProxyType(refit))
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from .allocation import Allocation
-from .channels.spaces import Split
+from .channels import spaces
 from .cost import Counts
 from .evidence import Evidence
 from .facts import Curve
 from .plan import Plan
 from .program import Context, Program
+from .statistics.folds import Folds, Split
 from .statistics.moments import Moments
 
 
@@ -49,6 +51,22 @@ class Allocator(ABC):
         yield self.counts(problem)
 
 
+Fit = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Weight and bias of one layer, fitted to all images, and for each fold to those outside it."""
+
+    all: Fit
+    held_out: Mapping[int, Fit]
+
+    @staticmethod
+    def of(whole: Fit, tried: Iterable[tuple[Split, Fit]]) -> Fits:
+        """From the fit to all and those to all but some folds."""
+        return Fits(whole, {fold: fit for split, fit in tried for fold in split.folds})
+
+
 class Compensator:
     """Makes up for what is gone by changing the weights of the layers that read it."""
 
@@ -58,7 +76,7 @@ class Compensator:
         """Without a sweep: the plan with the refits of all layers."""
         return plan
 
-    def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> Fit:
         """The refitted weight [g, o, d] and bias [g, o] of a narrow layer.
 
         `weight`, `bias` are the sliced originals, float64; `moments` are those of the pruned inputs z and of the
@@ -66,10 +84,15 @@ class Compensator:
         """
         raise NotImplementedError(f"{type(self).__name__} fits no layer by itself")
 
+    def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
+        """The same of all images, and for each fold of those outside it; what `fit` gives unless overridden."""
+        tried = [(split, self.fit(split.rest, weight, bias)) for split in folds.splits()]
+        return Fits.of(self.fit(folds.total, weight, bias), tried)
+
 
 class Decomposer(ABC):
     """Says how a layer may become two."""
 
     @abstractmethod
-    def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
+    def splits(self, kernel: tuple[int, ...]) -> tuple[spaces.Split, ...]:
         """The ways that may be tried: which axes of the kernel the first of the two has; empty where it stays one."""

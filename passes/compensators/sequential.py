@@ -1,12 +1,12 @@
-"""Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2).
+"""Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2), and a ridge that is chosen a layer.
 
-    min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = (ridge + s / (1 - s)) · mean diag Cov[z]
+    min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = ridge · mean diag Cov[z]
     W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,                  b' = E[y] - W' E[z]
 
 z is what the *pruned* network really feeds the layer, y what the *dense* network really gave (before a residual add,
-less what the pruned shortcut already brings). The ridge shrinks towards the sliced original weight W_K, not to zero;
-s is what the number of rows leaves uncertain of Cov[z] (`prunec.statistics.moments`), next to nothing but where a layer
-has fewer rows than columns.
+less what the pruned shortcut already brings). The ridge shrinks towards the sliced original weight W_K, not to zero.
+It is the one, of `RIDGES`, whose fits to all folds but one have the least error on that (`prunec.statistics.folds`), or
+the layer is left as it is where none has less.
 """
 
 from __future__ import annotations
@@ -15,21 +15,33 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from prunec.solvers import add_ridge, ridge_level, solve
+from prunec.ridges import RIDGES, START, Trials, ridge_fit
+from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
-from prunec.strategy import Compensator
+from prunec.strategy import Compensator, Fit, Fits
 
 
 @dataclass(frozen=True)
 class Sequential(Compensator):
-    """Refit weight and bias in closed form; `ridge` is relative to the mean variance of the inputs."""
+    """Refit weight and bias in closed form; `ridge` is relative to the mean variance of the inputs.
 
-    ridge: float = 1e-3
+    Without one it is chosen for each layer.
+    """
 
-    def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The refitted weight and bias."""
-        gram, share = moments.zz, moments.shrinkage.clamp(max=0.999)
-        ridge = self.ridge + share / (1 - share)
-        level = ridge_level(gram, ridge)[:, None, None]  # r
-        fitted = solve(add_ridge(gram, ridge), moments.zy + level * weight.mT).mT
-        return fitted, moments.mean_y - (fitted @ moments.mean_z[:, :, None])[:, :, 0]
+    ridge: float | None = None
+
+    def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> Fit:
+        """The refitted weight and bias, with as much more ridge as few rows ask for (`Moments.shrinkage`)."""
+        share = moments.shrinkage.clamp(max=0.999)
+        return ridge_fit(moments, weight, (RIDGES[START] if self.ridge is None else self.ridge) + share / (1 - share))
+
+    def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
+        """The same with the ridge that has the least error on the fold left out, or the layer as it is."""
+        splits = folds.splits()
+        if self.ridge is not None or not splits:
+            return super().fits(folds, weight, bias)
+        trials, left = Trials(splits, weight), [(weight, bias) for _ in splits]
+        best = trials.best()
+        if trials.error_of(left) <= trials.error(best):
+            return Fits.of((weight, bias), zip(splits, left, strict=True))
+        return Fits.of(ridge_fit(folds.total, weight, RIDGES[best]), zip(splits, trials.fits[best], strict=True))

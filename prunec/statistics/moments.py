@@ -23,6 +23,7 @@ when one is first asked for, since those of a wide layer take hundreds of megaby
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,43 @@ class Moments:
             self.count = int(value)
         else:
             self._sums[name] = value
+
+    @staticmethod
+    def joined(parts: Sequence[Moments]) -> Moments:
+        """The moments of the rows of all parts; each part stays as it is."""
+        found = Moments()
+        found.count, found._divided = sum(one.count for one in parts), True
+        shares = [one.count / found.count for one in parts]
+        for one in parts:
+            one._divide()
+        for name in ("z", "y"):
+            if name in parts[0]._sums:
+                means = [share * one._sums[name] for share, one in zip(shares, parts, strict=True)]
+                found._sums[name] = torch.stack(means).sum(0)
+        for name in ("zz", "zy", "yy"):
+            if name in parts[0]._sums:
+                found._sums[name] = torch.zeros_like(parts[0]._sums[name])
+        for share, one in zip(shares, parts, strict=True):
+            found._join(one, share)
+        found._clear_constants()
+        return found
+
+    def _join(self, one: Moments, share: float) -> None:
+        """Add what is a share of all rows, to means that are known."""
+        step = {name: value - self._sums[name] for name, value in one._sums.items() if len(name) == 1}
+        for name in ("zz", "zy"):
+            if name in self._sums:
+                self._sums[name].add_(one._sums[name], alpha=share)
+                self._sums[name].baddbmm_(share * step["z"][:, :, None], step[name[1]][:, None])
+        if "yy" in self._sums:
+            self._sums["yy"] += one._sums["yy"] + one.count * step["y"].square()
+
+    def error(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """E|y - W z - b|² of each output for a weight [g, o, d] and a bias [g, o], float64 [g, o]."""
+        explained = 2 * (weight.mT * self.zy).sum(1) - ((weight @ self.zz) * weight).sum(2)
+        missed = self.mean_y - (weight @ self.mean_z[:, :, None])[:, :, 0] - bias
+        found: Tensor = (self.variance_y - explained).clamp_min(0) + missed.square()
+        return found
 
     @property
     def finite(self) -> bool:
@@ -173,12 +211,16 @@ class Moments:
         if self._divided or not self.count:
             return
         self._divided = True
-        variance = self._sums["zz"].diagonal(dim1=1, dim2=2) / self.count
-        flat = variance <= FLAT * self.mean_z.square()
+        for name in {"zz", "zy"} & self._sums.keys():
+            self._sums[name].div_(self.count)
+        self._clear_constants()
+
+    def _clear_constants(self) -> None:
+        """Set the covariances of columns that do not vary to zero."""
+        flat = self._sums["zz"].diagonal(dim1=1, dim2=2) <= FLAT * self.mean_z.square()
         self._sums["zz"].mT[flat] = 0.0
         for name in {"zz", "zy"} & self._sums.keys():
             self._sums[name][flat] = 0.0
-            self._sums[name].div_(self.count)
 
     def _multiply(self) -> None:
         """Turn covariances back into sums, for more rows to be added."""

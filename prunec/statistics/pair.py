@@ -6,24 +6,32 @@ layer feeds a residual add whose other operand is there already, the target also
 
     y = dense branch + dense shortcut - pruned shortcut          (He et al. 2017, section 3.3)
 
+Images are dealt to folds, and those of a fold run through a pruned network that was fitted without them. What
+arrives at a layer has then drifted as it will for images that no fit has seen, and the error
+of a fit on the fold left out is one on other images.
+
 A branch that is removed gives the pruned network nothing, so a convolution on its shortcut makes up for all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx
 
+from .. import graph
 from ..channels.spaces import Contraction
 from ..plan import Plan
 from ..readers import Blocks, groups_after
-from .moments import Moments, grouped, positions_per_sample
+from .folds import Dealt, Folds
+from .moments import grouped, positions_per_sample
 from .patches import Draws, Layer
 from .sweep import Frontier
 
+EVEN: Mapping[str, Tensor] = MappingProxyType({})
 ADDS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
 
 
@@ -81,23 +89,39 @@ class Pair:
 
     whole: Frontier
     narrow: Frontier
+    fold: list[int]  # of each batch
     reached: tuple[int, int] = (0, 0)  # call_function nodes that each has run
 
     @staticmethod
-    def of(dense: fx.GraphModule, pruned: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]) -> Pair:
+    def of(dense: fx.GraphModule, pruned: fx.GraphModule, dealt: Dealt) -> Pair:
         """Both at the start."""
-        return Pair(Frontier(dense, batches), Frontier(pruned, batches))
+        return Pair(Frontier(dense, dealt.batches), Frontier(pruned, dealt.batches), dealt.fold)
 
     @torch.no_grad()
-    def sweep(self, stops: Iterable[Stop], fit: Callable[[Stop, Moments], None], *, rows: int, seed: int) -> None:
-        """Go to each stop in turn, and fit there: `rows` sampled positions at least."""
+    def sweep(
+        self,
+        stops: Iterable[Stop],
+        fit: Callable[[Stop, Folds], None],
+        *,
+        rows: int,
+        seed: int,
+        shares: Mapping[str, Tensor] = EVEN,
+    ) -> None:
+        """Go to each stop in turn, and fit there: `rows` sampled positions at least, more where `shares` are larger."""
         for stop in stops:
             self._run(stop.place, self.narrow.places[stop.one.node])
             count = positions_per_sample(Blocks.of(stop.one).columns, rows, self.whole.samples)
-            moments, draws = Moments(), Draws(self.whole.samples, count, stop.one.node, seed)
-            for batch in range(len(self.whole.values)):
-                _measure(moments, stop, self.whole, self.narrow, batch, draws)
-            fit(stop, moments.on_cpu())
+            folds, draws = Folds(), Draws(self.whole.samples, count, stop.one.node, seed, shares.get(stop.one.node))
+            for batch, fold in enumerate(self.fold):
+                folds.add(fold, *_measured(stop, self.whole, self.narrow, batch, draws))
+            fit(stop, folds.on_cpu())
+
+    def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Write weights into the pruned network, and for the images of each fold those that were fitted without it."""
+        for name, value in weights.items():
+            graph.assign(self.narrow.module, name, value)
+        for batch, fold in enumerate(self.fold):
+            self.narrow.own[batch].update(held_out.get(fold, {}))
 
     def _run(self, *places: int) -> None:
         """Advance both, batch by batch."""
@@ -107,16 +131,15 @@ class Pair:
         self.reached = (places[0], places[1])
 
 
-def _measure(moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws) -> None:
-    """Measure one batch at one stop at the positions drawn: pruned inputs, dense targets."""
+def _measured(stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Return the pruned inputs and dense targets of one batch at one stop, at the positions drawn."""
     samples = whole.slice_of(batch)
     node, thin = whole.nodes[stop.place], narrow.nodes[narrow.places[stop.one.node]]
     dense_in, pruned_in = whole.values[batch][node.all_input_nodes[0]], narrow.values[batch][thin.all_input_nodes[0]]
     layer, blocks = stop.layer, Blocks.of(stop.one)
     if blocks.folded:
         at = draws.of(layer.space(dense_in), samples)
-        moments.add(blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at)))
-        return
+        return blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at))
     output = whole.value_ahead(batch, stop.place)
     at = draws.of(layer.space(output), samples)
     target = at.of(output, layer.channel_axis)[:, stop.kept]
@@ -125,4 +148,4 @@ def _measure(moments: Moments, stop: Stop, whole: Frontier, narrow: Frontier, ba
         target = target + at.of(shortcut, layer.channel_axis)[:, stop.kept]
         if not stop.alone:
             target = target - at.of(narrow.named(batch, str(stop.other)), layer.channel_axis)
-    moments.add(layer.rows(pruned_in, at), grouped(target, layer.groups))
+    return layer.rows(pruned_in, at), grouped(target, layer.groups)

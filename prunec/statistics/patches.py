@@ -18,6 +18,8 @@ from .. import graph
 from ..channels.contraction import argument
 from ..channels.spaces import Contraction
 
+SHARED = 0.5  # of the draws: as many as leave the number of different rows large
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -35,10 +37,13 @@ class Positions:
 
 
 class Draws:
-    """The positions of one layer, drawn once for all samples: how these are cut into batches changes none of them."""
+    """The positions of one layer, drawn once for all samples: how these are cut into batches changes none of them.
 
-    def __init__(self, samples: int, each: int, name: str, seed: int) -> None:
-        self.samples, self.each = samples, each  # positions wanted of each sample
+    With a `share` of each position, float64 [positions], a part `SHARED` of the draws follows it, the rest are even.
+    """
+
+    def __init__(self, samples: int, each: int, name: str, seed: int, share: Tensor | None = None) -> None:
+        self.samples, self.each, self.share = samples, each, share  # positions wanted of each sample
         self._seed = zlib.crc32(f"{seed}|{name}".encode())
         self._drawn: tuple[Tensor, Tensor | None] | None = None
 
@@ -71,6 +76,10 @@ class Draws:
         else:
             entry = torch.arange(entries).expand(self.samples, -1)
         each = min(-(-self.each // entries), space)
+        if self.share is not None and entries == 1 and len(self.share) == space:
+            chances = (1 - SHARED) / space + SHARED * self.share
+            drawn = torch.multinomial(chances, self.samples * each, replacement=True, generator=generator)
+            return entry, drawn.reshape(self.samples, each)
         if each == space:
             return entry, None
         return entry, torch.randint(space, (self.samples, entry.shape[1] * each), generator=generator)

@@ -43,7 +43,7 @@ def place(program: Program, context: Context, rows: int, layers: Iterable[str] =
         "versions": [versions()["prunec"], torch.__version__],
         "graph": str(module.graph),
         "tensors": tensor_digest((name, graph.attribute(module, name)) for name in read),
-        "images": context.images().digest,
+        "images": context.fitting.digest,
         "layers": sorted(layers),
         "rows": rows,
         "seed": context.seed,

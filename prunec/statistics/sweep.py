@@ -30,6 +30,7 @@ class Frontier:
         laid_out = (channels_last(module, batch) for batch in batches)
         self.values: list[graph.Values] = [dict(zip(inputs, batch, strict=True)) for batch in laid_out]
         self.sizes = [len(batch[0]) for batch in batches]
+        self.own: list[dict[str, Tensor]] = [{} for _ in batches]  # weights of one batch alone, in the network's place
 
     @property
     def samples(self) -> int:
@@ -47,7 +48,7 @@ class Frontier:
         names = {node.name: node for node in module.graph.nodes}
         for values in self.values:
             found.values.append({names[node.name]: value for node, value in values.items() if node.name in names})
-        found.sizes = self.sizes
+        found.sizes, found.own = self.sizes, [{} for _ in self.sizes]
         return found
 
     @torch.no_grad()
@@ -55,7 +56,7 @@ class Frontier:
         """Compute nodes start … stop - 1 for one batch; one computed ahead is not computed again."""
         values = self.values[batch]
         for node in self.nodes[start:stop]:
-            self._compute(node, values)
+            self._compute(node, batch)
             for dead in self._dying.get(node, ()):
                 values.pop(dead, None)
 
@@ -63,7 +64,7 @@ class Frontier:
     def value_ahead(self, batch: int, place: int) -> Tensor:
         """The value of a node whose turn has not come: its inputs stay alive until it has."""
         values, node = self.values[batch], self.nodes[place]
-        self._compute(node, values)
+        self._compute(node, batch)
         value: Tensor = values[node]
         return value
 
@@ -72,12 +73,14 @@ class Frontier:
         value: Tensor = self.values[batch][self.nodes[self.places[name]]]
         return value
 
-    def _compute(self, node: fx.Node, values: graph.Values) -> None:
+    def _compute(self, node: fx.Node, batch: int) -> None:
+        values, own = self.values[batch], self.own[batch]
         if node in values:
             return
         for source in node.all_input_nodes:
             if source.op == "get_attr":  # read as it is now, so a refit is seen at once
-                values[source] = graph.attribute(self.module, str(source.target))
+                name = str(source.target)
+                values[source] = own[name] if name in own else graph.attribute(self.module, name)
         values[node] = graph.run_node(self.module, node, values)
 
 
