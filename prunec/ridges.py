@@ -7,7 +7,7 @@ W_K is the sliced original weight. The error is closed form (`Moments.error`); o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -18,15 +18,17 @@ from .strategy import Fit
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)  # from nearly none to "leave it"
 START = 2  # the place of the first that is tried
+JUDGES = 4  # splits, or up to twice as many, whose errors decide
 
 
 class Trials:
-    """Fits with some of the `RIDGES`, by place, to all folds but one, and their errors on that."""
+    """Fits with some of the `RIDGES`, by place, to all folds but some, and their errors on those of a few splits."""
 
     def __init__(self, splits: Sequence[Split], weight: Tensor) -> None:
         self.splits, self.weight = splits, weight
+        self.judges = range(0, len(splits), max(1, len(splits) // JUDGES))
         self.errors: dict[int, float] = {}
-        self.fits: dict[int, list[Fit]] = {}
+        self._fits: dict[tuple[int, int], Fit] = {}
 
     def best(self) -> int:
         """Go up from the first as long as that lowers the error, else down."""
@@ -39,16 +41,24 @@ class Trials:
         return START
 
     def error(self, place: int) -> float:
-        """The squared error of all rows, each by the fit that has not seen it."""
+        """The squared error of the rows of a few splits, each by the fit that has not seen it."""
         if place not in self.errors:
-            fits = [ridge_fit(split.rest, self.weight, RIDGES[place]) for split in self.splits]
-            self.fits[place], self.errors[place] = fits, self.error_of(fits)
+            self.errors[place] = self.error_of({number: self._fit(number, place) for number in self.judges})
         return self.errors[place]
 
-    def error_of(self, fits: Sequence[Fit]) -> float:
-        """The same of any fits, one a split."""
-        each = zip(self.splits, fits, strict=True)
-        return sum(float(split.own.error(*fit).sum()) * split.own.count for split, fit in each)
+    def error_of(self, fits: Mapping[int, Fit] | Sequence[Fit]) -> float:
+        """The same of any fits, by the number of the split."""
+        owns = [(self.splits[number].own, fits[number]) for number in self.judges]
+        return sum(float(own.error(*fit).sum()) * own.count for own, fit in owns)
+
+    def fits(self, place: int) -> list[tuple[Split, Fit]]:
+        """The fit of each split."""
+        return [(split, self._fit(number, place)) for number, split in enumerate(self.splits)]
+
+    def _fit(self, number: int, place: int) -> Fit:
+        if (number, place) not in self._fits:
+            self._fits[number, place] = ridge_fit(self.splits[number].rest, self.weight, RIDGES[place])
+        return self._fits[number, place]
 
 
 def ridge_fit(moments: Moments, weight: Tensor, ridge: float | Tensor) -> Fit:

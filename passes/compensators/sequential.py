@@ -40,8 +40,8 @@ class Sequential(Compensator):
         splits = folds.splits()
         if self.ridge is not None or not splits:
             return super().fits(folds, weight, bias)
-        trials, left = Trials(splits, weight), [(weight, bias) for _ in splits]
+        trials = Trials(splits, weight)
         best = trials.best()
-        if trials.error_of(left) <= trials.error(best):
-            return Fits.of((weight, bias), zip(splits, left, strict=True))
-        return Fits.of(ridge_fit(folds.total, weight, RIDGES[best]), zip(splits, trials.fits[best], strict=True))
+        if trials.error_of([(weight, bias)] * len(splits)) <= trials.error(best):
+            return Fits.of((weight, bias), [(split, (weight, bias)) for split in splits])
+        return Fits.of(ridge_fit(folds.total, weight, RIDGES[best]), trials.fits(best))

@@ -17,8 +17,8 @@ from torch import Tensor
 from ..data import Images
 from .moments import Moments
 
-FOLDS = 8
-WIDE = 1024  # columns of a layer; of a wider one folds are left out in groups
+FOLDS = 16
+WIDE = 512  # columns of a layer; of a wider one folds are left out in groups
 FEWEST = 3  # groups
 
 
