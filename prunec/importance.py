@@ -66,14 +66,17 @@ def _slopes(program: Program, batch: tuple[Tensor, ...], generator: torch.Genera
                 values[node] = read[node] = y if y.requires_grad else y.detach().requires_grad_()
             for dead in dying.get(node, ()):
                 values.pop(dead, None)
-        loss = surprise(outputs(module, values), len(batch[0]), generator).sum()
+        found = outputs(module, values)
+        if not found or not read:  # classes alone, or nothing to weigh
+            return {}
+        loss = surprise(found, len(batch[0]), generator).sum()
     slopes = torch.autograd.grad(loss, list(read.values()), materialize_grads=True)
-    found = {}
+    powers = {}
     for node, slope in zip(read, slopes, strict=True):
         layer = Layer.of(module, node, layers[node.name], layers[node.name].groups)
         if len(slope) == len(batch[0]) and len(layer.space(slope)) > 1:
-            found[node.name] = _power(slope, layer.channel_axis)
-    return found
+            powers[node.name] = _power(slope, layer.channel_axis)
+    return powers
 
 
 def _power(slope: Tensor, axis: int) -> Tensor:

@@ -49,7 +49,7 @@ def reserved(path: Path, is_folder: bool) -> Iterator[Path]:
 
 def final(path: Path) -> Path:
     """The name that ``path`` has once all that is being written stands where it belongs."""
-    for partial, target in _LIVE.items():
+    for partial, target in list(_LIVE.items()):  # another thread may add its own
         if partial == path or partial in path.parents:
             return final(target / path.relative_to(partial))
     return path
@@ -57,7 +57,7 @@ def final(path: Path) -> Path:
 
 def spoken(text: str) -> str:
     """``text`` with final names in the place of hidden ones."""
-    for partial in _LIVE:
+    for partial in list(_LIVE):
         text = text.replace(str(partial), str(final(partial)))
     return text
 

@@ -44,7 +44,7 @@ def tried(size: int, share: float) -> int:
 def test_curves_go_through_what_was_measured() -> None:
     program = known()
     channels, found = program.fact(Channels), curves(Sensitivity(levels=2).run(program, CONTEXT))
-    batch = next(iter(CONTEXT.images().take(16, CONTEXT.seed).batches(CONTEXT.batch)))
+    batch = next(iter(CONTEXT.choosing.take(16, CONTEXT.seed).batches(CONTEXT.batch)))
     nodes = {one.node: one for one in channels.contractions}
     sizes = {space.name: space.size for space in channels.prunable}
     assert channels.factorings
