@@ -15,7 +15,6 @@ import argparse
 import pathlib
 import sys
 import time
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -93,11 +92,7 @@ def divided(images: Images, train: int, seed: int) -> tuple[Images, Images | Non
     """Draw `train` images to calibrate on, and the others, or None where none are left."""
     mixed = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))  # folders come by class
     drawn, left = mixed[:train], mixed[train:]
-    return _taken(images, drawn), _taken(images, left) if len(left) else None
-
-
-def _taken(images: Images, places: torch.Tensor) -> Images:
-    return replace(images, inputs=tuple(one[places] for one in images.inputs))
+    return images.at(drawn), images.at(left) if len(left) else None
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Accuracy on other images than were calibrated on: top-1, agreement, relative error there and on the own images.
 
     python bench/other_images.py --data ../shared/data --seeds 0,1,2      # every row: hours on two cores
-    python bench/other_images.py --only squeezenet11 --seeds 0 --out /tmp/other.json
+    python bench/other_images.py --only squeezenet11 --seeds 0 --out other.json
 
 Defaults only, apart from the options that a row names. Calibration images come from the training set of a row and carry
 no labels; all that is reported is of its test set, and no choice is made by it. `own` is the relative squared error of

@@ -149,7 +149,6 @@ def _place(partial: Path, path: Path, force: bool) -> None:
             if error.errno not in (*_TAKEN, errno.ENOENT) or attempt == scratch.TRIES - 1:
                 raise
         time.sleep(_PAUSE)
-    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
 
 
 def _require_parent(path: Path) -> None:

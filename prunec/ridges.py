@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .solvers import add_ridge, ridge_level, solve
-from .statistics.folds import Split
+from .statistics.folds import HeldOut
 from .statistics.moments import Moments
 from .strategy import Fit
 
@@ -24,7 +24,7 @@ JUDGES = 4  # splits, or up to twice as many, whose errors decide
 class Trials:
     """Fits with some of the `RIDGES`, by place, to all folds but some, and their errors on those of a few splits."""
 
-    def __init__(self, splits: Sequence[Split], weight: Tensor) -> None:
+    def __init__(self, splits: Sequence[HeldOut], weight: Tensor) -> None:
         self.splits, self.weight = splits, weight
         self.judges = range(0, len(splits), max(1, len(splits) // JUDGES))
         self.errors: dict[int, float] = {}
@@ -51,7 +51,7 @@ class Trials:
         owns = [(self.splits[number].own, fits[number]) for number in self.judges]
         return sum(float(own.error(*fit).sum()) * own.count for own, fit in owns)
 
-    def fits(self, place: int) -> list[tuple[Split, Fit]]:
+    def fits(self, place: int) -> list[tuple[HeldOut, Fit]]:
         """The fit of each split."""
         return [(split, self._fit(number, place)) for number, split in enumerate(self.splits)]
 

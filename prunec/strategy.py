@@ -10,13 +10,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from .allocation import Allocation
-from .channels import spaces
+from .channels.spaces import Split
 from .cost import Counts
 from .evidence import Evidence
 from .facts import Curve
 from .plan import Plan
 from .program import Context, Program
-from .statistics.folds import Folds, Split
+from .statistics.folds import Folds, HeldOut
 from .statistics.moments import Moments
 
 
@@ -62,7 +62,7 @@ class Fits:
     held_out: Mapping[int, Fit]
 
     @staticmethod
-    def of(whole: Fit, tried: Iterable[tuple[Split, Fit]]) -> Fits:
+    def of(whole: Fit, tried: Iterable[tuple[HeldOut, Fit]]) -> Fits:
         """From the fit to all and those to all but some folds."""
         return Fits(whole, {fold: fit for split, fit in tried for fold in split.folds})
 
@@ -94,5 +94,5 @@ class Decomposer(ABC):
     """Says how a layer may become two."""
 
     @abstractmethod
-    def splits(self, kernel: tuple[int, ...]) -> tuple[spaces.Split, ...]:
+    def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
         """The ways that may be tried: which axes of the kernel the first of the two has; empty where it stays one."""

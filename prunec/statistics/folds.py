@@ -8,7 +8,7 @@ whole steps where the network fixes its batch; the positions of an image stay to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -43,8 +43,7 @@ class Dealt:
         for number in range(folds):
             mine = (steps % folds == number).nonzero().flatten()
             if len(mine):
-                part = replace(images, inputs=tuple(one[mine] for one in images.inputs), labels=None)
-                dealt = list(part.batches(size))
+                dealt = list(images.at(mine).batches(size))
                 batches += dealt
                 fold += [number] * len(dealt)
         return Dealt(batches, fold)
@@ -69,13 +68,13 @@ class Folds:
         """The moments of all images."""
         return Moments.joined(list(self.parts.values()))
 
-    def splits(self) -> list[Split]:
+    def splits(self) -> list[HeldOut]:
         """Each fold, or a group of them where the layer is so wide that fits are dear; none of one alone."""
         found = []
         for group in self._groups() if len(self.parts) > 1 else ():
             own = [one for fold, one in self.parts.items() if fold in group]
             rest = [one for fold, one in self.parts.items() if fold not in group]
-            found.append(Split(group, Moments.joined(rest), Moments.joined(own)))
+            found.append(HeldOut(group, Moments.joined(rest), Moments.joined(own)))
         return found
 
     def _groups(self) -> list[tuple[int, ...]]:
@@ -86,7 +85,7 @@ class Folds:
 
 
 @dataclass(frozen=True)
-class Split:
+class HeldOut:
     """The folds that are left out of a fit, the moments of all others, and their own."""
 
     folds: tuple[int, ...]

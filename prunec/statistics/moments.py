@@ -88,6 +88,8 @@ class Moments:
     @staticmethod
     def joined(parts: Sequence[Moments]) -> Moments:
         """The moments of the rows of all parts; each part stays as it is."""
+        if len(parts) == 1:
+            return parts[0]
         found = Moments()
         found.count, found._divided = sum(one.count for one in parts), True
         shares = [one.count / found.count for one in parts]

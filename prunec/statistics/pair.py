@@ -6,9 +6,9 @@ layer feeds a residual add whose other operand is there already, the target also
 
     y = dense branch + dense shortcut - pruned shortcut          (He et al. 2017, section 3.3)
 
-Images are dealt to folds, and those of a fold run through a pruned network that was fitted without them. What
-arrives at a layer has then drifted as it will for images that no fit has seen, and the error
-of a fit on the fold left out is one on other images.
+Images are dealt to folds, and those of a fold run through a pruned network that was fitted without them. What arrives
+at a layer has then drifted as it will for images that no fit has seen, and the error of a fit on the fold left out is
+one on other images.
 
 A branch that is removed gives the pruned network nothing, so a convolution on its shortcut makes up for all of it.
 """
