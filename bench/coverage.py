@@ -18,6 +18,8 @@ import json
 import multiprocessing
 import os
 import pathlib
+import resource
+import signal
 import sys
 import threading
 import time
@@ -52,7 +54,8 @@ from prunec.identity import in_float64, prove, random_plan  # noqa: E402
 from prunec.versions import versions  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
-PATIENCE = 300  # seconds for all of it
+PATIENCE = 300  # processor seconds for all of it
+WAITING = 10  # times as long by the clock, and it waits for something
 IDENTITY = 1e-9
 PEER = "torch-pruning==1.6.1"
 FORKING = threading.Lock()
@@ -187,7 +190,9 @@ def _verdict(row: Row) -> str:
 Side = Callable[[architectures.Architecture, Clock, bool], None]
 
 
-def _child(side: Side, one: architectures.Architecture, onnx: bool, pipe: Connection) -> None:
+def _child(side: Side, one: architectures.Architecture, onnx: bool, patience: int, pipe: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (patience, patience + 60))  # then SIGXCPU: neighbours do not count
     torch.set_num_threads(1)
     clock = Clock(pipe.send)
     row = clock.row
@@ -203,24 +208,25 @@ def _child(side: Side, one: architectures.Architecture, onnx: bool, pipe: Connec
     pipe.close()
 
 
-def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: float) -> Row:
-    """One network in a process of its own; a crash or a hang is a result."""
+def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: int) -> Row:
+    """One network in a process of its own, which has `patience` processor seconds; a crash or a hang is a result."""
     context = multiprocessing.get_context("fork")
     with FORKING:  # a sibling forked before `send` is closed would hold it open, and a crash would look like a hang
         receive, send = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(side, one, onnx, send))
+        child = context.Process(target=_child, args=(side, one, onnx, patience, send))
         started = time.perf_counter()
         child.start()
         send.close()
     row: Row = {"name": one.name, "kind": one.kind, "size": one.size, "stage": "start"}
     try:
         while "result" not in row:
-            left = started + patience - time.perf_counter()
-            late = {"result": f"hang after {row['stage']}: {patience:.0f} s"}
+            left = started + WAITING * patience - time.perf_counter()
+            late = {"result": f"hang after {row['stage']}: {WAITING * patience} s by the clock"}
             row |= receive.recv() if receive.poll(max(left, 0)) else late
     except EOFError:
         child.join()
-        row["result"] = f"crash after {row['stage']}: exit code {child.exitcode}"
+        hung, ended = child.exitcode == -signal.SIGXCPU, f"exit code {child.exitcode}"
+        row["result"] = f"hang after {row['stage']}: {patience} s" if hung else f"crash after {row['stage']}: {ended}"
     child.kill()
     child.join()
     receive.close()
@@ -228,7 +234,7 @@ def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: 
 
 
 def swept(
-    side: Side, chosen: list[architectures.Architecture], args: argparse.Namespace, patience: float
+    side: Side, chosen: list[architectures.Architecture], args: argparse.Namespace, patience: int
 ) -> Iterator[Row]:
     """Every row, as they come."""
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -250,7 +256,9 @@ def main() -> int:
     parser.add_argument("--peer", action="store_true", help="Torch-Pruning in the place of prunec")
     parser.add_argument("--resume", action="store_true", help="skip what the results hold already")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="networks at a time")
-    parser.add_argument("--patience", type=float, default=PATIENCE, metavar="SECONDS", help="wall time a network has")
+    parser.add_argument(
+        "--patience", type=int, default=PATIENCE, metavar="SECONDS", help="processor time a network has"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results")
     args = parser.parse_args()
     library = architectures.shim_torchvision()

@@ -36,6 +36,8 @@ from prunec.statistics.relative import relative_error
 from prunec.statistics.sweep import Frontier, outputs
 from prunec.strategy import Compensator
 
+MOST = 8  # layers refitted behind a branch that is gone
+
 
 @dataclass(frozen=True)
 class Branches(Pass):
@@ -111,9 +113,9 @@ def _may_go(constraints: Constraints, layers: list[str]) -> bool:
 
 
 def _next(stops: Sequence[Stop]) -> list[Stop]:
-    """Those up to the first that is added to what lacks the branch; all where none is."""
+    """Those up to the first that is added to what lacks the branch, `MOST` at most."""
     last = next((place for place, stop in enumerate(stops) if stop.other is not None), len(stops))
-    return list(stops[: last + 1])
+    return list(stops[: min(last + 1, MOST)])
 
 
 def _finished(frontier: Frontier, place: int) -> list[list[Tensor]]:

@@ -39,7 +39,8 @@ def refitted(
             fits = method.fits(folds, matrix, start)
         if one.node in plan.ranks:
             fits = _truncated(fits, folds.total, *plan.ranks[one.node])
-        return _named(pruned, stop, fits.all), {fold: _named(pruned, stop, fit) for fold, fit in fits.held_out.items()}
+        named = [(folds, _named(pruned, stop, fit)) for folds, fit in fits.held_out]
+        return _named(pruned, stop, fits.all), {fold: each for folds, each in named for fold in folds}
 
 
 def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
@@ -62,7 +63,7 @@ def _truncated(fits: Fits, moments: Moments, split: Split, rank: int) -> Fits:
         less = replace(parts, layer=lowrank.Layer(weight[0], covariance)).truncated(rank)[None]
         return less, bias + ((weight - less) @ moments.mean_z[:, :, None])[:, :, 0]
 
-    return Fits(low(fits.all), {fold: low(fit) for fold, fit in fits.held_out.items()})
+    return fits.changed(low)
 
 
 def _folded(method: Compensator, dense: fx.GraphModule, stop: Stop, folds: Folds, mask: Tensor) -> Fits:
@@ -78,5 +79,4 @@ def _folded(method: Compensator, dense: fx.GraphModule, stop: Stop, folds: Folds
         matrix = torch.einsum("oct,ck->okt", weight, lift[0]).flatten(1)[None]
         return matrix, bias + torch.einsum("oct,c->o", weight, mean[0])
 
-    fits = method.fits(folds, start, torch.zeros(1, blocks.channels, dtype=torch.float64))
-    return Fits(lifted(fits.all), {fold: lifted(fit) for fold, fit in fits.held_out.items()})
+    return method.fits(folds, start, torch.zeros(1, blocks.channels, dtype=torch.float64)).changed(lifted)

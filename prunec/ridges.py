@@ -2,33 +2,32 @@
 
     W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,      b' = E[y] - W' E[z],      r = ridge · mean diag Cov[z]
 
-W_K is the sliced original weight. The error is closed form (`Moments.error`); over the ridges it falls, then rises.
+W_K is the sliced original weight. The error is closed form (`Parts.error`); over the ridges it falls, then rises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from torch import Tensor
 
 from .solvers import add_ridge, ridge_level, solve
-from .statistics.folds import HeldOut
+from .statistics.folds import Folds
 from .statistics.moments import Moments
+from .statistics.parts import Parts
 from .strategy import Fit
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)  # from nearly none to "leave it"
 START = 2  # the place of the first that is tried
-JUDGES = 4  # splits, or up to twice as many, whose errors decide
+JUDGES = 4  # parts of the images, or up to twice as many, whose errors decide
 
 
 class Trials:
-    """Fits with some of the `RIDGES`, by place, to all folds but some, and their errors on those of a few splits."""
+    """Fits with some of the `RIDGES`, by place, to all images but some, and their errors on a few parts of those."""
 
-    def __init__(self, splits: Sequence[HeldOut], weight: Tensor) -> None:
-        self.splits, self.weight = splits, weight
-        self.judges = range(0, len(splits), max(1, len(splits) // JUDGES))
-        self.errors: dict[int, float] = {}
-        self._fits: dict[tuple[int, int], Fit] = {}
+    def __init__(self, folds: Folds, weight: Tensor) -> None:
+        self.rest, self.weight = folds.rest, weight
+        self.judges = range(0, len(self.rest), max(1, len(self.rest) // JUDGES))
+        self._own, self._rest = folds.own.at(self.judges), folds.rest.at(self.judges)
+        self._errors: dict[int, float] = {}
 
     def best(self) -> int:
         """Go up from the first as long as that lowers the error, else down."""
@@ -41,24 +40,25 @@ class Trials:
         return START
 
     def error(self, place: int) -> float:
-        """The squared error of the rows of a few splits, each by the fit that has not seen it."""
-        if place not in self.errors:
-            self.errors[place] = self.error_of({number: self._fit(number, place) for number in self.judges})
-        return self.errors[place]
+        """The squared error of the rows of a few parts, each by the fit that has not seen it."""
+        if place not in self._errors:
+            self._errors[place] = self.error_of(*_each_fit(self._rest, self.weight, RIDGES[place]))
+        return self._errors[place]
 
-    def error_of(self, fits: Mapping[int, Fit] | Sequence[Fit]) -> float:
-        """The same of any fits, by the number of the split."""
-        owns = [(self.splits[number].own, fits[number]) for number in self.judges]
-        return sum(float(own.error(*fit).sum()) * own.count for own, fit in owns)
+    def error_of(self, weight: Tensor, bias: Tensor) -> float:
+        """The same of any fits [p, g, o, d] and [p, g, o], or of one."""
+        return float(self._own.error(weight, bias).sum((1, 2)) @ self._own.count)
 
-    def fits(self, place: int) -> list[tuple[HeldOut, Fit]]:
-        """The fit of each split."""
-        return [(split, self._fit(number, place)) for number, split in enumerate(self.splits)]
+    def fits(self, place: int) -> list[Fit]:
+        """The fit to all images but those of each part."""
+        return list(zip(*_each_fit(self.rest, self.weight, RIDGES[place]), strict=True))
 
-    def _fit(self, number: int, place: int) -> Fit:
-        if (number, place) not in self._fits:
-            self._fits[number, place] = ridge_fit(self.splits[number].rest, self.weight, RIDGES[place])
-        return self._fits[number, place]
+
+def _each_fit(parts: Parts, weight: Tensor, ridge: float) -> Fit:
+    """Weights [p, g, o, d] and biases [p, g, o] of the fit to each part by itself."""
+    repeated = weight.repeat(len(parts), 1, 1)
+    matrix, bias = ridge_fit(parts.as_groups(), repeated, ridge)
+    return matrix.unflatten(0, (len(parts), -1)), bias.unflatten(0, (len(parts), -1))
 
 
 def ridge_fit(moments: Moments, weight: Tensor, ridge: float | Tensor) -> Fit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from .evidence import Evidence
 from .facts import Curve
 from .plan import Plan
 from .program import Context, Program
-from .statistics.folds import Folds, HeldOut
+from .statistics.folds import Folds
 from .statistics.moments import Moments
 
 
@@ -56,15 +56,15 @@ Fit = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Fits:
-    """Weight and bias of one layer, fitted to all images, and for each fold to those outside it."""
+    """Weight and bias of one layer fitted to all images, and to those outside some folds."""
 
     all: Fit
-    held_out: Mapping[int, Fit]
+    held_out: Sequence[tuple[tuple[int, ...], Fit]] = ()
+    """The folds left out, and the fit to all others."""
 
-    @staticmethod
-    def of(whole: Fit, tried: Iterable[tuple[HeldOut, Fit]]) -> Fits:
-        """From the fit to all and those to all but some folds."""
-        return Fits(whole, {fold: fit for split, fit in tried for fold in split.folds})
+    def changed(self, change: Callable[[Fit], Fit]) -> Fits:
+        """The same with each fit changed."""
+        return Fits(change(self.all), [(folds, change(fit)) for folds, fit in self.held_out])
 
 
 class Compensator:
@@ -85,9 +85,15 @@ class Compensator:
         raise NotImplementedError(f"{type(self).__name__} fits no layer by itself")
 
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
-        """The same of all images, and for each fold of those outside it; what `fit` gives unless overridden."""
-        tried = [(split, self.fit(split.rest, weight, bias)) for split in folds.splits()]
-        return Fits.of(self.fit(folds.total, weight, bias), tried)
+        """The same of all images, and of those outside each part of the folds; what `fit` gives unless overridden."""
+        whole = self.fit(folds.total, weight, bias)
+        if len(folds.parts) == 1:
+            return Fits(whole)
+        count = len(folds.rest)
+        each = self.fit(folds.rest.as_groups(), weight.repeat(count, 1, 1), bias.repeat(count, 1))
+        return Fits(
+            whole, list(zip(folds.parts, zip(*(value.chunk(count) for value in each), strict=True), strict=True))
+        )
 
 
 class Decomposer(ABC):

@@ -37,11 +37,11 @@ class Sequential(Compensator):
 
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
         """The same with the ridge that has the least error on the fold left out, or the layer as it is."""
-        splits = folds.splits()
-        if self.ridge is not None or not splits:
+        if self.ridge is not None or len(folds.parts) == 1:
             return super().fits(folds, weight, bias)
-        trials = Trials(splits, weight)
+        trials = Trials(folds, weight)
         best = trials.best()
-        if trials.error_of([(weight, bias)] * len(splits)) <= trials.error(best):
-            return Fits.of((weight, bias), [(split, (weight, bias)) for split in splits])
-        return Fits.of(ridge_fit(folds.total, weight, RIDGES[best]), trials.fits(best))
+        if trials.error_of(weight, bias) <= trials.error(best):
+            return Fits((weight, bias), [(left_out, (weight, bias)) for left_out in folds.parts])
+        whole = ridge_fit(folds.total, weight, RIDGES[best])
+        return Fits(whole, list(zip(folds.parts, trials.fits(best), strict=True)))

@@ -1,9 +1,7 @@
-"""Moments kept a fold, so that a fit can be tried on images that it has not seen.
+"""Moments kept a fold, so that a fit can be tried on images that it has not seen, none of which is run again.
 
-    error_f = E_f|y - W z - b|² = tr(Cov_f[y, y] - 2 W Cov_f[z, y] + W Cov_f[z, z] W') + |E_f[y] - W E_f[z] - b|²
-
-is known in closed form for any W, b and any fold f: no image is run again. Images are dealt to folds one by one, or by
-whole steps where the network fixes its batch; the positions of an image stay together.
+Images are dealt to folds one by one, or by whole steps where the network fixes its batch; the positions of an image
+stay together. Few images are dealt to few folds, for each fold is run by itself.
 """
 
 from __future__ import annotations
@@ -16,10 +14,12 @@ from torch import Tensor
 
 from ..data import Images
 from .moments import Moments
+from .parts import Parts
 
 FOLDS = 16
-WIDE = 512  # columns of a layer; of a wider one folds are left out in groups
-FEWEST = 3  # groups
+SHARED, LEAST = 4, 4  # images of a fold, and folds, before there are more folds
+WIDE = 512  # columns of a layer; of a wider one folds are left out several at a time
+FEWEST = 3  # parts
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Dealt:
 
     @staticmethod
     def of(images: Images, size: int, folds: int = FOLDS) -> Dealt:
-        """Deal images to `folds` folds, image i to fold i mod `folds`; batches hold `size` at most."""
+        """Deal images to `folds` folds at most, image i to fold i mod their number; batches hold `size` at most."""
         steps = torch.arange(len(images)) // images.step
+        folds = min(folds, max(LEAST, len(images) // images.step // SHARED))
         batches, fold = [], []
         for number in range(folds):
             mine = (steps % folds == number).nonzero().flatten()
@@ -51,43 +52,31 @@ class Dealt:
 
 @dataclass
 class Folds:
-    """The moments of each fold of one layer."""
+    """The moments of one layer, those of each fold by themselves; folds of a wide layer share some."""
 
-    parts: dict[int, Moments] = field(default_factory=dict)
+    parts: dict[tuple[int, ...], Moments] = field(default_factory=dict)
+    """By the folds, of all `FOLDS`, whose images they are of."""
 
     def add(self, fold: int, z: Tensor, y: Tensor) -> None:
         """Add rows z [R, g, d] and y [R, g, o] of one fold."""
-        self.parts.setdefault(fold, Moments()).add(z, y)
+        parts = max(FEWEST, min(FOLDS, FOLDS * WIDE // z.shape[-1]))
+        self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
     def on_cpu(self) -> Folds:
         """The same on the CPU, where all that follows is computed."""
-        return Folds({fold: one.on_cpu() for fold, one in self.parts.items()})
+        return Folds({folds: one.on_cpu() for folds, one in self.parts.items()})
 
     @cached_property
     def total(self) -> Moments:
         """The moments of all images."""
-        return Moments.joined(list(self.parts.values()))
+        return next(iter(self.parts.values())) if len(self.parts) == 1 else self.own.joined()
 
-    def splits(self) -> list[HeldOut]:
-        """Each fold, or a group of them where the layer is so wide that fits are dear; none of one alone."""
-        found = []
-        for group in self._groups() if len(self.parts) > 1 else ():
-            own = [one for fold, one in self.parts.items() if fold in group]
-            rest = [one for fold, one in self.parts.items() if fold not in group]
-            found.append(HeldOut(group, Moments.joined(rest), Moments.joined(own)))
-        return found
+    @cached_property
+    def own(self) -> Parts:
+        """Those of each part."""
+        return Parts.of(list(self.parts.values()))
 
-    def _groups(self) -> list[tuple[int, ...]]:
-        folds = sorted(self.parts)
-        width = next(iter(self.parts.values())).width
-        count = min(len(folds), max(FEWEST, FOLDS * WIDE // width))
-        return [tuple(folds[number::count]) for number in range(count)]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The folds that are left out of a fit, the moments of all others, and their own."""
-
-    folds: tuple[int, ...]
-    rest: Moments
-    own: Moments
+    @cached_property
+    def rest(self) -> Parts:
+        """Those of all images but each part's. Not for one part alone."""
+        return self.own.without_each(self.total)

@@ -23,7 +23,6 @@ when one is first asked for, since those of a wide layer take hundreds of megaby
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,42 +85,11 @@ class Moments:
             self._sums[name] = value
 
     @staticmethod
-    def joined(parts: Sequence[Moments]) -> Moments:
-        """The moments of the rows of all parts; each part stays as it is."""
-        if len(parts) == 1:
-            return parts[0]
+    def of(count: int, means: tuple[Tensor, Tensor], zz: Tensor, zy: Tensor, variance_y: Tensor) -> Moments:
+        """What is known of `count` rows: means of z and y, covariances and variances."""
         found = Moments()
-        found.count, found._divided = sum(one.count for one in parts), True
-        shares = [one.count / found.count for one in parts]
-        for one in parts:
-            one._divide()
-        for name in ("z", "y"):
-            if name in parts[0]._sums:
-                means = [share * one._sums[name] for share, one in zip(shares, parts, strict=True)]
-                found._sums[name] = torch.stack(means).sum(0)
-        for name in ("zz", "zy", "yy"):
-            if name in parts[0]._sums:
-                found._sums[name] = torch.zeros_like(parts[0]._sums[name])
-        for share, one in zip(shares, parts, strict=True):
-            found._join(one, share)
-        found._clear_constants()
-        return found
-
-    def _join(self, one: Moments, share: float) -> None:
-        """Add what is a share of all rows, to means that are known."""
-        step = {name: value - self._sums[name] for name, value in one._sums.items() if len(name) == 1}
-        for name in ("zz", "zy"):
-            if name in self._sums:
-                self._sums[name].add_(one._sums[name], alpha=share)
-                self._sums[name].baddbmm_(share * step["z"][:, :, None], step[name[1]][:, None])
-        if "yy" in self._sums:
-            self._sums["yy"] += one._sums["yy"] + one.count * step["y"].square()
-
-    def error(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """E|y - W z - b|² of each output for a weight [g, o, d] and a bias [g, o], float64 [g, o]."""
-        explained = 2 * (weight.mT * self.zy).sum(1) - ((weight @ self.zz) * weight).sum(2)
-        missed = self.mean_y - (weight @ self.mean_z[:, :, None])[:, :, 0] - bias
-        found: Tensor = (self.variance_y - explained).clamp_min(0) + missed.square()
+        found.count, found._divided = count, True
+        found._sums = {"z": means[0], "y": means[1], "zz": zz, "zy": zy, "yy": variance_y * count}
         return found
 
     @property
