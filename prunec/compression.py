@@ -25,7 +25,7 @@ from .compression_report import capture_facts, size_facts
 from .constraints import ANY, Constraints
 from .data import Images, as_images
 from .device import CPU, named
-from .estimate import Estimate, estimate, keep_back
+from .estimate import Estimate, Planned, estimate, keep_back
 from .latency.engine import On
 from .method import PIPELINE, PREPARE, Method, batch_of, require_effect, require_kept
 from .pipeline import Instrument, Pipeline, Time, Verify
@@ -121,20 +121,22 @@ def compress(
     if (alike := why_nothing_varies(images.inputs)) is not None:
         dense = replace(dense, notes=(*dense.notes, alike))
     left_out = given - len(images)
-    images, kept = keep_back(images, seed)
+    whole = images
+    images, kept = keep_back(whole, seed)
     captured = time.perf_counter() - started
     few = next(images.batches(dense.only_batch or min(batch, CHECKED)))
     clock, verify = Time(), Verify(few)
-    context = Context(wanted, constraints, images, seed, batch, cache, track, on=engine)
-    program = passes.run(dense, context, (clock, verify, *instruments))
+    context = Context(wanted, constraints, images, seed, batch, cache, track, kept=kept, on=engine)
+    planned = Planned()
+    program = passes.run(dense, context, (clock, verify, planned, *instruments))
     plan = program.fact(Plan)
     if "allocate" in context.notes:
         context.notes["allocate"]["budgets"] = written(program, context.notes["allocate"]["budgets"])
     finished = time.perf_counter()
-    expected = estimate(dense, program, kept, context)
+    expected = estimate(dense, planned.judged(passes, context) or program, kept, context)
     ended = time.perf_counter()
     seconds = {"capture": captured, **clock.seconds, "estimate": ended - finished, "total": ended - started}
-    report = size_facts(dense, program, plan, images, seconds)
+    report = size_facts(dense, program, plan, whole, seconds)
     report.update(
         target=str(wanted),
         constraints=constraints.to_json(),

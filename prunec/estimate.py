@@ -3,24 +3,52 @@
 Some calibration images are kept back before the first pass. At the end the dense and the compressed network are run on
 them, and on as many of those that were calibrated on: where the error is much larger on the former, the layers were
 fitted to their images more than to the task.
+
+The last refit of each layer, once all of it is chosen, is to all images. What is run is the twin of the compressed
+network whose layers were fitted without those kept back: the same but for the images, of which it has a tenth less.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from .agreement import Agreement, Interval, agreement_of
 from .data import Images
+from .pipeline import Instrument, Pass, Pipeline
+from .plan import Plan
 from .program import Context, Program
+from .progress import silent
 
 SHARE, LEAST, FEWEST = 10, 32, 16  # one of so many images is kept back, at least so many; fewer say nothing
 MOST = 4  # at most one of so many
 MUCH_WORSE = 2.0  # times the error on calibration images, and the user is warned
 SMALL = 1e-3  # a relative squared error that hardly changes an answer
+
+
+class Planned(Instrument):
+    """Remembers the network when its plan was finished, so that a twin can be made that knows no image kept back."""
+
+    def __init__(self) -> None:
+        self._program: Program | None = None
+        self._steps = 0
+
+    def before(self, step: Pass, program: Program) -> None:
+        """Look for the first pass that carries out a plan."""
+        if self._program is None and step.rewrites and program.has(Plan):
+            self._program = program
+        self._steps += self._program is None
+
+    def judged(self, pipeline: Pipeline, context: Context) -> Program | None:
+        """The network as the plan's refits without the images kept back make it; None where no refit has read these."""
+        program = self._program
+        if program is None or not program.fact(Plan).without_kept:
+            return None
+        rest = Pipeline(pipeline.passes[self._steps :])
+        return rest.run(program.knowing(program.fact(Plan).judged()), replace(context, track=silent, notes={}))
 
 
 @dataclass(frozen=True)

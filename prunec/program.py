@@ -103,6 +103,7 @@ class Context:
     cache: Path | None = None  # a folder for statistics, to be used again
     track: Track = silent
     notes: dict[str, Any] = field(default_factory=dict)  # what passes wish to report, by pass name
+    kept: Images | None = None  # kept back from every choice: the last refit alone reads them
     on: On | None = None  # the engine whose milliseconds a target means; ONNX Runtime here where nothing is said
 
     def images(self) -> Images:

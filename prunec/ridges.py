@@ -24,9 +24,8 @@ class Trials:
     """Fits with some of the `RIDGES`, by place, to all images but some, and their errors on a few parts of those."""
 
     def __init__(self, folds: Folds, weight: Tensor) -> None:
-        self.rest, self.weight = folds.rest, weight
-        self.judges = range(0, len(self.rest), max(1, len(self.rest) // JUDGES))
-        self._own, self._rest = folds.own.at(self.judges), folds.rest.at(self.judges)
+        judges = range(0, len(folds.parts), max(1, len(folds.parts) // JUDGES))
+        self._own, self._rest, self._weight = folds.own.at(judges), folds.rest.at(judges), weight
         self._errors: dict[int, float] = {}
 
     def best(self) -> int:
@@ -42,16 +41,12 @@ class Trials:
     def error(self, place: int) -> float:
         """The squared error of the rows of a few parts, each by the fit that has not seen it."""
         if place not in self._errors:
-            self._errors[place] = self.error_of(*_each_fit(self._rest, self.weight, RIDGES[place]))
+            self._errors[place] = self.error_of(*_each_fit(self._rest, self._weight, RIDGES[place]))
         return self._errors[place]
 
     def error_of(self, weight: Tensor, bias: Tensor) -> float:
         """The same of any fits [p, g, o, d] and [p, g, o], or of one."""
         return float(self._own.error(weight, bias).sum((1, 2)) @ self._own.count)
-
-    def fits(self, place: int) -> list[Fit]:
-        """The fit to all images but those of each part."""
-        return list(zip(*_each_fit(self.rest, self.weight, RIDGES[place]), strict=True))
 
 
 def _each_fit(parts: Parts, weight: Tensor, ridge: float) -> Fit:

@@ -16,7 +16,7 @@ from .evidence import Evidence
 from .facts import Curve
 from .plan import Plan
 from .program import Context, Program
-from .statistics.folds import Folds
+from .statistics.folds import KEPT, Folds
 from .statistics.moments import Moments
 
 
@@ -84,16 +84,23 @@ class Compensator:
         """
         raise NotImplementedError(f"{type(self).__name__} fits no layer by itself")
 
+    def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
+        """`fit`, or what held-out errors say is better for this layer."""
+        return self.fit
+
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
-        """The same of all images, and of those outside each part of the folds; what `fit` gives unless overridden."""
-        whole = self.fit(folds.total, weight, bias)
-        if len(folds.parts) == 1:
-            return Fits(whole)
-        count = len(folds.rest)
-        each = self.fit(folds.rest.as_groups(), weight.repeat(count, 1, 1), bias.repeat(count, 1))
-        return Fits(
-            whole, list(zip(folds.parts, zip(*(value.chunk(count) for value in each), strict=True), strict=True))
-        )
+        """The fit to all images, and those to the images outside each part of the folds.
+
+        Those that were kept back are in the former alone: no choice and no other fit has seen them.
+        """
+        fit, count = self.chosen(folds, weight, bias), len(folds.parts)
+        whole, held_out = fit(folds.total, weight, bias), []
+        if count > 1:
+            each = fit(folds.rest.as_groups(), weight.repeat(count, 1, 1), bias.repeat(count, 1))
+            held_out = list(zip(folds.parts, zip(*(value.chunk(count) for value in each), strict=True), strict=True))
+        if folds.kept is None:
+            return Fits(whole, held_out)
+        return Fits(fit(folds.every, weight, bias), [*held_out, ((KEPT,), whole)])
 
 
 class Decomposer(ABC):

@@ -21,7 +21,10 @@ from prunec.agreement import Agreement, agreement_of, wilson
 from prunec.compression import Result
 from prunec.data import Images
 from prunec.estimate import Estimate, keep_back, kept_back, needed
+from prunec.pipeline import Instrument, Pass, Pipeline
+from prunec.program import Context, Program
 from prunec.report.console import outcome_table
+from prunec.spec import name_of
 
 NET = networks()["residual"]
 IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -72,30 +75,49 @@ def test_the_parts_are_disjoint_whole_and_chosen_by_seed() -> None:
     assert again.digest == fitted.digest != other.digest
 
 
-def test_no_pass_reads_an_image_that_is_kept_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: set[bytes] = set()
-    whole = Images.batches
+class Reads(Instrument):
+    """The passes that read one of some images."""
 
-    def spied(self: Images, size: int) -> Iterator[tuple[Tensor, ...]]:
-        for batch in whole(self, size):
-            read.update(row.numpy().tobytes() for row in batch[0])
-            yield batch
+    def __init__(self, kept: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes: set[str] = set()
+        self._now, batches, looked_for = "", Images.batches, rows(kept)
 
-    def at_the_end(*_: Any) -> Estimate:
-        monkeypatch.undo()
-        return Estimate()
+        def spied(images: Images, size: int) -> Iterator[tuple[Tensor, ...]]:
+            for batch in batches(images, size):
+                if looked_for & {row.numpy().tobytes() for row in batch[0]}:
+                    self.passes.add(self._now)
+                yield batch
 
-    monkeypatch.setattr(Images, "batches", spied)
-    monkeypatch.setattr(compression, "estimate", at_the_end)
-    result = prunec.compress(NET, Images((IMAGES,), None, "noise"), target="macs:0.5")
-    fitted, kept = parts(IMAGES)
-    assert read == rows(fitted)
-    assert not read & rows(kept)
-    assert result.report["calibration"] == {"images": 72, "digest": fitted.digest}
+        monkeypatch.setattr(Images, "batches", spied)
+
+    def before(self, step: Pass, program: Program) -> None:
+        self._now = name_of(type(step))
+
+    def after(self, step: Pass, before: Program, after: Program) -> None:
+        self._now = "after"
+
+
+@pytest.mark.parametrize(("compensator", "read"), [(None, {"compensate", "after"}), ("variance", {"after"})])
+def test_no_pass_but_the_last_refit_reads_an_image_that_is_kept_back(
+    compensator: str | None, read: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = Reads(parts(IMAGES)[1], monkeypatch)
+    whole = Images((IMAGES,), None, "noise")
+    result = prunec.compress(NET, whole, target="macs:0.5", compensator=compensator, instruments=(reads,))
+    assert reads.passes == read
+    assert result.report["calibration"] == {"images": 96, "digest": whole.digest}
+
+
+def judged(result: Result) -> Program:
+    """The network that was fitted without the images kept back."""
+    bare = compression.prepared(result.dense).knowing(result.plan.judged())
+    return Pipeline.parse("slice,decompose").run(bare, Context())
 
 
 @pytest.mark.parametrize("options", [{}, {"allocator": "evolve"}, {"compensator": "variance"}, {"selector": "kmeans"}])
-def test_other_images_in_their_place_change_nothing_but_the_estimate(options: dict[str, Any]) -> None:
+def test_other_images_in_their_place_change_no_choice_and_nothing_of_the_network_that_is_judged(
+    options: dict[str, Any],
+) -> None:
     changed, seed = IMAGES.clone(), 6
     kept = keep_back(Images((IMAGES,), torch.arange(96), "noise"), seed)[1]
     assert kept is not None
@@ -104,17 +126,23 @@ def test_other_images_in_their_place_change_nothing_but_the_estimate(options: di
     changed[kept.labels] = 3 * changed[kept.labels].flip(0) + 1
     one, other = (compressed(each, seed=seed, **options) for each in (IMAGES, changed))
     assert one.plan.to_json() == other.plan.to_json()
-    first, second = (each.program.module.state_dict() for each in (one, other))
+    first, second = (judged(each).module.state_dict() for each in (one, other))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
-    assert one.report["calibration"] == other.report["calibration"]
     assert one.estimate.relative_error != other.estimate.relative_error
     assert one.estimate.calibration_relative_error == other.estimate.calibration_relative_error
+
+
+def test_the_last_refit_learns_from_the_images_kept_back() -> None:
+    result = compressed()
+    assert result.plan.without_kept.keys() == result.plan.refit.keys()
+    changes = [float((value - result.plan.without_kept[name]).abs().max()) for name, value in result.plan.refit.items()]
+    assert all(0 < change < 0.3 for change in changes)
 
 
 def test_the_estimate_is_the_agreement_on_the_images_kept_back(tmp_path: Path) -> None:
     result = compressed()
     fitted, kept = parts(IMAGES)
-    nets = result.dense.module, result.program.module
+    nets = result.dense.module, judged(result).module
     other, own = (agreement_of(*nets, [one.inputs]) for one in (kept, fitted.take(24, 0)))
     found = result.estimate
     assert (found.images, found.agreement, found.interval) == (24, other.agreement, other.interval)
@@ -141,7 +169,7 @@ def test_too_few_images_are_all_calibrated_on() -> None:
 def test_a_fixed_batch_keeps_back_whole_batches(count: int, kept: int) -> None:
     result = compressed(IMAGES[:count], body(fixed_by_view), batch=None, example_inputs=(IMAGES[:2],))
     assert result.report["capture"]["left_out"] == 1
-    assert result.report["calibration"]["images"] == count - 1 - kept
+    assert result.report["calibration"]["images"] == count - 1
     assert result.estimate.images == kept
     assert (result.estimate.agreement is None) == (kept == 0)
 
@@ -181,11 +209,10 @@ def test_a_number_for_each_image_has_an_error_and_no_answer() -> None:
 
 def test_what_cannot_be_measured_is_said_and_does_not_end_the_run() -> None:
     changed = IMAGES.clone()
-    fitted, kept = parts(IMAGES)
+    _, kept = parts(IMAGES)
     place = next(row for row in range(2, 96) if changed[row].numpy().tobytes() in rows(kept))
     changed[place] *= 1e38  # overflows
-    result = compressed(changed)
-    assert result.report["calibration"]["digest"] == fitted.digest
+    result = compressed(changed, compensator="variance")
     (note,) = result.estimate.notes
     assert note.startswith("the error on 24 images kept back was not measured: the network gives NaN")
     assert result.estimate == Estimate(24, notes=(note,))

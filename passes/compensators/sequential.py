@@ -11,6 +11,7 @@ the layer is left as it is where none has less.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from prunec.ridges import RIDGES, START, Trials, ridge_fit
 from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
-from prunec.strategy import Compensator, Fit, Fits
+from prunec.strategy import Compensator, Fit
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,12 @@ class Sequential(Compensator):
         share = moments.shrinkage.clamp(max=0.999)
         return ridge_fit(moments, weight, (RIDGES[START] if self.ridge is None else self.ridge) + share / (1 - share))
 
-    def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
-        """The same with the ridge that has the least error on the fold left out, or the layer as it is."""
+    def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
+        """The fit with the ridge that has the least error on the parts left out, or the layer as it is."""
         if self.ridge is not None or len(folds.parts) == 1:
-            return super().fits(folds, weight, bias)
+            return self.fit
         trials = Trials(folds, weight)
         best = trials.best()
         if trials.error_of(weight, bias) <= trials.error(best):
-            return Fits((weight, bias), [(left_out, (weight, bias)) for left_out in folds.parts])
-        whole = ridge_fit(folds.total, weight, RIDGES[best])
-        return Fits(whole, list(zip(folds.parts, trials.fits(best), strict=True)))
+            return lambda _, same, bias: (same, bias)
+        return lambda moments, weight, _: ridge_fit(moments, weight, RIDGES[best])

@@ -20,6 +20,7 @@ FOLDS = 16
 SHARED, LEAST = 4, 4  # images of a fold, and folds, before there are more folds
 WIDE = 512  # columns of a layer; of a wider one folds are left out several at a time
 FEWEST = 3  # parts
+KEPT = -1  # the fold of images of which no choice is made
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class Dealt:
         return len(set(self.fold))
 
     @staticmethod
-    def of(images: Images, size: int, folds: int = FOLDS) -> Dealt:
-        """Deal images to `folds` folds at most, image i to fold i mod their number; batches hold `size` at most."""
+    def of(images: Images, size: int, folds: int = FOLDS, kept: Images | None = None) -> Dealt:
+        """Deal images to `folds` folds at most, image i to fold i mod their number; batches hold `size` at most.
+
+        Those that were kept back are the fold `KEPT`, the last.
+        """
         steps = torch.arange(len(images)) // images.step
         folds = min(folds, max(LEAST, len(images) // images.step // SHARED))
         batches, fold = [], []
@@ -47,7 +51,8 @@ class Dealt:
                 dealt = list(images.at(mine).batches(size))
                 batches += dealt
                 fold += [number] * len(dealt)
-        return Dealt(batches, fold)
+        last = [] if kept is None else list(kept.batches(size))
+        return Dealt(batches + last, fold + [KEPT] * len(last))
 
 
 @dataclass
@@ -56,20 +61,32 @@ class Folds:
 
     parts: dict[tuple[int, ...], Moments] = field(default_factory=dict)
     """By the folds, of all `FOLDS`, whose images they are of."""
+    kept: Moments | None = None
+    """Those of the fold `KEPT`."""
 
     def add(self, fold: int, z: Tensor, y: Tensor) -> None:
         """Add rows z [R, g, d] and y [R, g, o] of one fold."""
+        if fold == KEPT:
+            self.kept = self.kept or Moments()
+            self.kept.add(z, y)
+            return
         parts = max(FEWEST, min(FOLDS, FOLDS * WIDE // z.shape[-1]))
         self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
     def on_cpu(self) -> Folds:
         """The same on the CPU, where all that follows is computed."""
-        return Folds({folds: one.on_cpu() for folds, one in self.parts.items()})
+        kept = None if self.kept is None else self.kept.on_cpu()
+        return Folds({folds: one.on_cpu() for folds, one in self.parts.items()}, kept)
 
     @cached_property
     def total(self) -> Moments:
-        """The moments of all images."""
+        """The moments of all images but those kept back."""
         return next(iter(self.parts.values())) if len(self.parts) == 1 else self.own.joined()
+
+    @cached_property
+    def every(self) -> Moments:
+        """The moments of all images."""
+        return self.total if self.kept is None else Parts.of([self.total, self.kept]).joined()
 
     @cached_property
     def own(self) -> Parts:
@@ -78,5 +95,5 @@ class Folds:
 
     @cached_property
     def rest(self) -> Parts:
-        """Those of all images but each part's. Not for one part alone."""
+        """Those of all of `total` but each part's. Not for one part alone."""
         return self.own.without_each(self.total)
