@@ -15,19 +15,11 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import multiprocessing
-import os
 import pathlib
-import resource
-import signal
 import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata, util
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -40,6 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import architectures  # noqa: E402
 import coverage_table  # noqa: E402
+from coverage_process import Clock, Row, Side, isolated  # noqa: E402
 
 from prunec import cost, surgery  # noqa: E402
 from prunec.capture import capture  # noqa: E402
@@ -55,29 +48,8 @@ from prunec.versions import versions  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
 PATIENCE = 300  # processor seconds for all of it
-WAITING = 10  # times as long by the clock, and it waits for something
 IDENTITY = 1e-9
 PEER = "torch-pruning==1.6.1"
-FORKING = threading.Lock()
-Row = dict[str, Any]
-
-
-class Clock:
-    """A row, the processor seconds of its stages (neighbours on the machine do not count), and who is told of each.
-
-    What a crash leaves is known as far as it got.
-    """
-
-    def __init__(self, tell: Callable[[Row], object]) -> None:
-        self.row: Row = {"seconds": {}, "stage": "start"}
-        self.tell, self.last = tell, time.process_time()
-
-    def __call__(self, stage: str) -> None:
-        """This stage is over."""
-        now = time.process_time()
-        self.row["seconds"][stage], self.last = now - self.last, now
-        self.row["stage"] = stage
-        self.tell(self.row)
 
 
 def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
@@ -185,52 +157,6 @@ def _verdict(row: Row) -> str:
     if spent > LIMIT:
         return f"hang: {spent:.0f} s"
     return "pass" if row["dynamic_batch"] else "pass with a fixed batch"
-
-
-Side = Callable[[architectures.Architecture, Clock, bool], None]
-
-
-def _child(side: Side, one: architectures.Architecture, onnx: bool, patience: int, pipe: Connection) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (patience, patience + 60))  # then SIGXCPU: neighbours do not count
-    torch.set_num_threads(1)
-    clock = Clock(pipe.send)
-    row = clock.row
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a crash prints; the row says what it was
-    try:
-        side(one, clock, onnx)
-    except Exception as error:
-        line = (str(error).strip().splitlines() or [""])[0]
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{pathlib.Path(frame.filename).name}:{frame.lineno}"
-        row["result"] = f"fail after {row['stage']}: {type(error).__name__}: {line[:160]} ({where})"
-    pipe.send(row)
-    pipe.close()
-
-
-def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: int) -> Row:
-    """One network in a process of its own, which has `patience` processor seconds; a crash or a hang is a result."""
-    context = multiprocessing.get_context("fork")
-    with FORKING:  # a sibling forked before `send` is closed would hold it open, and a crash would look like a hang
-        receive, send = context.Pipe(duplex=False)
-        child = context.Process(target=_child, args=(side, one, onnx, patience, send))
-        started = time.perf_counter()
-        child.start()
-        send.close()
-    row: Row = {"name": one.name, "kind": one.kind, "size": one.size, "stage": "start"}
-    try:
-        while "result" not in row:
-            left = started + WAITING * patience - time.perf_counter()
-            late = {"result": f"hang after {row['stage']}: {WAITING * patience} s by the clock"}
-            row |= receive.recv() if receive.poll(max(left, 0)) else late
-    except EOFError:
-        child.join()
-        hung, ended = child.exitcode == -signal.SIGXCPU, f"exit code {child.exitcode}"
-        row["result"] = f"hang after {row['stage']}: {patience} s" if hung else f"crash after {row['stage']}: {ended}"
-    child.kill()
-    child.join()
-    receive.close()
-    return row | {"total": time.perf_counter() - started}
 
 
 def swept(

@@ -133,7 +133,7 @@ def compress(
     if "allocate" in context.notes:
         context.notes["allocate"]["budgets"] = written(program, context.notes["allocate"]["budgets"])
     finished = time.perf_counter()
-    expected = estimate(dense, planned.judged(passes, context) or program, kept, context)
+    expected = estimate(dense, lambda: planned.judged(passes, context, program), kept, context)
     ended = time.perf_counter()
     seconds = {"capture": captured, **clock.seconds, "estimate": ended - finished, "total": ended - started}
     report = size_facts(dense, program, plan, whole, seconds)

@@ -11,6 +11,7 @@ network whose layers were fitted without those kept back: the same but for the i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -42,11 +43,11 @@ class Planned(Instrument):
             self._program = program
         self._steps += self._program is None
 
-    def judged(self, pipeline: Pipeline, context: Context) -> Program | None:
-        """The network as the plan's refits without the images kept back make it; None where no refit has read these."""
+    def judged(self, pipeline: Pipeline, context: Context, result: Program) -> Program:
+        """The network as the plan's refits without the images kept back make it; `result` where none has read these."""
         program = self._program
         if program is None or not program.fact(Plan).without_kept:
-            return None
+            return result
         rest = Pipeline(pipeline.passes[self._steps :])
         return rest.run(program.knowing(program.fact(Plan).judged()), replace(context, track=silent, notes={}))
 
@@ -97,13 +98,14 @@ def needed(step: int = 1) -> int:
     return MOST * -(-FEWEST // step) * step
 
 
-def estimate(dense: Program, compressed: Program, kept: Images | None, context: Context) -> Estimate:
+def estimate(dense: Program, judged: Callable[[], Program], kept: Images | None, context: Context) -> Estimate:
     """Compare the networks on the images kept back, and on as many calibration images. Never raises."""
     images = context.images()
     if kept is None:
         few = f"for that takes {needed(images.step)} images or more, and {len(images)} were given"
         return Estimate(notes=(f"the error on other images was not measured, {few}",))
     try:
+        compressed = judged()
         other = _compared(dense, compressed, kept, context, "estimating the error on other images")
         own = _compared(dense, compressed, images.take(len(kept), context.seed), context, "estimating the error")
     except Exception as error:  # a run does not end in a number of its report

@@ -39,7 +39,8 @@ def test_every_pattern_compresses_to_its_budget(name: str) -> None:
     assert cost.total_macs(analyse(result.program)) == result.report["macs"]["compressed"]
     with torch.no_grad():
         wanted, compensated, alone = NETS[name](IMAGES), result.module(IMAGES), result.pruned_only()(IMAGES)
-    assert relative_error(compensated, wanted) < max(0.9 * relative_error(alone, wanted), 1e-6)
+    least = 1e-5  # a constant is fitted to those of the networks of the folds, which differ a little
+    assert relative_error(compensated, wanted) < max(0.9 * relative_error(alone, wanted), least)
 
 
 EVERY = [(kind.removesuffix("s"), name) for kind, folder in STRATEGIES.items() for name in folder.names()]
