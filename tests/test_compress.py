@@ -39,7 +39,7 @@ def test_every_pattern_compresses_to_its_budget(name: str) -> None:
     assert cost.total_macs(analyse(result.program)) == result.report["macs"]["compressed"]
     with torch.no_grad():
         wanted, compensated, alone = NETS[name](IMAGES), result.module(IMAGES), result.pruned_only()(IMAGES)
-    least = 1e-5  # a constant is fitted to those of the networks of the folds, which differ a little
+    least = 1e-5 if name == "class_token" else 1e-6  # its constant is fitted to those of the folds' networks
     assert relative_error(compensated, wanted) < max(0.9 * relative_error(alone, wanted), least)
 
 

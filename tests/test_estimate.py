@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from image_reads import Reads, rows
 from interfaces import body, fixed_by_view
 from micro import networks
 from rich.console import Console
@@ -21,10 +21,9 @@ from prunec.agreement import Agreement, agreement_of, wilson
 from prunec.compression import Result
 from prunec.data import Images
 from prunec.estimate import Estimate, keep_back, kept_back, needed
-from prunec.pipeline import Instrument, Pass, Pipeline
+from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
 from prunec.report.console import outcome_table
-from prunec.spec import name_of
 
 NET = networks()["residual"]
 IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(1))
@@ -33,10 +32,6 @@ FAST: dict[str, Any] = {"target": "macs:0.6", "batch": 32, "align": "none", "kee
 
 def compressed(images: Tensor = IMAGES, net: nn.Module = NET, **options: Any) -> Result:
     return prunec.compress(net, Images((images,), None, "noise"), **{**FAST, **options})
-
-
-def rows(images: Images) -> set[bytes]:
-    return {row.numpy().tobytes() for row in images.inputs[0]}
 
 
 def parts(images: Tensor, seed: int = 0, step: int = 1) -> tuple[Images, Images]:
@@ -75,36 +70,15 @@ def test_the_parts_are_disjoint_whole_and_chosen_by_seed() -> None:
     assert again.digest == fitted.digest != other.digest
 
 
-class Reads(Instrument):
-    """The passes that read one of some images."""
-
-    def __init__(self, kept: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.passes: set[str] = set()
-        self._now, batches, looked_for = "", Images.batches, rows(kept)
-
-        def spied(images: Images, size: int) -> Iterator[tuple[Tensor, ...]]:
-            for batch in batches(images, size):
-                if looked_for & {row.numpy().tobytes() for row in batch[0]}:
-                    self.passes.add(self._now)
-                yield batch
-
-        monkeypatch.setattr(Images, "batches", spied)
-
-    def before(self, step: Pass, program: Program) -> None:
-        self._now = name_of(type(step))
-
-    def after(self, step: Pass, before: Program, after: Program) -> None:
-        self._now = "after"
-
-
 @pytest.mark.parametrize(("compensator", "read"), [(None, {"compensate", "after"}), ("variance", {"after"})])
 def test_no_pass_but_the_last_refit_reads_an_image_that_is_kept_back(
     compensator: str | None, read: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads = Reads(parts(IMAGES)[1], monkeypatch)
+    reads = Reads(monkeypatch)
     whole = Images((IMAGES,), None, "noise")
     result = prunec.compress(NET, whole, target="macs:0.5", compensator=compensator, instruments=(reads,))
-    assert reads.passes == read
+    kept = rows(parts(IMAGES)[1].inputs[0])
+    assert {name for name, images in reads.by_pass.items() if images & kept} == read
     assert result.report["calibration"] == {"images": 96, "digest": whole.digest}
 
 
@@ -210,7 +184,7 @@ def test_a_number_for_each_image_has_an_error_and_no_answer() -> None:
 def test_what_cannot_be_measured_is_said_and_does_not_end_the_run() -> None:
     changed = IMAGES.clone()
     _, kept = parts(IMAGES)
-    place = next(row for row in range(2, 96) if changed[row].numpy().tobytes() in rows(kept))
+    place = next(row for row in range(2, 96) if changed[row].numpy().tobytes() in rows(kept.inputs[0]))
     changed[place] *= 1e38  # overflows
     result = compressed(changed, compensator="variance")
     (note,) = result.estimate.notes

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from image_reads import Reads
 from micro import three
 from torch import Tensor
 
 import prunec
 from prunec.data import Images
-from prunec.pipeline import Instrument, Pass
-from prunec.program import Context, Program
-from prunec.spec import name_of
-
-
-class Reads(Instrument):
-    """The images that each pass reads, by the number that stands in their first pixel."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.by_pass: dict[str, set[int]] = {}
-        self._now = "before"
-        batches = Images.batches
-
-        def spied(images: Images, size: int) -> Iterator[tuple[Tensor, ...]]:
-            for batch in batches(images, size):
-                self.by_pass.setdefault(self._now, set()).update(batch[0][:, 0, 0, 0].long().tolist())
-                yield batch
-
-        monkeypatch.setattr(Images, "batches", spied)
-
-    def before(self, step: Pass, program: Program) -> None:
-        self._now = name_of(type(step))
-
-    def after(self, step: Pass, before: Program, after: Program) -> None:
-        self._now = "after"
+from prunec.program import Context
 
 
 def numbered(count: int) -> Tensor:

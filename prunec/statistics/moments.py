@@ -187,10 +187,8 @@ class Moments:
 
     def _clear_constants(self) -> None:
         """Set the covariances of columns that do not vary to zero."""
-        flat = self._sums["zz"].diagonal(dim1=1, dim2=2) <= FLAT * self.mean_z.square()
-        self._sums["zz"].mT[flat] = 0.0
-        for name in {"zz", "zy"} & self._sums.keys():
-            self._sums[name][flat] = 0.0
+        zz = self._sums["zz"]
+        clear(zz.diagonal(dim1=1, dim2=2) <= FLAT * self.mean_z.square(), zz, self._sums.get("zy"))
 
     def _multiply(self) -> None:
         """Turn covariances back into sums, for more rows to be added."""
@@ -198,6 +196,14 @@ class Moments:
             self._divided = False
             for name in {"zz", "zy"} & self._sums.keys():
                 self._sums[name].mul_(self.count)
+
+
+def clear(flat: Tensor, zz: Tensor, zy: Tensor | None) -> None:
+    """Set covariances [..., d, d] and [..., d, o] to zero for the columns of z that do not vary, bool [..., d]."""
+    if bool(flat.any()):
+        zz.masked_fill_(flat[..., None] | flat[..., None, :], 0.0)
+        if zy is not None:
+            zy.masked_fill_(flat[..., None], 0.0)
 
 
 def _joint(left: _Centred, right: _Centred, steps: float, more: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .moments import FLAT, Moments
+from .moments import FLAT, Moments, clear
 
 CANCELLED = 1e-13  # of the variance of all rows: what is left of it without a part is rounding
 
@@ -58,7 +58,7 @@ class Parts:
         zz = torch.einsum("p,pgij->gij", share.flatten(), self.zz) + torch.einsum("pgi,pgj->gij", share * z, z)
         zy = torch.einsum("p,pgio->gio", share.flatten(), self.zy) + torch.einsum("pgi,pgo->gio", share * z, y)
         variance = (share * (self.variance_y + y.square())).sum(0)
-        _clear(zz, zy, zz.diagonal(dim1=-2, dim2=-1) <= FLAT * means[0].square())
+        clear(zz.diagonal(dim1=-2, dim2=-1) <= FLAT * means[0].square(), zz, zy)
         return Moments.of(int(self.count.sum()), means, zz, zy, variance)
 
     def without_each(self, total: Moments) -> Parts:
@@ -76,7 +76,7 @@ class Parts:
             )
         variance = (kept * total.variance_y - gone * self.variance_y - share * y.square()).clamp_min(0)
         left, whole = zz.diagonal(dim1=-2, dim2=-1), total.zz.diagonal(dim1=-2, dim2=-1)
-        _clear(zz, zy, (left <= FLAT * mean_z.square()) | (left <= CANCELLED * whole))
+        clear((left <= FLAT * mean_z.square()) | (left <= CANCELLED * whole), zz, zy)
         return Parts(rest, mean_z, mean_y, zz, zy, variance)
 
     def as_groups(self) -> Moments:
@@ -92,10 +92,3 @@ class Parts:
         missed = self.mean_y - (weight @ self.mean_z[..., None])[..., 0] - bias
         found: Tensor = (self.variance_y - explained).clamp_min(0) + missed.square()
         return found
-
-
-def _clear(zz: Tensor, zy: Tensor, flat: Tensor) -> None:
-    """Set the covariances of columns that do not vary to zero."""
-    if bool(flat.any()):
-        zz.masked_fill_(flat[..., None] | flat[..., None, :], 0.0)
-        zy.masked_fill_(flat[..., None], 0.0)
