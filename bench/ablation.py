@@ -39,19 +39,19 @@ from prunec.program import Context, Program  # noqa: E402
 from prunec.target import Target  # noqa: E402
 
 KINDS = ("selector", "decomposer", "allocator", "compensator")
-DEFAULT = ("obs", "collaborative", "knapsack", "sequential")
+DEFAULT = ("obs", "collaborative", "portfolio", "sequential")
 TRIED = {
     "selector": ("obs", "cap", "lasso", "pivoted-qr", "kmeans", *(f"top{{by={name}}}" for name in (
         "l1", "l2", "bn-scale", "random", "geometric-median", "taylor", "fisher", "cpmc", "oicsr", "fsm",
         "ffr", "thinet", "flap", "dais"))),
     "decomposer": ("collaborative", "spatial-svd", "whitened-svd", "channel-svd", "tucker2", "tt", "none"),
-    "allocator": ("knapsack", "uniform", "threshold", "gcro", "cap-search", "evolve", "dais"),
+    "allocator": ("portfolio", "knapsack", "uniform", "threshold", "gcro", "cap-search", "evolve", "dais"),
     "compensator": ("sequential", "lstsq", "gram", "merge", "fold", "variance", "bias", "none"),
 }  # fmt: skip
 FULL = {
     "selector": ("obs", "cap", "top{by=l1}"),
     "decomposer": ("collaborative",),
-    "allocator": ("knapsack", "uniform"),
+    "allocator": ("portfolio", "knapsack", "uniform"),
     "compensator": ("sequential", "lstsq", "bias", "none"),
 }
 Combination = tuple[str, str, str, str]

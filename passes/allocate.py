@@ -21,7 +21,7 @@ from prunec.strategy import Allocator
 class Allocate(Pass):
     """Fill the plan's keep sets."""
 
-    method: Allocator = field(default_factory=lambda: STRATEGIES["allocators"].make("knapsack"))
+    method: Allocator = field(default_factory=lambda: STRATEGIES["allocators"].make("portfolio"))
 
     requires = (Channels, Curves)
     provides = (Plan,)

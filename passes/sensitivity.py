@@ -13,8 +13,9 @@ The squared error of the outputs, not the KL divergence: on images that the netw
 shares every prefix: it forks where the first reader of a space is and runs only what follows. Where a norm runs over
 the space, masking is not removing, and the sliced network is run whole.
 
-The images are those that no statistic has seen (`Context.choosing`). The ridge is larger than that of the curves: what
-`compensate` will choose is not known here, and a fit that is too sure of few images makes wide layers look dear.
+The images are those that no statistic has seen (`Context.choosing`). The ridge is larger than that of the curves, and
+shrinks towards the sliced weight as that of `compensate` does: which it will choose is not known here, and a fit that
+is too sure of few images makes wide layers look dear.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Sensitivity(Pass):
             stays[columns_of(one, space)[gone].flatten()] = False
             kept = stays.nonzero().flatten()
             fitted = torch.zeros_like(weight)
-            fitted[:, :, kept] = linalg.refit(moments.covariance, weight, kept, self.ridge)
+            fitted[:, :, kept] = linalg.absorb(moments.covariance, weight, kept, self.ridge)
             shift = ((weight - fitted) @ moments.mean_z[:, :, None])[:, :, 0]
             if blocks.folded:
                 groups, rows, width = fitted.shape

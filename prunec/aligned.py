@@ -11,7 +11,8 @@ from .channels.spaces import Channels
 from .constraints import Constraints
 from .errors import BudgetError
 from .registry import STRATEGIES
-from .several import spend
+from .several import settled, spend
+from .spec import text_of
 from .strategy import Allocator
 from .terms import Counts
 
@@ -26,32 +27,40 @@ def aligned(
     `blocks` are the spaces as `auto` has them where a latency table knows the steps (`prunec.latency.blocks`);
     elsewhere steps that leave no room for the target are halved, until only what the user demands is left; those of
     `auto`, which nobody asked for, also where they leave much of the target unused. `error` and
-    `error_unaligned` are those that the curves predict with these counts, and with what the knapsack would choose
-    among all widths. Raises BudgetError where no widths meet the target.
+    `error_unaligned` are those that the curves predict with these counts, and with what the same allocator would
+    choose among all widths. Raises BudgetError where no widths meet the target.
     """
     if blocks is not None and constraints.align == AUTO:
-        return _in_blocks(problem, method, blocks), {}
+        return _in_blocks(problem, method, blocks)
     wanted = Alignment.parse(constraints.align)
     if wanted is None or (constraints.align == AUTO and constraints.round_to > 1):  # the user's multiples are enough
-        return spend(problem, method), {}
+        return _spent(problem, method)
     free = spend(problem, STRATEGIES["allocators"].make("knapsack"))  # raises where the target is out of reach
     enough = SPENT * problem.used(free).max() if constraints.align == AUTO else 0.0
     for one in wanted.finer():
         narrow = replace(problem, channels=one.apply(problem.channels))
         try:
-            counts = spend(narrow, method)
+            chosen = settled(narrow, method)
+            counts = spend(narrow, chosen)
         except BudgetError:
             continue
         if problem.used(counts).max() >= enough:
-            return counts, {"alignment": _told(problem, wanted, one, counts, free)}
-    return spend(problem, method), {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
+            told = _told(problem, wanted, one, counts, spend(problem, chosen))
+            return counts, {"allocator": text_of(chosen), "alignment": told}
+    counts, how = _spent(problem, method)
+    return counts, how | {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
 
 
-def _in_blocks(problem: Allocation, method: Allocator, blocks: Channels) -> Counts:
+def _in_blocks(problem: Allocation, method: Allocator, blocks: Channels) -> tuple[Counts, dict[str, Any]]:
     try:
-        return spend(replace(problem, channels=blocks), method)
+        return _spent(replace(problem, channels=blocks), method)
     except BudgetError:
-        return spend(problem, method)
+        return _spent(problem, method)
+
+
+def _spent(problem: Allocation, method: Allocator) -> tuple[Counts, dict[str, Any]]:
+    chosen = settled(problem, method)
+    return spend(problem, chosen), {"allocator": text_of(chosen)}
 
 
 def _told(problem: Allocation, wanted: Alignment, used: Alignment, counts: Counts, free: Counts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from .target import Target
 from .terms import Cost, Counts, Mixed
 
 Array = npt.NDArray[np.float64]
+Outputs = list[list[torch.Tensor]]  # by batch
 UNIT = 10**9  # the cost that may remain where several are mixed
 
 
@@ -38,6 +40,12 @@ class Allocation:
     latency: LatencyQuantity | None = None  # where the target asks for one
     weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.several`)
     starts: list[Array] = field(default_factory=list, compare=False)  # such as were best so far, with other tables, too
+    outputs: dict[Hashable, Outputs] = field(default_factory=dict, compare=False)  # of dense networks that were tried
+
+    @property
+    def can_try(self) -> bool:
+        """Whether there is a network to try counts on."""
+        return self.program is not None and self.context is not None
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
@@ -131,9 +139,13 @@ class Allocation:
             raise PassError("this allocator tries networks, and was given none")
         plan = Plan(self.channels, self.keep(counts))
         narrow = surgery.apply(self.program.module, dense_fit.fitted(self.program, plan))
-        batches = list(self.context.choosing.take(images, self.context.seed).batches(self.context.batch))
-        found, wanted = ([floats(net(*batch)) for batch in batches] for net in (narrow, self.program.module))
-        return relative_error(found, wanted, [len(batch[0]) for batch in batches])
+        module, chosen = self.program.module, self.context.choosing
+        batches = list(chosen.take(images, self.context.seed).batches(self.context.batch))
+        key = module, chosen, images
+        if key not in self.outputs:
+            self.outputs[key] = [floats(module(*batch)) for batch in batches]
+        found = [floats(narrow(*batch)) for batch in batches]
+        return relative_error(found, self.outputs[key], [len(batch[0]) for batch in batches])
 
 
 def _allowed(space: Space, error: Array) -> Array:

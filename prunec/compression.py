@@ -86,7 +86,7 @@ def compress(
     timed here, or the file of a table from `prunec profile`. `example_inputs` (default: the first samples) are what the
     model is captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are,
     in order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into.
-    `selector` (default: `obs`), `allocator` (`knapsack`), `compensator` (`sequential`) and `decomposer`
+    `selector` (default: `obs`), `allocator` (`portfolio`), `compensator` (`sequential`) and `decomposer`
     (`collaborative`; `none`: no layer becomes two) are names or specs such as `sequential{ridge=1e-4}`; `keep_branches`
     holds on to residual blocks that would go whole; `pipeline` replaces all passes, so none of these stands beside it.
     Layers that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that match none of `only`;

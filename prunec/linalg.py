@@ -51,6 +51,18 @@ def refit(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Ten
     return solve(gram, covariance[:, kept] @ weight.mT).mT
 
 
+def absorb(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
+    """Return W_K + W_R S_RK (S_KK + r I)^-1, [g, o, |kept|]: the ridge shrinks towards the sliced weight W_K.
+
+    R are the columns that are not kept; without a ridge this is `refit`.
+    """
+    removed = torch.ones(weight.shape[-1], dtype=torch.bool)
+    removed[kept] = False
+    rows = covariance[:, kept]
+    gram = add_ridge(rows[:, :, kept], ridge)
+    return weight[:, :, kept] + solve(gram, rows[:, :, removed] @ weight[:, :, removed].mT).mT
+
+
 def backward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
     """OBS: remove, again and again, the coordinate whose loss costs least after refitting.
 

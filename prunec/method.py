@@ -19,7 +19,7 @@ PIPELINE = (
     "sensitivity,allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"
 )
 BATCH = 64  # samples a step, where neither the user nor the network says
-STRATEGY = {"selector": "obs", "allocator": "knapsack", "compensator": "sequential", "decomposer": "collaborative"}
+STRATEGY = {"selector": "obs", "allocator": "portfolio", "compensator": "sequential", "decomposer": "collaborative"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     [model]                                  [compress]
     source = "nets.py:resnet56"              target = "macs:0.5"
     weights = "resnet56.safetensors"         selector = "obs"
-    input_shape = [3, 32, 32]                allocator = "knapsack"
+    input_shape = [3, 32, 32]                allocator = "portfolio"
     [data]                                   compensator = "sequential{ridge=1e-4}"
     source = "train.npz"                     seed = 0
     preprocess = "mean=0.49,std=0.25"        opset = 18

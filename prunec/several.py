@@ -32,8 +32,7 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     Ranks that save nothing and what is inside a branch that goes stay whole. Raises BudgetError where a limit is out of
     reach, or all of them together are, or the method finds no such counts.
     """
-    if problem.limits > 1:
-        problem = problem.weighed(_best(problem))
+    problem = _one_limit(problem)
     ends = [end for counts in method.candidates(problem) if (end := finished(problem, counts)) is not None]
     if ends:
         return min(ends, key=problem.expected)
@@ -42,6 +41,15 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     name = text_of(method)
     other = "" if name.startswith("knapsack") else ", or take knapsack"
     raise BudgetError(f"{name} finds no counts for {problem.target}: ask for more of it{other}")
+
+
+def settled(problem: Allocation, method: Allocator) -> Allocator:
+    """The allocator that the method hands the problem to. Raises BudgetError where the target is out of reach."""
+    return method.settled(_one_limit(problem))
+
+
+def _one_limit(problem: Allocation) -> Allocation:
+    return problem.weighed(_best(problem)) if problem.limits > 1 else problem
 
 
 def _best(problem: Allocation) -> Array:

@@ -46,6 +46,10 @@ class Allocator(ABC):
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
 
+    def settled(self, problem: Allocation) -> Allocator:
+        """The allocator that does the work: itself, or the one that it would hand this problem to."""
+        return self
+
     def candidates(self, problem: Allocation) -> Iterator[Counts]:
         """Counts of which the best is taken once each is within all limits (`prunec.several`)."""
         yield self.counts(problem)

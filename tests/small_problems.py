@@ -124,6 +124,11 @@ class Summed(Allocation):
 
     truth: Curves = field(kw_only=True)
 
+    @property
+    def can_try(self) -> bool:
+        """True: the truth is known."""
+        return True
+
     def error(self, counts: Counts, images: int = 64) -> float:
         """The sum of the true errors."""
         return self.true.expected(counts)

@@ -224,6 +224,7 @@ def test_the_knapsack_weighs_a_branch_against_all_that_is_within_it() -> None:
         "knapsack",
         "threshold",
         "gcro",
+        "portfolio",
         "cap-search{calls=31}",
         "evolve{generations=2,population=4}",
         "dais{steps=30}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from image_reads import Reads
@@ -21,18 +19,14 @@ def numbered(count: int) -> Tensor:
     return images
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"allocator": "evolve{population=2,generations=1}"}], ids=["default", "oracle"]
-)
-def test_choices_are_made_on_images_that_no_statistic_has_seen(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("allocator", ["knapsack", "portfolio", "evolve{population=2,generations=1}"])
+def test_choices_are_made_on_images_that_no_statistic_has_seen(allocator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Reads(monkeypatch)
-    prunec.compress(three(12, 16, 16), numbered(64), target="macs:0.6", instruments=(reads,), **options)
+    prunec.compress(three(12, 16, 16), numbered(64), target="macs:0.6", instruments=(reads,), allocator=allocator)
     fitted, chosen = reads.by_pass["calibrate"], reads.by_pass["sensitivity"] | reads.by_pass.get("allocate", set())
     assert len(fitted) > 4 * len(chosen) > 0
     assert not fitted & chosen
-    assert ("allocate" in reads.by_pass) == bool(options)
+    assert ("allocate" in reads.by_pass) == (allocator != "knapsack")
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,13 @@ def test_refit_with_everything_kept_is_the_weight() -> None:
     torch.testing.assert_close(linalg.refit(one.covariance, one.weight, torch.arange(12), 1e-14), one.weight)
 
 
+def test_a_ridge_shrinks_an_absorbed_weight_towards_the_sliced_one() -> None:
+    one, kept = reader(3), torch.arange(7)
+    least, most = (linalg.absorb(one.covariance, one.weight, kept, ridge) for ridge in (1e-14, 1e14))
+    torch.testing.assert_close(least, linalg.refit(one.covariance, one.weight, kept, 1e-14))
+    torch.testing.assert_close(most, one.weight[:, :, kept])
+
+
 def test_solve_survives_a_singular_gram() -> None:
     x = torch.randn(3, 8, dtype=torch.float64)
     gram = (x.T @ x)[None]

@@ -22,7 +22,9 @@ from prunec.indicators import annealed
 from prunec.oracle import CHEAPER
 from prunec.registry import STRATEGIES
 from prunec.several import spend
+from prunec.spec import text_of
 from prunec.spending import nearest
+from prunec.tilt import first_layer, tilted
 
 SEARCHES = ("cap-search", "evolve{generations=4}", "dais{steps=10}")
 NEAR = 1.1  # times the error of the best plan
@@ -116,6 +118,38 @@ def test_a_search_is_never_worse_than_what_tries_no_network(method: str) -> None
         default.append(ratio(given, ends["knapsack"]))
     assert sum(one <= NEAR for one in found) >= 5  # of 6
     assert np.mean(found) < np.mean(default)
+
+
+def test_a_portfolio_is_the_best_of_what_it_hands_on() -> None:
+    """By what it is told, where the curves mislead; and no more is tried than about a dozen networks."""
+    portfolio = STRATEGIES["allocators"].make("portfolio")
+    better = 0
+    for given, ends in misled_ones():
+        counts, chosen = solved(given, "portfolio"), portfolio.settled(given)
+        assert (counts == solved(given, text_of(chosen))).all()
+        assert all(given.error(counts) <= given.error(end) for end in ends.values())
+        better += given.error(counts) < given.error(ends["knapsack"])
+    assert better >= 2  # of 6
+
+
+def test_a_portfolio_without_a_network_is_the_knapsack() -> None:
+    given = next(problems(1)).true
+    assert text_of(STRATEGIES["allocators"].make("portfolio").settled(given)) == "knapsack"
+
+
+def test_a_slope_spares_one_end_of_the_network() -> None:
+    """The same curves in every layer, so that only the depth tells them apart."""
+    for given in problems(2, shapes=("convex",)):
+        depth = np.array([first_layer(given.channels, space) for space in given.channels.prunable])
+        flat, late, early = (
+            spend(given, STRATEGIES["allocators"].make(f"knapsack{{slope={one}}}")) for one in (0, 4, -4)
+        )
+        lean = [float((depth * counts / given.model.sizes).sum()) for counts in (early, flat, late)]
+        assert lean == sorted(lean)
+        for error, steep, place in zip(
+            given.errors, tilted(given, 2.0).errors, depth / max(depth.max(), 1), strict=True
+        ):
+            np.testing.assert_allclose(steep, error * np.exp(2.0 * (2 * place - 1)))
 
 
 @pytest.mark.parametrize("method", SEARCHES)

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation, Array
-from prunec.channels.spaces import Channels, Space
+from prunec.channels.spaces import Channels
 from prunec.cost import Counts
 from prunec.oracle import CHEAPER, Oracle
 from prunec.spending import descent
 from prunec.strategy import Allocator
+from prunec.tilt import first_layer
 
 CALLS = 12  # for each space: runs of less than two spaces
 LEAST_CALLS = 100
@@ -72,7 +73,7 @@ class CapSearch(Allocator):
     def _runs(self, channels: Channels) -> list[list[int]]:
         """The spaces in the order of the network, in as many runs as there are calls for."""
         spaces = channels.prunable
-        order = sorted(range(len(spaces)), key=lambda place: (_first(channels, spaces[place]), place))
+        order = sorted(range(len(spaces)), key=lambda place: (first_layer(channels, spaces[place]), place))
         count = ((self._calls(channels) - STARTS) // self.tolerances - 1) // self.rounds
         return [part.tolist() for part in np.array_split(np.array(order), min(count, len(order)))]
 
@@ -101,14 +102,3 @@ def _held(error: Array, count: int) -> Array:
     held = np.full_like(error, np.inf)
     held[count] = error[count]
     return held
-
-
-def _first(channels: Channels, space: Space) -> int:
-    """The place of the first layer that makes, reads or is split by a space."""
-    split = {one.space: one.node for one in channels.factorings}
-    low, high = space.start, space.start + space.size
-    for place, one in enumerate(channels.contractions):
-        touched = any(bool(((side >= low) & (side < high)).any()) for side in (one.outputs, one.inputs))
-        if split.get(space.name) == one.node or (space.sites and touched):
-            return place
-    return len(channels.contractions)

@@ -24,6 +24,7 @@ from prunec.registry import STRATEGIES
 from prunec.spending import afford, with_count
 from prunec.strategy import Allocator
 from prunec.terms import Counts
+from prunec.tilt import tilted
 
 CHEAPER = ("uniform", "threshold", "gcro")
 TOLERANCE = 1e-3  # of the multiplier
@@ -35,19 +36,25 @@ GROWS = 60  # times at most: 16^60 is more than there are errors for
 class Knapsack(Allocator):
     """Spend the error where it buys most MACs; never worse than an allocator that tries no network.
 
-    `rounds` of coordinate descent for each multiplier; `tries` moves of the best counts.
+    `rounds` of coordinate descent for each multiplier; `tries` moves of the best counts. A positive `slope` spares the
+    last layers, a negative one the first (`prunec.tilt`).
     """
 
     rounds: int = 8
     tries: int = 60
+    slope: float = 0.0
 
     def counts(self, problem: Allocation) -> Counts:
         """Coordinates kept of each prunable space."""
-        found: Counts = min(self.candidates(problem), key=problem.expected)
+        problem = tilted(problem, self.slope)
+        found: Counts = min(self._ends(problem), key=problem.expected)
         return found
 
     def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """What each start ends in, and last the best of them moved about."""
+        """What each start ends in, and last the best of them moved about; with a slope the best by that alone."""
+        return iter([self.counts(problem)]) if self.slope else self._ends(problem)
+
+    def _ends(self, problem: Allocation) -> Iterator[Counts]:
         best: Counts | None = None
         for start in self._starts(problem):
             found = finished(problem, start)

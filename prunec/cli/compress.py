@@ -65,7 +65,7 @@ def compress(
     ] = None,
     allocator: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="How many of each space.", show_default="knapsack", rich_help_panel=METHOD),
+        typer.Option(metavar="TEXT", help="How many of each space.", show_default="portfolio", rich_help_panel=METHOD),
     ] = None,
     compensator: Annotated[
         str | None,

@@ -30,6 +30,7 @@ from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
 from ..samples import noise_like, samples_of
+from ..several import settled
 from ..strategy import Allocator
 from ..target import Target
 from ..terms import Counts
@@ -65,6 +66,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     dense_ns = cost.total() if known is None else round(known.ms * NS)
     whole_blocks = blocks.at_least_one(problem.channels, layers, cost, table.likes)
     search = _Search(problem, whole_blocks, method, wanted, dense_ns, context)
+    search = replace(search, method=search.settled(cost))
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
@@ -95,6 +97,13 @@ class _Search:
     def timed(self, cost: Latency) -> Allocation:
         """The problem in this table's time."""
         return replace(self.problem, latency=LatencyQuantity(cost, self.dense_ns))
+
+    def settled(self, cost: Latency) -> Allocator:
+        """The allocator of all rounds; the method itself where this table has no counts within the budget."""
+        try:
+            return settled(self.timed(cost), self.method)
+        except BudgetError:
+            return self.method
 
     def spent(self, cost: Latency) -> Counts:
         """The counts within the budget as this table has it. Raises BudgetError where there are none."""
