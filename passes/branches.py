@@ -108,12 +108,12 @@ class Branches(Pass):
 
 
 def _may_go(constraints: Constraints, layers: list[str]) -> bool:
-    """Whether nothing that the user said keeps one of these layers, or a share of it."""
+    """Return whether no constraint of the user keeps one of these layers, or a share of it."""
     return not any(constraints.reason([layer]) or constraints.share([layer]) < 1 for layer in layers)
 
 
 def _next(stops: Sequence[Stop]) -> list[Stop]:
-    """Those up to the first that is added to what lacks the branch, `MOST` at most."""
+    """List the stops up to the first that is added to a value without the branch, `MOST` at most."""
     last = next((place for place, stop in enumerate(stops) if stop.other is not None), len(stops))
     return list(stops[: min(last + 1, MOST)])
 

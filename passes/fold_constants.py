@@ -88,7 +88,7 @@ def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken:
 
 
 def _ancestors(node: fx.Node) -> list[fx.Node]:
-    """What a node is computed from."""
+    """List the nodes that a node is computed from, directly or through others."""
     found: dict[fx.Node, None] = {}
     queue = list(node.all_input_nodes)
     while queue:  # ends: a graph has no circle

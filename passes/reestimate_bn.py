@@ -50,7 +50,7 @@ class ReestimateBn(Pass):
 
 
 def _measurable(node: fx.Node) -> bool:
-    """Whether a node is a batch norm with stored statistics that no other node reads."""
+    """Return whether a node is a batch norm with stored statistics that no other node reads."""
     if node.target not in NORMS or (node.target is NORMS[0] and argument(node, "training")):
         return False
     stored = [argument(node, name) for name in ("running_mean", "running_var")]

@@ -50,7 +50,7 @@ class Alignment:
 
     @staticmethod
     def of(target: DeployTarget) -> Alignment:
-        """What a deployment target likes."""
+        """Return the alignment that a deployment target prefers."""
         return Alignment(target.name, target.likes, min(target.block, target.likes), target.fewest)
 
     def step(self, channels: int) -> int:

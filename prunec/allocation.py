@@ -1,4 +1,4 @@
-"""What an allocator may know: the spaces, their curves, the budget, and an oracle that reads no label."""
+"""Define the input of an allocator: the spaces, their curves, the budget, and an oracle that reads no label."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Allocation:
 
     @property
     def can_try(self) -> bool:
-        """Whether there is a network to try counts on."""
+        """Return whether there is a network to try counts on."""
         return self.program is not None and self.context is not None
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
-        """What may remain of each resource. Raises BudgetError where one of them is out of reach."""
+        """Compute how much of each resource may remain. Raises BudgetError where one of them is out of reach."""
         if self.program is None:
             return budgets(self.channels, self.target, None, latency=self.latency)
         module, inputs = self.program.module, self.program.example_inputs
@@ -73,7 +73,7 @@ class Allocation:
         return self.budgets[0].allowed if self.weights is None else UNIT
 
     def weighed(self, weights: Array) -> Allocation:
-        """The same problem with these weights; its budgets are not worked out again."""
+        """Return a copy with these weights; its budgets are not computed again."""
         found = replace(self, weights=weights)
         vars(found).update(budgets=self.budgets, errors=self.errors, inside=self.inside, alone=self.alone)
         return found

@@ -178,7 +178,7 @@ def _names_in(path: Path) -> list[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is anything under that name. Raises OSError for a name that no file system takes."""
+    """Return whether there is anything under that name. Raises OSError for a name that no file system takes."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):

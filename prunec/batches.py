@@ -136,7 +136,7 @@ def _by_name(batch: Mapping[str, object], takes: Signature, source: str) -> Matc
 
 
 def _fitting(found: Matched, takes: Signature, source: str) -> Matched:
-    """The same, if the network takes as many inputs. Raises DataError otherwise."""
+    """Return the matched batch if the network takes as many inputs. Raises DataError otherwise."""
     count = len(found.inputs)
     if takes.open:
         return found
@@ -163,7 +163,7 @@ def _tensors(found: Matched, takes: Signature) -> tuple[Tensor, ...]:
 
 
 def _notes(first: Matched, takes: Signature) -> tuple[str, ...]:
-    """Of values that were left out as labels by their place, though the network could take more."""
+    """Report values that were left out as labels by their place, though the network could take more."""
     more = [name for name in takes.names[len(first.inputs) :] if not is_label(name)]
     if not more or not first.followed:
         return ()
@@ -208,7 +208,7 @@ def _of_text(value: object) -> bool:
 
 
 def _telling(names: Mapping[str, object], takes: Signature) -> bool:
-    """Whether the fields of a record are called as inputs are."""
+    """Return whether any field of a record has the name of an input."""
     return any(name in names for name in (*takes.names, *USUAL, "inputs"))
 
 

@@ -66,7 +66,7 @@ def _only_for(branch: fx.Node, add: fx.Node) -> frozenset[fx.Node]:
 
 
 def _names(nodes: Set[fx.Node]) -> tuple[frozenset[str], frozenset[str]]:
-    """Of the nodes that compute, and of the parameters that only they read."""
+    """Return the names of the nodes that compute, and of the parameters that only they read."""
     return (
         frozenset(node.name for node in nodes if node.op != "get_attr"),
         frozenset(str(node.target) for node in nodes if node.op == "get_attr"),

@@ -46,7 +46,7 @@ def budgets(
     inputs: tuple[Tensor, ...] = (),
     latency: LatencyQuantity | None = None,
 ) -> tuple[Budget, ...]:
-    """What each part of the target allows.
+    """Compute the budget of each part of the target.
 
     Raises BudgetError where even the fewest coordinates of each space are too many; PassError where a quantity needs
     the network and there is none.
@@ -111,7 +111,7 @@ def _missed(row: Mapping[str, Any]) -> str:
 
 
 def least_of(channels: Channels, found: Quantity | LatencyQuantity) -> int:
-    """What remains where as little as may be does, each layer in one or several as is least."""
+    """Compute the least amount that can remain, with each layer whole or in parts, whichever costs least."""
     if not channels.prunable:
         return found.dense
     steps = [found.weighted(row) for row in np.eye(found.steps)]

@@ -33,7 +33,7 @@ def tensors_of(value: Any) -> tuple[Tensor, ...]:
 
 
 def filled(value: Any, tensors: Iterable[Tensor]) -> Any:
-    """The same nested value with other tensors."""
+    """Return a copy of a nested value with other tensors."""
     given = iter(tensors)
     return pytree.tree_map(lambda leaf: next(given) if isinstance(leaf, Tensor) else leaf, value)
 
@@ -68,7 +68,7 @@ class Calling:
 
     @property
     def flat(self) -> bool:
-        """Whether the original takes tensors, one after the other, and nothing else."""
+        """Return whether the original takes tensors, one after the other, and nothing else."""
         return all(self.leaves) and self.spec == _flat_spec(len(self.leaves))
 
     def restored(self, module: fx.GraphModule, plain: bool = False) -> fx.GraphModule:

@@ -32,14 +32,14 @@ class Values:
 
     @staticmethod
     def of(value: Any) -> Values:
-        """What a value consists of."""
+        """Split a value into its nesting, its constants, and the shapes and types of its tensors."""
         leaves, spec = pytree.tree_flatten(value)
         tensors = tensors_of(leaves)
         constants = tuple(_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         return Values(spec, constants, tuple(tuple(one.shape) for one in tensors), tuple(one.dtype for one in tensors))
 
     def alike(self, other: Values) -> bool:
-        """Whether nothing but sizes differs."""
+        """Return whether nesting, constants and ranks are equal; sizes may differ."""
         ranks = [[len(shape) for shape in one.shapes] for one in (self, other)]
         return (self.spec, self.leaves, ranks[0]) == (other.spec, other.leaves, ranks[1])
 
@@ -62,7 +62,7 @@ class Call:
     given: tuple[tuple[Sizes, ...], ...]
 
     def fits(self, values: Values) -> bool:
-        """Whether a call with these arguments is such a call; sizes that vary with the batch may be any."""
+        """Return whether a call with these arguments matches this one; sizes that vary with the batch may be any."""
         pairs = zip(self.taken, values.shapes, strict=True)
         return self.inputs.alike(values) and all(
             small != large or size == small

@@ -80,7 +80,7 @@ def require_deterministic(module: fx.GraphModule) -> None:
 
 
 def is_random(node: fx.Node) -> bool:
-    """Whether an operator draws random numbers with the arguments that it has here."""
+    """Return whether an operator draws random numbers with the arguments that it has here."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or RANDOM not in target.tags:
         return False
@@ -104,7 +104,7 @@ def require_same(name: str, first: Any, second: Any) -> None:
 
 
 def close(one: Tensor, other: Any) -> bool:
-    """Whether two answers are of one shape and alike but for rounding; whole numbers always are."""
+    """Return whether two answers have one shape and agree but for rounding; whole numbers always agree."""
     if not isinstance(other, Tensor) or one.shape != other.shape:
         return False
     if not one.is_floating_point():

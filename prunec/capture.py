@@ -43,7 +43,7 @@ UNBOUNDED = 2**31  # samples: a range that ends before ends because of something
 
 @dataclass(frozen=True)
 class _Call:
-    """What a network is called with."""
+    """Arguments of one call of a network."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -53,11 +53,11 @@ class _Call:
         return tensors_of((self.args, self.kwargs))
 
     def of(self, samples: int) -> _Call:
-        """The same with so many samples, repeated where there are too few."""
+        """Return a copy with so many samples, repeated where there are too few."""
         return self._with(samples_of(one, samples) for one in self.tensors)
 
     def on(self, device: torch.device) -> _Call:
-        """The same on a device."""
+        """Return a copy with its tensors on a device."""
         return self._with(one.to(device) for one in self.tensors)
 
     def _with(self, tensors: Iterable[Tensor]) -> _Call:
@@ -172,7 +172,7 @@ def _captured(model: nn.Module, call: _Call) -> Program:
 
 
 def _advice(model: nn.Module, error: Exception) -> str:
-    """What cannot be captured, where, and what to do about it."""
+    """Return a message that names the module that cannot be captured, the place of the fault, and a remedy."""
     path, line = module_at_fault(model, error), line_at_fault(error)
     where = f"{path} ({type(model.get_submodule(path)).__name__})" if path else "it"
     keep = f", or leave the module as it is with --opaque {path} (opaque=('{path}',) in Python)" if path else ""
@@ -200,7 +200,7 @@ def _export(model: nn.Module, call: _Call, *, dynamic: bool) -> ExportedProgram:
 
 
 def dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What tells torch.export that the first dimension of every tensor may vary."""
+    """Return the shapes that tell torch.export that the first dimension of every tensor may vary."""
     shapes = ShapesCollection()
     for value in tensors_of((args, kwargs)):
         shapes[value] = {0: Dim.AUTO}
@@ -255,7 +255,7 @@ def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
 
 
 def _any_batch(exported: ExportedProgram) -> bool:
-    """Whether every tensor that goes in may have any number of samples."""
+    """Return whether every input tensor may have any number of samples."""
     upper = {str(symbol): bounds.upper for symbol, bounds in exported.range_constraints.items()}
     sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
     return all(not isinstance(size, int) and bool(upper.get(str(size), 0) > UNBOUNDED) for size in sizes)

@@ -184,7 +184,7 @@ class Result:
         return self.program.as_called()
 
     def pruned_only(self) -> fx.GraphModule:
-        """The same channels removed and nothing compensated."""
+        """Return the network with the same channels removed and nothing compensated."""
         return self.pruned_program().as_called()
 
     def pruned_program(self) -> Program:

@@ -18,12 +18,13 @@ from .errors import SpecError
 
 @dataclass(frozen=True)
 class Constraints:
-    """What may be removed.
+    """Limits on the channels that may be removed.
 
-    Nothing of a space that a layer among `freeze` produces; nothing of a space that a layer outside `only` produces,
-    where `only` says anything; at most the share `limits[pattern]` of a space that such a layer produces; and what
-    stays of a layer's channels is a multiple of `round_to`, or all of them. `align` says which widths the engine likes
-    (`prunec.alignment`); it gives way where a target cannot be met so, which `round_to` does not.
+    Nothing is removed from a space that a layer among `freeze` produces; nothing from a space that a layer outside
+    `only` produces, where `only` says anything; at most the share `limits[pattern]` of a space that such a layer
+    produces. The channels of a layer that remain are a multiple of `round_to`, or all of them. `align` says which
+    widths the engine prefers (`prunec.alignment`); it gives way where a target cannot be met so, which `round_to` does
+    not.
     """
 
     freeze: tuple[str, ...] = ()
@@ -65,7 +66,7 @@ class Constraints:
         return max(1, math.ceil(size * (1 - self.share(layers)) - 1e-9))
 
     def share(self, layers: Iterable[str]) -> float:
-        """What share of the channels that these layers produce may be removed at most."""
+        """Return the largest share that may be removed of the channels that these layers produce."""
         names = list(layers)
         shares = [share for pattern, share in self.limits.items() if any(fnmatchcase(one, pattern) for one in names)]
         return min(shares, default=1.0)

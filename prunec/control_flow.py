@@ -24,7 +24,7 @@ BLOCKS = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
 
 
 def has_blocks(exported: ExportedProgram) -> bool:
-    """Whether a program holds `autocast` or `no_grad` blocks."""
+    """Return whether a program holds `autocast` or `no_grad` blocks."""
     return any(_higher(node) in BLOCKS for node in _all_nodes(exported.graph_module))
 
 

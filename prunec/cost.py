@@ -1,4 +1,4 @@
-"""What a network costs: MACs = sum over layers of positions · taps · outputs · inputs / groups, and over attention.
+"""Count MACs: the sum over layers of positions · taps · outputs · inputs / groups, and over attention.
 
 One MAC is one multiplication with its addition; biases, activations, pooling and folded batch norms count nothing (the
 convention of the papers). With keep counts n the sum is bilinear: each factor is fixed + sum_s n_s · rows of space s. A

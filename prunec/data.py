@@ -74,7 +74,10 @@ class Images:
         return dict(zip(self.keywords, first, strict=True)) if self.keywords else first
 
     def fitted(self, takes: Signature) -> Images:
-        """The same, of the types that the network takes. Raises DataError for another number of inputs than it has."""
+        """Return a copy with inputs of the types that the network takes.
+
+        Raises DataError for another number of inputs than it has.
+        """
         count = len(self.inputs)
         if not takes.open and not takes.needed <= count <= max(1, len(takes.names)):
             raise DataError(f"{self.source} holds {count} inputs, and {takes}: give one tensor for each")
@@ -123,11 +126,11 @@ class Images:
         return replace(self, inputs=tuple(tensor[rows] for tensor in self.inputs), labels=labels)
 
     def on(self, device: torch.device) -> Images:
-        """The same samples, whose batches go to a device."""
+        """Return a copy with batches on a device."""
         return replace(self, device=device)
 
     def unlabelled(self) -> Images:
-        """The same samples without labels."""
+        """Return a copy with the same samples and no labels."""
         return replace(self, labels=None)
 
 

@@ -1,9 +1,9 @@
-"""Where a network computes, and that float32 is float32 there.
+"""Choose the device that a network computes on, and keep float32 at full precision there.
 
-What runs the network over images runs where the network is, and the images come to it a batch at a time. What was
-measured comes to the CPU, where all that follows is done in float64 (`prunec.graph.numbers`, `Moments.on_cpu`): it is
-small, it takes many steps that wait for one another, and it gives the same everywhere. What it finds goes back to the
-network.
+Code that runs the network over images runs on the network's device, and copies the images there a batch at a time.
+Measurements are copied to the CPU, where all later steps are computed in float64 (`prunec.graph.numbers`,
+`Moments.on_cpu`): they are small, take many steps that wait for one another, and give the same result everywhere. The
+results are copied back to the network.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def named(text: str | torch.device | None) -> torch.device | None:
 
 
 def device_of(model: nn.Module | ExportedProgram) -> torch.device | None:
-    """Where the parameters of a model are, or else its buffers; None without. Raises CaptureError for two places."""
+    """Return the device of a model's parameters, or else its buffers; None without. Raises CaptureError for several."""
     found = {tensor.device: None for tensor in (list(model.parameters()) or model.buffers())}
     if len(found) > 1:
         raise CaptureError(f"the network lies on {' and '.join(map(str, found))}: move all of it to one device")

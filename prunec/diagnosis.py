@@ -1,4 +1,4 @@
-"""Where and why a capture failed, in the words of the user's own code."""
+"""Explain where and why a capture failed, in the words of the user's own code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def line_at_fault(error: BaseException) -> str | None:
 
 
 def why_batch_is_fixed(exported: ExportedProgram) -> str:
-    """What makes the batch of an exported program a constant, in a few words."""
+    """Explain in a few words why the batch of an exported program is a constant."""
     for guard in _guards(exported):
         frame: Any = getattr(guard.sloc, "framework_loc", None)  # the line that asked, which may be the user's
         if isinstance(frame, traceback.FrameSummary) and _is_users(frame.filename):

@@ -1,4 +1,4 @@
-"""What a method may know of one space: who reads it, who makes it, what the calibration saw there."""
+"""Collect the evidence on one space: the layers that read it, those that make it, and its calibration statistics."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class Evidence:
 
     @cached_property
     def readers(self) -> list[Reader]:
-        """The same with their weights and dense covariances, for least squares."""
+        """List the layers that read the space with their weights and dense covariances, for least squares."""
         moments = self.program.fact(Statistics).moments
         return [reader(self.program.module, one, self.space, moments[one.node]) for one in self.layers]
 
     @cached_property
     def producers(self) -> list[Tensor]:
-        """Of each layer that makes the space: its weights by coordinate, float64 [size, rows, weights of a row]."""
+        """List the weights by coordinate of each layer that makes the space, float64 [size, rows, weights of a row]."""
         return self._weights(PRODUCES)
 
     @cached_property
     def consumers(self) -> list[Tensor]:
-        """The same of each layer that reads the space: float64 [size, columns, weights of a column]."""
+        """List the weights by coordinate of each reader of the space, float64 [size, columns, weights of a column]."""
         return self._weights(CONSUMES)
 
     def _weights(self, role: str) -> list[Tensor]:
@@ -91,7 +91,7 @@ class Evidence:
 
     @cached_property
     def means(self) -> list[Tensor]:
-        """Of each reader: the mean of each of its columns, float64 [g, d]."""
+        """List the column means of each layer that reads the space, float64 [g, d]."""
         moments = self.program.fact(Statistics).moments
         return [moments[one.node].mean_z for one in self.layers]
 

@@ -51,7 +51,7 @@ def _across(order: Tensor, level: int, back: int, out: int) -> Tensor:
 
 
 def _prices(reader: Reader, order: Tensor, level: int, ridge: float) -> tuple[Tensor, Tensor]:
-    """What each of those gone would gain, and what each of those left would cost, in the order's order."""
+    """Compute the gain of each removed coordinate if restored and the cost of each kept one if removed, in order."""
     gone, left = reader.columns[order[:level]], reader.columns[order[level:]]
     stays = torch.ones(reader.covariance.shape[-1], dtype=torch.bool)
     stays[gone.flatten()] = False

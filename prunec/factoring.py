@@ -13,7 +13,7 @@ from .readers import Blocks
 
 
 def may_split(channels: Channels, one: Contraction, node: fx.Node) -> bool:
-    """Whether a layer mixes all its inputs, has weights of its own, a full covariance, and padding in numbers."""
+    """Return whether a layer mixes all inputs, has its own weights, a full covariance, and padding in numbers."""
     alone = sum(other.weight == one.weight for other in channels.contractions) == 1
     known = sum(each.node == one.node for each in channels.products) == 1
     whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None

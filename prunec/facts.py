@@ -1,4 +1,4 @@
-"""What passes learn about a program and hand on."""
+"""Define the facts that passes learn about a program and hand on."""
 
 from __future__ import annotations
 

@@ -37,9 +37,10 @@ def finished(problem: Allocation, counts: Counts) -> Counts | None:
 
 
 def finished_holding(problem: Allocation, counts: Counts, held: npt.NDArray[np.int64]) -> Counts | None:
-    """The same, but what is too much or left over is first made up for by all other spaces than the ones held.
+    """Return the finished counts, changing all spaces other than those held first; None where the curves lead to none.
 
-    A step that a search has chosen against the curves would be the first to be taken back.
+    The other spaces first make up for what is over a limit or left over: a step that a search has chosen against the
+    curves would be the first to be taken back.
     """
     errors = list(problem.errors)
     for space in held:

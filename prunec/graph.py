@@ -23,7 +23,7 @@ def attribute(module: fx.GraphModule, name: str) -> Tensor:
 
 
 def numbers(module: fx.GraphModule, name: str) -> Tensor:
-    """The same as float64 on the CPU, where whatever is computed from weights is computed."""
+    """Return a parameter or buffer as float64 on the CPU, where whatever is computed from weights is computed."""
     return attribute(module, name).to("cpu", torch.float64)
 
 

@@ -50,7 +50,7 @@ def listed(path: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
 
 
 def _notes(path: Path, found: Mapping[Path, list[Path]]) -> tuple[str, ...]:
-    """Of the folders that are no class."""
+    """Return a sentence on the folders that are no class; empty where all are classes."""
     empty = [folder.name for folder, files in found.items() if not files]
     if not empty:
         return ()
@@ -62,7 +62,7 @@ def _notes(path: Path, found: Mapping[Path, list[Path]]) -> tuple[str, ...]:
 
 
 def _is_left_behind(path: Path) -> bool:
-    """Whether a system or an archive made it, and not the user."""
+    """Return whether a system or an archive made the path, and not the user."""
     return path.name.startswith(".") or path.name in LEFT_BEHIND
 
 

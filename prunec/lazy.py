@@ -14,7 +14,7 @@ from .errors import CaptureError
 
 
 def has_lazy(model: nn.Module) -> bool:
-    """Whether some parameter or buffer has no shape yet."""
+    """Return whether some parameter or buffer has no shape yet."""
     return any(is_lazy(one) for one in (*model.parameters(), *model.buffers()))
 
 

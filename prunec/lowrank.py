@@ -117,7 +117,7 @@ class Parts:
         return float(((less @ self.layer.covariance) * less).sum().clamp_min(0)) / self.layer.variance
 
     def _moments(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Of the features as the second layer sees them: Cov [r·t2, r·t2], and with W x [r·t2, O]."""
+        """Compute the moments of the features that the second layer reads: Cov [r·t2, r·t2], and with W x [r·t2, O]."""
         first, taps = self.first[:rank], self.split.taps[1]
         seen, width = _seen(self.layer.covariance, self.split), first.shape[1]
         gram = first.new_empty(len(first), taps, len(first), taps)

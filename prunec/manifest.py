@@ -98,7 +98,7 @@ def require_as_written(path: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the folder has a manifest of prunec's, perhaps a spoilt one: browsers and other tools have theirs."""
+    """Return whether the folder has a manifest of prunec, perhaps damaged: browsers and other tools have theirs."""
     try:
         text = (folder / NAME).read_bytes()
     except OSError:

@@ -20,7 +20,7 @@ MADE = (PRODUCES, CARRIES)  # the roles of a parameter that has a say in what a 
 
 
 def filters(module: fx.GraphModule, channels: Channels, space: Space) -> Tensor:
-    """What makes each coordinate: the weights and biases of all layers that produce or carry it, float64 [size, n]."""
+    """Return by coordinate the weights and biases of all layers that produce or carry it, float64 [size, n]."""
     layers = {name for one in channels.contractions for name in (one.weight, one.bias)}
     made = [site for site in space.sites if site.role in MADE]
     found = [site for site in made if site.role == PRODUCES or site.parameter in layers]

@@ -19,13 +19,13 @@ def copies(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
 
 
 def writes(node: fx.Node) -> bool:
-    """Whether an operator writes into what it reads."""
+    """Return whether an operator writes into what it reads."""
     target = node.target
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def writes_inputs(exported: ExportedProgram) -> bool:
-    """Whether an operator writes into what the caller gives, or into a view of it."""
+    """Return whether an operator writes into an input that the caller gives, or into a view of one."""
     inputs = set(exported.graph_signature.user_inputs)
     for node in filter(writes, exported.graph.nodes):
         source = node.args[0]

@@ -16,7 +16,7 @@ _known: WeakKeyDictionary[fx.GraphModule, dict[Hashable, tuple[Channels, Any]]] 
 
 
 def once(program: Program, key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` gives for `key` and the channels of `program`; forgotten with its module."""
+    """Return the value of `make` for `key` and the channels of `program`, kept as long as its module."""
     found, channels = _known.setdefault(program.module, {}), program.fact(Channels)
     if key not in found or found[key][0] is not channels:
         found[key] = (channels, make())

@@ -130,7 +130,7 @@ class _Stand(nn.Module):
         self.__dict__.update(_original=module, _answer=answer, training=False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the sub-module would give."""
+        """Return the output that the sub-module would give."""
         return self._answer(args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -151,7 +151,7 @@ def _replaced(model: nn.Module, stands: Mapping[str, nn.Module]) -> Iterator[Non
 
 
 def _watched(model: nn.Module, modules: Mapping[str, nn.Module], run: Run) -> dict[str, list[Seen]]:
-    """What each module was given and gave, call by call, in one run of the network."""
+    """Record the inputs and outputs of each module, call by call, in one run of the network."""
     seen: dict[str, list[Seen]] = {path: [] for path in modules}
 
     def watcher(path: str, module: nn.Module) -> Answer:
@@ -206,7 +206,7 @@ class Opaque:
         return self._fake(inputs, call) if fake else self._run(inputs, call)
 
     def answer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the module gives, by way of its operator."""
+        """Return the output of the module, computed by its operator."""
         values = Values.of((args, kwargs))
         number = next((place for place, call in enumerate(self.calls) if call.fits(values)), None)
         if number is None:

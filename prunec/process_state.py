@@ -30,12 +30,12 @@ def kept_process_state() -> Iterator[None]:
 
 
 def flushes_denormals() -> bool:
-    """Whether this thread turns denormal numbers into zeros; torch can set that and cannot say it."""
+    """Return whether this thread turns denormal numbers into zeros, which torch can set but not report."""
     return sys.float_info.min / 2 == 0.0
 
 
 def _restores() -> Iterator[Callable[[], object]]:
-    """What sets each setting back to its value of now."""
+    """Yield a function for each setting that restores its present value."""
     yield partial(torch.set_rng_state, torch.get_rng_state())
     if torch.cuda.is_initialized():
         yield partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())

@@ -1,4 +1,4 @@
-"""What passes transform: a Program; and what they may use: a Context. Both are frozen."""
+"""Define the Program that passes transform and the Context that they may use; both are frozen."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Program:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Return the device that the network computes on."""
         return self.example_inputs[0].device
 
     def on(self, device: torch.device | None) -> Program:
-        """The same network on another device, where no fact of it is known; itself where it is there, or for None."""
+        """Return a copy on another device, without facts; itself where it is there already, or for None."""
         if device is None or device == self.device:
             return self
         inputs = tuple(value.to(device) for value in self.example_inputs)
@@ -78,11 +78,11 @@ class Program:
         return found
 
     def has(self, kind: type) -> bool:
-        """Whether a fact of class `kind` is known."""
+        """Return whether a fact of class `kind` is known."""
         return kind in self.facts
 
     def knowing(self, *facts: object) -> Program:
-        """The same network with further facts; a fact of the same class is replaced."""
+        """Return a copy with further facts; a fact of the same class is replaced."""
         merged = {**self.facts, **{type(fact): fact for fact in facts}}
         return replace(self, facts=MappingProxyType(merged))
 
@@ -93,7 +93,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run of a pipeline is given from outside."""
+    """Inputs of a pipeline run besides the program: target, constraints, images and settings."""
 
     target: Target | None = None
     constraints: Constraints = ANY

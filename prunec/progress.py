@@ -12,7 +12,7 @@ class Track(Protocol):
     """Shows the progress of a loop: `for x in track(xs, "calibrate")`."""
 
     def __call__(self, steps: Iterable[T], what: str, /) -> Iterable[T]:
-        """The same steps, shown as they are taken."""
+        """Return the same steps, each shown as it is taken."""
         ...
 
 

@@ -61,7 +61,7 @@ class Quantity:
 
     @property
     def cost(self) -> Cost:
-        """Of a quantity with one step, that step."""
+        """Return the cost of the only step, for a quantity with one step."""
         return self.terms
 
     def weighted(self, weights: Array) -> Terms:

@@ -122,7 +122,7 @@ class _Others:
 
 
 def _above(first: tuple[float, float], middle: tuple[float, float], last: tuple[float, float]) -> bool:
-    """Whether the middle point lies on or above the line between the others."""
+    """Return whether the middle point lies on or above the line between the others."""
     across = (middle[0] - first[0]) * (last[1] - first[1]) - (middle[1] - first[1]) * (last[0] - first[0])
     return bool(across <= 0)
 

@@ -45,7 +45,7 @@ class Trials:
         return self._errors[place]
 
     def error_of(self, weight: Tensor, bias: Tensor) -> float:
-        """The same of any fits [p, g, o, d] and [p, g, o], or of one."""
+        """Return the squared error of the same rows by any fits [p, g, o, d] and [p, g, o], or by one."""
         return float(self._own.error(weight, bias).sum((1, 2)) @ self._own.count)
 
 

@@ -144,7 +144,7 @@ def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether the lock was free, and is ours now; None where the system has none."""
+    """Try to take the lock and return whether it was free; None where the system has none."""
     if fcntl is None:
         return None
     try:

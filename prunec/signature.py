@@ -125,7 +125,7 @@ def require_runnable(model: nn.Module | ExportedProgram) -> None:
 
 
 def advice_on_types(model: nn.Module, tensors: tuple[Tensor, ...]) -> str:
-    """What to do where a network fails on inputs whose type is not that of its weights; empty where it is."""
+    """Return advice for a network that fails on inputs whose type does not fit its weights; empty where it fits."""
     floating = floating_type(model)
     odd = [one.dtype for one in tensors if floating is not None and one.dtype != floating]
     if not odd and rows_of_embeddings(model) is not None and all(one.is_floating_point() for one in tensors):
@@ -165,7 +165,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def is_label(name: str) -> bool:
-    """Whether a key, or a parameter that may be left out, is called as labels are."""
+    """Return whether a key, or a parameter that may be left out, has a name used for labels."""
     return name.lower() in LABELS
 
 

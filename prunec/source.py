@@ -237,7 +237,7 @@ def _exported(source: str, weights: Path | None) -> LoadedModel:
 
 
 def _digested(loaded: LoadedModel) -> LoadedModel:
-    """The same, its digest taken now where it can be: what runs the network may write into it."""
+    """Return the model itself, its digest taken now where possible: code that runs it may write into it."""
     if isinstance(loaded.model, torch.export.ExportedProgram) or not has_lazy(loaded.model):
         loaded.digest  # noqa: B018
     return loaded

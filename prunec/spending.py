@@ -194,7 +194,7 @@ def _up(model: Cost, error: Array, counts: Counts, space: int, room: float, fits
 
 
 def _has_room(model: Cost, counts: Counts, found: Counts, added: float, room: float) -> bool:
-    """Whether the cost fits; where rounding may count, as the totals have it."""
+    """Return whether the cost fits the room; where rounding may matter, by the totals."""
     return added <= room - 1 or (added <= room + 1 and model.total(found) - model.total(counts) <= room)
 
 

@@ -1,4 +1,4 @@
-"""What a criterion, a selector, an allocator, a compensator and a decomposer are. One algorithm a file."""
+"""Define the interfaces of criteria, selectors, allocators, compensators and decomposers; one algorithm a file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Fits:
     """The folds left out, and the fit to all others."""
 
     def changed(self, change: Callable[[Fit], Fit]) -> Fits:
-        """The same with each fit changed."""
+        """Return a copy with each fit changed."""
         return Fits(change(self.all), [(folds, change(fit)) for folds, fit in self.held_out])
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the compressed network: `macs:0.5` asks for half of the dense MACs.
+"""Define and read targets of compression: `macs:0.5` asks for half of the dense MACs.
 
 `params:200k`, `size:2MB`, `memory:1.5MB` and `latency:3.5ms` ask for an amount; `macs:0.5,params:0.4` for two things.
 """

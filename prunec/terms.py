@@ -26,7 +26,7 @@ KNOWN = 20_000  # curves that are kept at most
 
 
 class Cost(Protocol):
-    """What an allocator may ask of a cost. `counts` are coordinates kept of each prunable space."""
+    """Cost of a network, as an allocator queries it; `counts` are coordinates kept of each prunable space."""
 
     @property
     def sizes(self) -> Counts:
@@ -39,7 +39,7 @@ class Cost(Protocol):
         """The cost with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
 
     def touched_along(self, counts: Counts, space: int) -> Array:
-        """The same up to a constant."""
+        """Return the cost that `along` gives, up to a constant."""
 
     @property
     def ranks(self) -> list[int]:
@@ -83,7 +83,7 @@ class Terms:
         return found
 
     def touched_along(self, counts: Counts, space: int) -> Array:
-        """The same of the terms alone that the space has a part in; kept, as few others change it."""
+        """Return `along` of the terms alone that the space has a part in; cached, as few others change it."""
         key = space, counts[self._beside[space]].tobytes()
         if key not in self._known:
             if len(self._known) >= KNOWN:
@@ -124,12 +124,12 @@ class Terms:
 
     @cached_property
     def _factored(self) -> bool:
-        """Whether a layer may be factored."""
+        """Return whether any layer may be factored."""
         return bool((self.rank >= 0).any())
 
     @cached_property
     def _gated(self) -> bool:
-        """Whether a term is in a branch that may go."""
+        """Return whether any term is in a branch that may be removed."""
         return bool((self.gate >= 0).any())
 
     @cached_property
@@ -207,7 +207,7 @@ class Mixed:
         return np.sum([factor * one.along(counts, space) for one, factor in self._each()], 0)  # type: ignore[no-any-return]
 
     def touched_along(self, counts: Counts, space: int) -> Array:
-        """The same up to a constant."""
+        """Return the cost that `along` gives, up to a constant."""
         return np.sum([factor * one.touched_along(counts, space) for one, factor in self._each()], 0)  # type: ignore[no-any-return]
 
     @property

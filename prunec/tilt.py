@@ -17,7 +17,10 @@ from .channels.spaces import Channels, Space
 
 
 def tilted(problem: Allocation, slope: float) -> Allocation:
-    """The same problem with all curves times exp(slope · depth); a positive slope spares the last layers."""
+    """Return a copy with all curves times exp(slope · depth), or the problem itself for slope 0.
+
+    A positive slope spares the last layers.
+    """
     if not slope:
         return problem
     depths = _depths(problem.channels)

@@ -138,7 +138,7 @@ def _unwrapped(place: str, state: State, depth: int) -> Iterator[tuple[str, Stat
 
 
 def _faults(state: State, model: nn.Module) -> list[str]:
-    """What does not fit: names that are missing, names too many, other shapes."""
+    """List the misfits of a checkpoint: names that are missing, names too many, other shapes."""
     wanted = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     missing = [key for key in wanted if key not in state and not key.endswith(COUNTER)]
     unexpected = [key for key in state if key not in wanted and not key.endswith(COUNTER)]

@@ -22,6 +22,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = {"prunec": 300, "passes": 300, "bench": 300, "tests": 400}  # lines; a list of cases may run on a little
+EMPTY = re.compile(r"(What|Those|The same|Of|Whether|Where)\b")  # no opening of a docstring
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -162,6 +163,15 @@ def test_files_stay_short(top: str) -> None:
 @pytest.mark.parametrize("path", [*sources("prunec"), *sources("passes")])
 def test_every_file_opens_with_a_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", [*sources("prunec"), *sources("passes")])
+def test_docstrings_open_with_what_is_done(path: Path) -> None:
+    """A verb or a noun opens a docstring: the words that only ask a question, or point back, say nothing."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    found = [text for node in nodes if (text := ast.get_docstring(node)) and EMPTY.match(text)]
+    assert not found, [text.splitlines()[0] for text in found]
 
 
 def test_pages_name_what_is_shipped() -> None:

@@ -51,7 +51,7 @@ class Knapsack(Allocator):
         return found
 
     def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """What each start ends in, and last the best of them moved about; with a slope the best by that alone."""
+        """Yield the final counts of each start, then the best rebalanced; with a slope, only the best under it."""
         return iter([self.counts(problem)]) if self.slope else self._ends(problem)
 
     def _ends(self, problem: Allocation) -> Iterator[Counts]:

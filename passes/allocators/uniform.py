@@ -1,4 +1,4 @@
-"""The same share of every space stays: the baseline of every paper."""
+"""Keep the same share of every space: the baseline of every paper."""
 
 from __future__ import annotations
 

@@ -18,5 +18,5 @@ class Bias(Compensator):
     """Correct the means; the weights stay."""
 
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The same weights and the bias that makes the mean output that of the dense network."""
+        """Return the unchanged weights and the bias that makes the mean output equal that of the dense network."""
         return weight, moments.mean_y - (weight @ moments.mean_z[:, :, None])[:, :, 0]

@@ -38,7 +38,7 @@ class Merge(Compensator):
         return replace(plan, refit=MappingProxyType(mixing.mixed(module, plan, mixes)))
 
     def _mix(self, filters: Tensor, kept: Tensor) -> Tensor:
-        """What a reader's column k gets of each column j, float64 [size, size]."""
+        """Compute the factors with which a reader's column k takes in each column j, float64 [size, size]."""
         gram, every = filters @ filters.T, torch.eye(len(filters), dtype=filters.dtype)
         found = torch.zeros_like(gram)
         found[kept] = linalg.refit(gram[None], every[None], kept, self.ridge)[0].T

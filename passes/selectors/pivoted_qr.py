@@ -63,7 +63,7 @@ class _Factor:
         self.known = 0
 
     def left(self, places: Tensor) -> Tensor:
-        """Of some coordinates: the variance that those taken leave unexplained."""
+        """Compute the variance of each coordinate in `places` that the coordinates taken leave unexplained."""
         return self.diagonal.reshape(len(self.diagonal), -1, self.width).sum((0, 2))[places] * self.scale
 
     def take(self, place: int) -> None:

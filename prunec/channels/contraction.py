@@ -32,7 +32,7 @@ def argument(node: fx.Node, name: str) -> Any:
 
 
 def is_transposed(node: fx.Node) -> bool:
-    """Whether a convolution is a transposed one, whose weight is [I, O/groups, *kernel]."""
+    """Return whether a convolution is a transposed one, whose weight is [I, O/groups, *kernel]."""
     packet = getattr(node.target, "overloadpacket", None)
     return packet in TRANSPOSED or (packet is aten.convolution and bool(argument(node, "transposed")))
 
@@ -62,7 +62,7 @@ def convolution(walk: Walk, node: fx.Node) -> Any:
 
 
 def _is_along_channels(walk: Walk, node: fx.Node, source: Tensor) -> bool:
-    """Whether a convolution of one channel slides along an axis of channels: x [N, 1, C] to [N, 1, C], as in ECA."""
+    """Return whether a one-channel convolution slides along a channel axis: x [N, 1, C] to [N, 1, C], as in ECA."""
     weight, bias = argument(node, "weight"), argument(node, "bias")
     one = source.dim() == 3 and tuple(walk.examples[weight].shape[:2]) == (1, 1) and varying(source) == [2]
     alike = one and walk.examples[node].shape[2] == source.shape[2] and list(argument(node, "stride")) == [1]
@@ -100,7 +100,7 @@ def linear(walk: Walk, node: fx.Node) -> Any:
 
 
 def _has_heads(labels: Tensor) -> bool:
-    """Whether a value [N, heads, tokens, width] may still lose whole heads, so that its layer leaves them alone."""
+    """Return whether a value [N, heads, tokens, width] may still lose whole heads, which pass through its layer."""
     others = [axis for axis in varying(labels) if axis < labels.dim() - 1]
     return labels.dim() > 3 and any(distinct(labels, axis) == labels.shape[axis] for axis in others)
 

@@ -26,7 +26,7 @@ EXTRA = {getattr(aten, name) for name in EXTRA_NAMES.split()}  # elementwise, th
 
 
 def is_elementwise(node: fx.Node) -> bool:
-    """Whether each element of the result depends on the elements at the same place only."""
+    """Return whether each element of the result depends on the elements at the same place only."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     return torch.Tag.pointwise in node.target.tags or overload_packet(node) in EXTRA
@@ -50,7 +50,7 @@ def elementwise(walk: Walk, node: fx.Node) -> Any:
 
 
 def _is_slope(node: fx.Node, source: fx.Node) -> bool:
-    """Whether a parameter is the slope of a PReLU, which lies along axis 1."""
+    """Return whether a parameter is the slope of a PReLU, which lies along axis 1."""
     return overload_packet(node) in (aten.prelu, aten._prelu_kernel) and node.args[1] is source
 
 

@@ -134,7 +134,7 @@ def varying(labels: Tensor) -> list[int]:
 
 
 def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
-    """The same labels with stride 0 along each dimension on which they do not vary.
+    """Return a view of the labels with stride 0 along each dimension on which they do not vary.
 
     With `only_strides` the dimensions that already have stride 0 are narrowed to size 1 and nothing is compared.
     """

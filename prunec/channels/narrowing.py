@@ -105,7 +105,10 @@ def _slice(one: Narrowing) -> None:
 
 
 def _bound(one: Narrowing, axis: Axis, name: str) -> Any:
-    """Where a slice starts or ends among what stays; a bound that cuts nothing off is left, for the batch may grow."""
+    """Compute a bound of a slice among the places kept.
+
+    A bound that cuts nothing off is left, for the batch may grow.
+    """
     value, length = one.argument(name), len(axis.coordinates)
     if isinstance(value, fx.Node):
         copied = next(new for old, new in zip(one.node.args, one.new.args, strict=True) if old is value)

@@ -32,7 +32,7 @@ class Narrowing:
         return int(self.mask[axis.coordinates[start:stop]].sum())
 
     def bound(self, axis: Axis, value: int | None) -> int:
-        """Where a place of an axis, counted from either end, lies among those that stay."""
+        """Compute the position of a place of an axis, counted from either end, among those that remain."""
         length, place = len(axis.coordinates), 0 if value is None else value
         return self.kept(axis, 0, min(max(place + length if place < 0 else place, 0), length))
 
@@ -60,5 +60,5 @@ class Narrowing:
         return argument(self.node, name)
 
     def along(self) -> bool:
-        """Whether the node's `dim` is the channel axis of its input."""
+        """Return whether the node's `dim` is the channel axis of its input."""
         return self.before is not None and int(self.argument("dim")) % self.before.rank == self.before.dim

@@ -1,4 +1,4 @@
-"""What channel analysis returns: spaces, their sites, the contractions between them, the channel axis of each value.
+"""Define the result of channel analysis: spaces, sites, contractions between spaces, the channel axis of each value.
 
 A *coordinate* is a set of channels that stand or fall together; coordinates touched by the same parameters in the same
 way form a *space*. Coordinates are numbered through all prunable spaces; -1 stands for a channel that cannot go.
@@ -45,7 +45,7 @@ class Space:
         return torch.arange(self.start, self.start + self.size)
 
     def may_keep(self, count: int) -> bool:
-        """Whether so many coordinates may stay: all, or enough and a multiple of the step."""
+        """Return whether so many coordinates may remain: all, or enough and a multiple of the step."""
         return count == self.size or (self.least <= count < self.size and count % self.step == 0)
 
     @property
@@ -200,7 +200,7 @@ class Channels:
         return frozenset(split.union(own))
 
     def kind_of(self, space: Space) -> str:
-        """What its coordinates are: `channels`, `ranks`, or the one `branch`."""
+        """Return the kind of a space's coordinates: `channels`, `ranks`, or `branch`, of which a space has one."""
         if space.sites:
             return "channels"
         return "branch" if any(one.space == space.name for one in self.branches) else "ranks"

@@ -214,12 +214,12 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def is_uniform(labels: Tensor) -> bool:
-    """Whether every element has the same label."""
+    """Return whether every element has the same label."""
     return not varying(labels)
 
 
 def is_fixed(labels: Tensor) -> bool:
-    """Whether no element can be removed."""
+    """Return whether no element can be removed."""
     return is_uniform(labels) and (not labels.numel() or int(labels[(0,) * labels.dim()]) == FIXED)
 
 

@@ -171,7 +171,7 @@ def bench(
 
 
 def _entries(models: list[str], backend: list[str] | None, provider: list[str] | None) -> list[Entry]:
-    """What runs each model. Raises SpecError for options that are given neither once nor once for each."""
+    """Pair each model with its backend and provider. Raises SpecError for options given neither once nor once each."""
     from ..deploy.timing.contestant import Entry
     from ..errors import SpecError
 

@@ -1,4 +1,4 @@
-"""What all commands share: the two consoles, progress bars, and errors told in one sentence."""
+"""Provide the two consoles, the progress bars and the errors of one sentence that all commands share."""
 
 from __future__ import annotations
 

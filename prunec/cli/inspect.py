@@ -83,7 +83,7 @@ def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:
 
 
 def facts_of(name: str, channels: Channels) -> dict[str, Any]:
-    """What `--json` prints."""
+    """Return the data that `--json` prints."""
     from ..cost import macs_of_space, prunable_share, total_macs
 
     total, held = total_macs(channels), {**_macs_of_frozen(channels), **macs_of_space(channels)}

@@ -1,4 +1,4 @@
-"""What `prunec cast` and `prunec quantize` share: the model and its images, accuracy, and what is printed."""
+"""Provide the steps that `prunec cast` and `prunec quantize` share: model and images, accuracy, printed output."""
 
 from __future__ import annotations
 

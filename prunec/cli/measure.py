@@ -1,4 +1,4 @@
-"""What the command line measures on a result and adds to its report: accuracy, and latency before and after."""
+"""Measure accuracy, and latency before and after, and add them to the report of a result."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def read_images(
 
 
 def _is_ready(source: str) -> bool:
-    """Whether a source of images gives inputs rather than pixels: code does, and a .npz of `inputs`."""
+    """Return whether a source of images gives inputs rather than pixels: code does, and a .npz of `inputs`."""
     import zipfile
 
     path = Path(source)
@@ -156,7 +156,10 @@ def _is_ready(source: str) -> bool:
 def preprocess_of(
     given: str | Mapping[str, object] | None, source: str, shape: tuple[int, ...] | None
 ) -> Preprocess | None:
-    """What was asked for; for an image folder and a square network, else, ImageNet's at the size of the network."""
+    """Return the preprocessing that was asked for, or a default for an image folder and a square network.
+
+    The default is ImageNet's at the size of the network, or gray at that size for one channel. In any other case None.
+    """
     from ..preprocess import Preprocess
 
     if given is not None:
@@ -223,7 +226,7 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
 
 
 def _takes(loaded: LoadedModel, images: Images, count: int) -> bool:
-    """Whether the network runs on so many images, as one that fixes its batch may."""
+    """Return whether the network runs on so many images, as one that fixes its batch may."""
     import torch
 
     try:

@@ -104,7 +104,7 @@ def sensitivity(
 
 
 def facts_of(name: str, program: Program) -> dict[str, Any]:
-    """What `--json` prints: by space, the error with 0, 1 … coordinates gone."""
+    """Return the data that `--json` prints: by space, the error with 0, 1 … coordinates removed."""
     from ..channels.spaces import Channels
     from ..cost import Macs
     from ..facts import Curves

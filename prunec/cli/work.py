@@ -32,7 +32,7 @@ CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
 
 def check(options: Options, whole: bool = True, bench: bool = True) -> None:
-    """What can be wrong with the method, before any work; `whole` pipelines make a plan and files, `bench` times them.
+    """Check the method before any work; `whole` pipelines make a plan and files, `bench` times them.
 
     Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the device or the
     provider that is to be timed is not there.
@@ -68,7 +68,7 @@ def method_of(options: Options) -> Method:
 
 
 def engine_of(options: Options) -> On:
-    """What a latency target means, and a comparison of before and after runs. Raises SpecError for a bad --on."""
+    """Return the engine of a latency target and of the before-after comparison. Raises SpecError for a bad --on."""
     return On.parse(options.on or "ort-cpu", options.threads or 1)
 
 

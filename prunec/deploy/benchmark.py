@@ -58,7 +58,7 @@ class Comparison:
 
     @cached_property
     def undisturbed(self) -> Speedup:
-        """The same while the machine was quickest."""
+        """Compute the speedup over the pairs timed while the machine was quickest."""
         return undisturbed(*self._pairs, self.seed)
 
     @property

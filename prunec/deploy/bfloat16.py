@@ -101,7 +101,7 @@ class _Lowering:
                 yield helper.make_node("Cast", [f"{name}.low"], [name], f"{name}.to_fp32", to=FLOAT)
 
     def _as(self, name: str, wanted: int) -> str:
-        """What value `name` is called in type `wanted`."""
+        """Return the name of value `name` in type `wanted`."""
         return name if self.types[name] == wanted else f"{name}.fp32" if wanted == FLOAT else f"{name}.half"
 
     def _pending(self, name: str, wanted: int) -> Iterator[NodeProto]:
@@ -130,7 +130,7 @@ def _lowered(op: str, opset: int, to: int) -> tuple[frozenset[int], frozenset[in
 
 
 def _positions(formals: object, free: set[str]) -> frozenset[int]:
-    """Those whose type is one of the variables in `free`; the last may repeat."""
+    """Return the positions of `formals` whose type variable is in `free`; the last formal may repeat."""
     listed = list(formals)  # type: ignore[call-overload]
     found = {place for place, formal in enumerate(listed) if formal.type_str in free}
     variadic = bool(listed) and listed[-1].option == defs.OpSchema.FormalParameterOption.Variadic

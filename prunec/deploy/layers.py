@@ -72,12 +72,12 @@ class Network:
 
     @property
     def macs(self) -> int:
-        """Of all layers."""
+        """Return the MACs of all layers."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def parameters(self) -> int:
-        """Of all layers; one that two layers share counts twice."""
+        """Return the number of parameters of all layers; one that two layers share counts twice."""
         return sum(layer.parameters for layer in self.layers)
 
 
@@ -141,7 +141,7 @@ class Graph:
 
 
 def _hides_inputs(node: NodeProto) -> bool:
-    """Whether a node depends on more than its inputs say: on chance, or on what its branches read."""
+    """Return whether a node depends on more than its inputs say: on chance, or on what its branches read."""
     branches = any(one.type == onnx.AttributeProto.GRAPH for one in node.attribute)
     return branches or node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
 
@@ -192,7 +192,7 @@ def _stored(graph: Graph, node: NodeProto, constants: list[str]) -> str:
 
 
 def _is_weight(graph: Graph, name: str) -> bool:
-    """Whether a constant is a parameter, in floating point or quantised, and no shape, axis or limit."""
+    """Return whether a constant is a parameter, in floating point or quantised, and no shape, axis or limit."""
     kind = graph.types.get(name, 0)
     return kind not in (onnx.TensorProto.INT64, onnx.TensorProto.BOOL) and len(graph.shapes.get(name, ())) > 0
 

@@ -1,4 +1,4 @@
-"""What an ONNX model takes: the names and types of its inputs, and which integers they may hold."""
+"""Read the inputs of an ONNX model: their names and types, and which integers they may hold."""
 
 from __future__ import annotations
 

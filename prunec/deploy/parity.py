@@ -55,7 +55,7 @@ class Agreement:
         return self.max_abs / self.largest if self.largest else self.max_abs
 
     def within(self, tolerance: float, top1: float) -> bool:
-        """Whether both halves of the gate hold."""
+        """Return whether both halves of the gate hold."""
         near = self.max_abs <= tolerance or (self.largest > LARGE and self.max_relative <= tolerance)
         return near and self.changed <= tolerance and self.top1_agreement >= top1
 
@@ -77,7 +77,7 @@ class Parity:
 
     @property
     def ok(self) -> bool:
-        """Whether the gate holds at every batch size."""
+        """Return whether the gate holds at every batch size."""
         return all(agreement.within(self.tolerance, self.top1) for agreement in self.agreements)
 
     @property

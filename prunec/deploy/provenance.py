@@ -1,4 +1,4 @@
-"""Where a model comes from: `prunec.*` entries in the metadata of its ONNX file, stamped last and read back.
+"""Stamp the origin of a model, last of all, into its ONNX file as `prunec.*` metadata, and read it back.
 
     version, source (sha256 of the weights), pipeline, plan (sha256 of what was kept), calibration (sha256 of the
     images), target, seed; and what came later: precision, quantisation, the images of either, parent (sha256 of the
@@ -32,7 +32,7 @@ def stamp(model: onnx.ModelProto, provenance: Mapping[str, str]) -> onnx.ModelPr
 
 
 def read(model: onnx.ModelProto) -> dict[str, str]:
-    """What `model` was stamped with, without the prefix; empty where prunec did not write it."""
+    """Return the provenance stamped on `model`, keys without the prefix; empty where prunec did not write it."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
     return {key.removeprefix(PREFIX): value for key, value in entries.items() if key.startswith(PREFIX)}
 

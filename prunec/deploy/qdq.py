@@ -1,4 +1,4 @@
-"""Whether TensorRT takes the quantised parts of an ONNX graph, and gains by them; read off the file alone.
+"""Check from the file alone whether TensorRT takes the quantised parts of an ONNX graph, and gains by them.
 
 A quantised layer is QuantizeLinear → DequantizeLinear on what it reads, and DequantizeLinear on an INT8 or FP8 weight.
 TensorRT wants symmetric scales (all zero points zero, NVIDIA/TensorRT issues 2774 and 4698), no INT32 bias
@@ -32,7 +32,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong at one node. `fatal`: TensorRT's parser refuses the file; else it is merely slow or inexact."""
+    """Breach of a rule at one node. `fatal`: TensorRT's parser refuses the file; else it is merely slow or inexact."""
 
     rule: str
     node: str
@@ -63,7 +63,7 @@ def too_narrow(node: NodeProto, weight: tuple[int, ...]) -> str | None:
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether any value is quantised or dequantised."""
+    """Return whether any value is quantised or dequantised."""
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
 
 
@@ -146,7 +146,7 @@ def _zero_point(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _pair(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
-    """What is quantised is dequantised at once, and nothing else reads it."""
+    """Yield a finding where anything but a DequantizeLinear reads a quantised value."""
     strangers = [one for one in graph.readers.get(node.output[0], []) if one.op_type != "DequantizeLinear"]
     if strangers:
         yield Finding("pair", node.name, f"{strangers[0].op_type} reads the integers; put a DequantizeLinear between")
@@ -186,7 +186,7 @@ def _axis(graph: _Graph, node: NodeProto, weight: NodeProto, rank: int) -> Itera
 
 
 def _before(graph: _Graph, dequantise: NodeProto) -> str:
-    """What was quantised for this DequantizeLinear: the weight itself, where Q is written out too."""
+    """Return the name of the value that Q quantised for this DequantizeLinear, the weight itself; '' without a Q."""
     producer = graph.producers.get(dequantise.input[0])
     return producer.input[0] if producer is not None and producer.op_type == "QuantizeLinear" else ""
 

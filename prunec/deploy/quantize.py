@@ -106,7 +106,7 @@ def _unfit(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _static(model: onnx.ModelProto, wanted: list[str], images: Images, method: str, track: Track) -> onnx.ModelProto:
-    """What ONNX Runtime makes of it, in a folder that is gone afterwards."""
+    """Quantise the nodes `wanted` with ONNX Runtime, in a folder that is removed afterwards."""
     runtime.require()
     from onnxruntime import quantization as ort
 

@@ -1,4 +1,4 @@
-"""What a file of low precision means, computed as written rather than as ONNX Runtime's CPU kernels would.
+"""Compute a file of low precision as it is written, rather than as ONNX Runtime's CPU kernels would.
 
     FP16, BF16:  y = round(f(x))      every value rounded where the file says so, sums inside an operator in FP32
     INT8, FP8:   y = f(DQ(Q(x)))      in floating point, Q and DQ by their definition
@@ -101,6 +101,6 @@ def _widen_attribute(attribute: AttributeProto) -> None:
 
 
 def _widen(tensor: TensorProto) -> None:
-    """The same values in FP32."""
+    """Convert a half-precision tensor to FP32 in place; its values stay the same."""
     if tensor.data_type in HALVES:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

@@ -124,7 +124,7 @@ def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict
 
 
 def signature(session: InferenceSession) -> str:
-    """What the model takes, as text: `the model takes input float[batch, 3, 32, 32]`."""
+    """Return the inputs of the model as text: `the model takes input float[batch, 3, 32, 32]`."""
     entries = (
         f"{entry.name} {entry.type.removeprefix('tensor(').removesuffix(')')}[{', '.join(map(str, entry.shape))}]"
         for entry in session.get_inputs()
@@ -170,7 +170,11 @@ def _options(runtime: Any, threads: int) -> Any:
 
 
 def _source(model: Model) -> tuple[bytes | str, str]:
-    """What ONNX Runtime is given, and what an error calls it. A path stays a path: its weights may lie beside it."""
+    """Return the model as ONNX Runtime reads it, and its name for errors.
+
+    A path remains a path, for its weights may lie beside it. Raises BackendError where there is no such file, or the
+    model exceeds 2 GB.
+    """
     if isinstance(model, bytes):
         return model, "the model"
     if isinstance(model, Path):

@@ -1,4 +1,4 @@
-"""What each engine likes of channel counts: one table, for `prunec lint` and for rounding while pruning.
+"""Tabulate the channel counts that each engine prefers, for `prunec lint` and for rounding while pruning.
 
 Engines compute channels in blocks, and pad the last one: 49 channels cost what 56 cost in blocks of 8, and 64 in blocks
 of 16. Off a smaller multiple, the granule, a convolution that reads the channels leaves the fast kernel. Sources:
@@ -63,11 +63,11 @@ class DeployTarget:
         return -(-channels // self.likes) * self.likes
 
     def suits(self, channels: int, read: bool = False) -> bool:
-        """Whether the number needs no change; `read` says that they are read, not made."""
+        """Return whether the number of channels needs no change; `read` says that they are read, not made."""
         return channels % self.likes == 0 or (read and self.small_inputs and channels < self.block)
 
     def falls(self, reads: int, makes: int, groups: int = 1) -> bool:
-        """Whether a convolution that reads and makes so many channels, in all groups, leaves the fast kernel."""
+        """Return whether a convolution of so many channels, in all groups, read and made, leaves the fast kernel."""
         if groups > 1 and reads == groups == makes:
             return makes % self.granule != 0
         if groups > 1 and self.whole_groups:

@@ -24,7 +24,7 @@ NUMBERED = re.compile(r"(?:node_)?[A-Za-z]+_\d+")
 
 @dataclass(frozen=True)
 class Group:
-    """What stands for the same thing on both sides; nothing on one side where it was added or removed."""
+    """Group of layers that correspond on both sides; one side is empty where layers were added or removed."""
 
     name: str
     before: tuple[Layer, ...]

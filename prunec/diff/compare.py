@@ -1,4 +1,4 @@
-"""What `prunec diff` says: the groups of layers side by side, and the totals."""
+"""Build the report of `prunec diff`: the groups of layers side by side, and the totals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Difference:
     """Of each side, the kernels that no layer stands for, such as reorders; None without profiles."""
 
     def to_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the object that `--json` prints."""
         rows = [row.to_json() for row in self.rows]
         found = {"layers": rows, "totals": {"before": self._totals(0), "after": self._totals(1)}}
         if self.added_kernels is not None:
@@ -84,7 +84,7 @@ def read(path: Path) -> Network:
 
 
 def kind_of(path: Path) -> str:
-    """What `read` takes the file for, by its suffix."""
+    """Return the kind of file that `read` takes `path` for, by its suffix."""
     return "engine JSON" if path.suffix == ".json" else "engine" if path.suffix in ENGINES else "ONNX"
 
 
@@ -106,7 +106,7 @@ def _of(layers: Sequence[Layer], kernels: Sequence[Kernel]) -> tuple[Kernel, ...
 
 
 def _looks(layer: Layer) -> tuple[Any, ...]:
-    """What makes a layer the same as another."""
+    """Return the properties that make a layer the same as another."""
     return layer.op, layer.output, layer.weight, layer.groups, layer.dtype, layer.parameters, layer.kernel_name
 
 

@@ -108,7 +108,7 @@ def _arena(program: str) -> int:
 
 
 def _numbered(layers: list[Layer]) -> Iterator[Layer]:
-    """The same layers with names of their own: generated kernels share theirs."""
+    """Yield the layers with unique names, for generated kernels share theirs."""
     seen: Counter[str] = Counter()
     for layer in layers:
         seen[layer.name] += 1

@@ -102,7 +102,7 @@ class Latency:
         return found
 
     def touched_along(self, counts: Counts, space: int) -> Array:
-        """The same up to a constant."""
+        """Return the times that `along` gives, up to a constant."""
         steps = np.arange(self.sizes[space] + 1)
         others = counts.copy()
         others[space] = 0
@@ -113,7 +113,7 @@ class Latency:
         return self.correction * found
 
     def corrected(self, correction: float) -> Latency:
-        """The same layers, and all of the time that many times as long."""
+        """Return a copy with all times multiplied by `correction`, in place of the factor before."""
         return replace(self, correction=correction)
 
     @cached_property
@@ -160,7 +160,7 @@ class Latency:
         return found
 
     def _alone(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
-        """The same where it stays; few are different, so they are kept."""
+        """Return the times of a layer whose branch is kept; few are different, so they are cached."""
         layer = self.layers[number]
         own = layer.rank >= 0 and layer.rank == space
         rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])

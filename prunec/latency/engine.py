@@ -1,4 +1,4 @@
-"""Where a network is to be fast: `ort-cpu{batch=8,threads=2}`, or a table that was measured elsewhere."""
+"""Read the engine to prune for: `ort-cpu{batch=8,threads=2}`, or a table that was measured elsewhere."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class On:
 
 
 def machine() -> dict[str, Any]:
-    """What a table of this machine is true for."""
+    """Return the properties of this machine that its latency tables are valid for."""
     facts = environment()
     return {
         "engine": "ort-cpu",
@@ -76,7 +76,7 @@ def machine() -> dict[str, Any]:
 
 
 def is_here(table: Table) -> bool:
-    """Whether the table is of this machine, so that networks can be measured, too."""
+    """Return whether the table is of this machine, so that networks can be measured, too."""
     return dict(table.machine) == machine()
 
 

@@ -42,7 +42,7 @@ class Span:
         return Span(self.ins | other.ins, self.outs | other.outs, *most)
 
     def within(self, grid: Grid) -> bool:
-        """Whether the grid tells them all."""
+        """Return whether the grid gives the times of all these widths."""
         exact = self.ins <= set(grid.ins) and self.outs <= set(grid.outs)
         return exact and self.most_in <= grid.ins[-1] and self.most_out <= grid.outs[-1]
 
@@ -107,7 +107,7 @@ class _Rungs:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """What is read and made by each node."""
+        """List the numbers of channels that each node reads and makes."""
         found = [self.node(into, out) for into in self.ins for out in self.outs]
         return found + ([self.node(*pair) for pair in self.odd_pairs] if self.odd else [])
 

@@ -65,7 +65,10 @@ class Session:
         self.profiled.run(None, self.feed)
 
     def run(self) -> None:
-        """The same and without, each after a run of its own: as in a race, what is in the caches is not another's."""
+        """Run it with its kernels timed and without, each after an uncounted run of its own.
+
+        As in a race, the caches then hold its own data and not that of another model.
+        """
         self.tell()
         self.tell()
         self.plain.run(None, self.feed)
@@ -75,11 +78,11 @@ class Session:
 
     @property
     def wall_ms(self) -> float:
-        """Of a run without profiling."""
+        """Return the wall time of a run without profiling, in ms."""
         return middle_mean(self.walls[WARM_UP:])
 
     def entries(self) -> Entries:
-        """What the profile says of each kernel in the runs that count; no run can follow."""
+        """List the profile's entries for each kernel in the runs that count; no run can follow."""
         told = in_order(read(Path(self.profiled.end_profiling())))
         if not self.walls:
             return told
@@ -102,12 +105,12 @@ class Profiled:
             one.run()
 
     def run(self) -> None:
-        """The same, and without."""
+        """Run all of them with their kernels timed, and without."""
         for one in (*self.sessions, *self.probes):
             one.run()
 
     def excess_ms(self) -> float:
-        """What profiling adds to a kernel; no run can follow."""
+        """Compute the ms that profiling adds to a kernel; no run can follow."""
         long, short = (
             (kernels(one.entries(), network_of(_chain(layers))), one.wall_ms)
             for one, layers in zip(self.probes, (LONG, SHORT), strict=True)
@@ -132,7 +135,7 @@ def kernel_ms(told_ms: float, excess_ms: float) -> float:
 
 
 def added_ms(more: Ran, fewer: Ran) -> float:
-    """What profiling adds to a kernel, so that two models add up: the first has more kernels than the second."""
+    """Compute the ms that profiling adds to a kernel, so that two models add up; the first has more kernels."""
     over = [sum(kernel.ms for kernel in ran) - wall for ran, wall in (more, fewer)]
     return (over[0] - over[1]) / max(len(more[0]) - len(fewer[0]), 1)
 

@@ -84,7 +84,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
 
 @dataclass(frozen=True)
 class _Search:
-    """What stays the same from round to round."""
+    """Data that all rounds of a latency search share."""
 
     problem: Allocation
     blocks: Channels  # with a block at least where the engine reads blocks
@@ -126,7 +126,7 @@ class _Search:
             return found
 
     def judged(self, cost: Latency, counts: Counts, speedup: Speedup, ms: float) -> Try:
-        """What was measured, beside what was predicted."""
+        """Return the measured time of the counts beside the predicted one."""
         share = 1 / speedup.ratio
         true = share * self.dense_ns if self.wanted.unit is None else ms * NS
         plain = cost.exact.total(counts) / cost.correction

@@ -82,7 +82,7 @@ def layers_of(program: Program) -> list[Layer]:
 
 
 def all_layers_of(program: Program, decomposer: Decomposer) -> list[Layer]:
-    """The same, and each layer once more for every way in which it may become several."""
+    """List the layers of `layers_of`, and each once more for every way in which it may become several."""
     channels = program.fact(Channels)
     values = graph.example_values(program.module, program.example_inputs)
     nodes = {node.name: node for node in values}
@@ -167,7 +167,7 @@ def _rows(shape: torch.Size, batch: int) -> Sizes:
 
 
 def _activation(node: fx.Node) -> str:
-    """What becomes of the value, where only one thing does."""
+    """Return the activation that is the only reader of the value; empty without one."""
     users = list(node.users)
     packet = getattr(users[0].target, "overloadpacket", None) if len(users) == 1 else None
     return ACTIVATIONS.get(packet, "")

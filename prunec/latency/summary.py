@@ -1,4 +1,4 @@
-"""What a latency table says of a network, and how well the sum of its layers tells the time of the whole."""
+"""Summarise the latency table of a network, and how well the sum of its layers predicts the time of the whole."""
 
 from __future__ import annotations
 

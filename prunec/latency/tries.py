@@ -1,4 +1,4 @@
-"""What several races say of a target in milliseconds, each of which is only nearly right.
+"""Combine several races towards a target in milliseconds, each of which is only nearly right.
 
     log c = Σ w log(measured / predicted) / Σ w,   w = 1 / (BETWEEN² + s²),   over the networks near the target
     time  = c · predicted,   sure to √(max(1, χ² / (n - 1)) / Σ w),   χ² = Σ w (log(measured / predicted) - log c)²
@@ -44,7 +44,7 @@ class Try:
 
     @property
     def factor(self) -> float:
-        """What the correction should have been."""
+        """Return the correction that would have predicted the measured time."""
         return self.true_ns / self.plain_ns
 
     @property
@@ -72,12 +72,12 @@ class Tries:
 
     @property
     def close(self) -> list[Try]:
-        """Those not far from the target, as far as can be told."""
+        """List the races not far from the target, as far as can be told."""
         return [one for one in self.each if abs(math.log(one.true_ns / self.wanted_ns)) <= CLOSE + 2 * one.unsure]
 
     @property
     def correction(self) -> float:
-        """Of the table, for the next one."""
+        """Return the correction of the table for the next race."""
         known = self.close or self.each[-1:]
         return math.exp(sum(one.weight * one.log for one in known) / sum(one.weight for one in known))
 
@@ -105,7 +105,7 @@ class Tries:
 
     @property
     def over(self) -> bool:
-        """Whether one is near, as far as can be told, or there is nothing else to try."""
+        """Return whether a race is near the target, as far as can be told, or there is nothing else to try."""
         if len(self.each) >= ROUNDS:
             return True
         if self.unsure <= SURE:
@@ -114,12 +114,12 @@ class Tries:
         return stuck and not self.close
 
     def known_to_be_slow(self, counts: Counts) -> bool:
-        """Whether these very counts were raced, and surely took longer than is wanted."""
+        """Return whether these very counts were raced, and surely took longer than is wanted."""
         slow = (one for one in self.each if one.true_ns > self.wanted_ns * math.exp(2 * one.unsure))
         return any((one.counts == counts).all() for one in slow)
 
     def report(self) -> dict[str, Any]:
-        """Of the best: its time, by all races."""
+        """Return the report on the best race, with its time as estimated from all races."""
         best = self.best
         scale = self.off(best) * self.wanted_ns / best.true_ns
         return {

@@ -1,1 +1,1 @@
-"""What will go wrong, or slowly, with an ONNX file on an engine, read off the file; one rule a module."""
+"""Read off an ONNX file what will fail or be slow on an engine; one rule a module."""

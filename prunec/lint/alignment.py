@@ -46,7 +46,7 @@ def channels_of(layer: Layer) -> tuple[int, int] | None:
 
 
 def cost(network: Network, target: DeployTarget) -> Cost:
-    """What the network needs, and what it pays on the target."""
+    """Compute the MACs of one sample that the network needs, and those that it costs on the target."""
     fixed = _Interface(network)
     return Cost(
         float(network.macs), sum(layer.macs * _factor(layer, target, fixed) for layer in network.layers if layer.macs)
@@ -108,7 +108,7 @@ class _Interface:
 
 
 def _reaches_input(layer: Layer, network: Network, by_name: Mapping[str, Layer]) -> bool:
-    """Whether no other layer with a weight lies before one of the things that it reads."""
+    """Return whether an input of the network reaches the layer without passing another layer with a weight."""
     waiting, seen = list(layer.reads), set()
     while waiting:  # ends: each layer is looked into once
         name = waiting.pop()

@@ -19,7 +19,7 @@ from .findings import LEVELS, Finding
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found, worst first, and what the channels cost on the target."""
+    """Findings on one model, worst first, and the cost of its channels on the target."""
 
     target: DeployTarget
     findings: tuple[Finding, ...]
@@ -32,7 +32,7 @@ class Verdict:
         return {level: sum(finding.level == level for finding in self.findings) for level in reversed(LEVELS)}
 
     def to_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """Return the object that `--json` prints."""
         return {
             "target": asdict(self.target),
             "counts": self.counts(),
@@ -67,5 +67,5 @@ def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = 
 
 
 def _reads_qdq(target: DeployTarget) -> bool:
-    """Whether the rules of TensorRT's parser apply; ONNX Runtime takes more."""
+    """Return whether the rules of TensorRT's parser apply to the target; ONNX Runtime accepts more."""
     return target.name.startswith(("trt-", "rtx-", "generic"))

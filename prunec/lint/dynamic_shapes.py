@@ -103,7 +103,7 @@ def _sized_by_data(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _hangs_on_data(graph: Graph, name: str) -> bool:
-    """Whether a value depends on the contents of an input, and not on shapes and constants alone."""
+    """Return whether a value depends on the contents of an input, and not on shapes and constants alone."""
     waiting, seen = [name], set()
     while waiting:  # ends: each name is looked into once
         current = waiting.pop()

@@ -1,4 +1,4 @@
-"""What a rule of `prunec lint` has to say, and how bad it is."""
+"""Define the findings that the rules of `prunec lint` report, and their levels."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people read: tables made of the plain dictionaries that `report.json` holds, and the picture of a network."""
+"""Format results for people: tables of the plain dictionaries in `report.json`, and the picture of a network."""

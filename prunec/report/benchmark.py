@@ -1,4 +1,7 @@
-"""What `prunec bench` found at one batch and number of threads, for a terminal; of the dictionary that `--json` has."""
+"""Format the results of `prunec bench` at one batch and number of threads for a terminal.
+
+They come from the dictionary that `--json` has.
+"""
 
 from __future__ import annotations
 

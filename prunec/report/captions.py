@@ -1,4 +1,4 @@
-"""What a block, a value or a space of the picture says of itself when the pointer rests on it."""
+"""Write the captions of blocks, values and spaces that the picture shows under the pointer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Captions:
         return Captions(program, sketch, program.fact(Channels).spaces, total)
 
     def title(self, block: Block) -> str:
-        """What stands in the block: a layer's name, or its operators."""
+        """Return the text in a block: a layer's name, or the name of its first operator."""
         return block.layer.weight.removesuffix(".weight") if block.layer else name_of(block.head)
 
     def detail(self, block: Block) -> str:
@@ -84,7 +84,7 @@ class Captions:
         return ", ".join(words)
 
     def _passage(self, reads: Flow, writes: Flow) -> list[str]:
-        """What comes in and what goes out; once where it is the same."""
+        """List the channels that a block reads and those that it writes; once where they are the same."""
         before, after = self._flow(reads), self._flow(writes)
         if before == after:
             return [f"carries {line}" for line in before]

@@ -12,7 +12,7 @@ Facts = Mapping[str, Any]
 
 
 def outcome_table(report: Facts, title: str) -> Table:
-    """What compression did: dense, pruned alone and compressed, side by side; below, under which conditions."""
+    """Compare the dense, the merely pruned and the compressed network in a table, with the conditions below."""
     table = plain_table(title)
     table.caption, table.caption_justify = "\n".join(_conditions(report)), "left"
     table.add_column("", no_wrap=True)
@@ -50,7 +50,7 @@ def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
 
 
 def _conditions(report: Facts) -> list[str]:
-    """What stands below the table."""
+    """List the conditions of the results, one a line, to be shown below the table."""
     lines = []
     if accuracy := report.get("accuracy"):
         lines.append(f"accuracy on {accuracy['images']:,} images")
@@ -80,7 +80,7 @@ def _conditions(report: Facts) -> list[str]:
 
 
 def _estimate(estimate: Facts) -> list[str]:
-    """What was measured on images that were kept back, what was not, and what to do."""
+    """List the error on images that were kept back, and notes on missing measurements and what to do."""
     lines = []
     if estimate.get("relative_error") is not None:
         other, own = (f"{estimate[key]:.2g}" for key in ("relative_error", "calibration_relative_error"))
@@ -101,7 +101,7 @@ def _few(layers: list[Facts]) -> str:
 
 
 def _speedup(speedup: Facts) -> list[str]:
-    """What was promised and what came of it, and the layers at fault where that is little."""
+    """Report the predicted and the measured speed-up, and the layers at fault where it is small."""
     told = [f"speed-up {speedup['measured']:.2f}x; predicted {speedup['predicted']:.2f}x by {speedup['by']},"]
     told[0] += f" {speedup['macs']:.2f}x by MACs alone"
     if slow := speedup.get("slow_layers"):
@@ -127,7 +127,7 @@ def _target(latency: Facts) -> str:
 
 
 def latency_table(facts: Facts) -> Table:
-    """What `prunec profile` shows: where the time of a network goes, and whether its layers add up to it."""
+    """Return the table of `prunec profile`: the time of each shape of layer, and their sum against the whole."""
     table = plain_table(f"{facts['model']} on {facts['on']}")
     table.add_column("layers of this shape", style="cyan")
     for heading in ("layers", "alone, ms", "in the network, ms"):
@@ -143,7 +143,7 @@ def latency_table(facts: Facts) -> Table:
 
 
 def _aligned(alignment: Facts) -> str:
-    """What the widths that the engine likes gave away."""
+    """Report the expected error with the widths that the engine prefers and without, or that they do not fit."""
     gave_way = f"; gave way {alignment['gave_way']}" if "gave_way" in alignment else ""
     if "error" not in alignment:
         return f"widths that {alignment['name']} likes do not fit the target{gave_way}"

@@ -1,4 +1,4 @@
-"""What `prunec diff` found, for a terminal; made of the plain dictionary that `--json` prints."""
+"""Format the results of `prunec diff` for a terminal, from the plain dictionary that `--json` prints."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def difference_lines(facts: Facts) -> str:
 
 
 def _is_news(row: Facts) -> bool:
-    """Whether a row is more than an activation between layers that have changed, or one of a hundred Q and DQ."""
+    """Return whether a row is shown without `--all`.
+
+    Left out are layers that are the same, changed ones without weights, and added or removed ones of Q and DQ alone.
+    """
     sides = [row[side] for side in ("before", "after") if row[side]]
     weighted = any(weight for side in sides for weight in side["weights"])
     if row["status"] in ("added", "removed"):

@@ -1,4 +1,4 @@
-"""What `prunec build` prints: the matrix of GPUs, and a few lines on an engine."""
+"""Format the output of `prunec build`: the matrix of GPUs, and a few lines on an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `prunec lint` found, for a terminal; made of the plain dictionary that `--json` prints."""
+"""Format the findings of `prunec lint` for a terminal, from the plain dictionary that `--json` prints."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _ratio(point: Facts, model: Facts, y: int, reach: float) -> str:
 
 
 def _over(ratio: float, reach: float) -> float:
-    """Where a speed-up stands, on a logarithmic scale."""
+    """Return the x of a speed-up on a logarithmic scale, in SVG units."""
     return (MIDDLE + RIGHT) / 2 + math.log2(ratio) / reach * (RIGHT - MIDDLE) / 2
 
 

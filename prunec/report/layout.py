@@ -1,4 +1,4 @@
-"""Where the nodes of an acyclic graph go: layers from top to bottom, few crossings, straight lanes.
+"""Place the nodes of an acyclic graph: layers from top to bottom, few crossings, straight lanes.
 
 Sugiyama, Tagawa and Toda, *Methods for visual understanding of hierarchical system structures* (1981): layers by
 longest path, order by barycentre, positions by isotonic regression (pool adjacent violators). One thing differs: a
@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything is."""
+    """Positions of all nodes and lanes, and the size of the picture."""
 
     places: tuple[Place, ...]  # by node
     lanes: tuple[tuple[Piece, ...], ...]  # by node: how its value reaches those who read it
@@ -187,7 +187,7 @@ def _is_lane(cells: _Cells, cell: int) -> bool:
 
 
 def _wish(cells: _Cells, cell: int, at: list[float], near: list[int]) -> tuple[float, float]:
-    """Where a cell would like to be, and how much."""
+    """Return the preferred x of a cell and the weight of that preference."""
     if not near:
         return at[cell], 0.1
     lane = _is_lane(cells, cell)

@@ -1,4 +1,4 @@
-"""What a picture of a network shows: blocks of operators, and which channels of which spaces each value carries.
+"""Group operators into blocks and count the channels of each space in each value, for a picture of a network.
 
 A layer (or a product of activations) is a block, together with the chain of cheap operators that only it feeds; other
 cheap operators form chains of their own. Operators on sizes and constants are left out.
@@ -78,7 +78,7 @@ class Sketch:
 
 
 def sketch(program: Program) -> Sketch:
-    """What is to be drawn of an analysed program."""
+    """Return the sketch of an analysed program: its blocks, their edges and the flow of each value."""
     channels, examples = program.fact(Channels), graph.example_values(program.module, program.example_inputs)
     nodes = list(_shown(program.module, examples))
     known = set(nodes)
@@ -106,7 +106,7 @@ def name_of(node: fx.Node) -> str:
 
 
 def _shown(module: fx.GraphModule, examples: Mapping[fx.Node, Any]) -> Iterator[fx.Node]:
-    """What data flows through: no parameters, sizes and constants."""
+    """Yield the nodes that data flows through: no parameters, sizes and constants."""
     found: set[fx.Node] = set()
     for node in module.graph.nodes:
         computed = any(source in found for source in node.all_input_nodes) and node.op != "get_attr"
@@ -162,7 +162,7 @@ def _block(
 
 
 def _all_of(flows: list[Flow]) -> Flow:
-    """Of each space the most channels that one of the values has."""
+    """Merge flows: of each space, the most channels that one of the values has."""
     most: dict[int, int] = {}
     for flow in flows:
         most.update({space: max(count, most.get(space, 0)) for space, count in flow.channels.items()})
@@ -173,7 +173,10 @@ def _all_of(flows: list[Flow]) -> Flow:
 def _flows(
     nodes: list[fx.Node], inputs: Inputs, layers: Mapping[str, Contraction], spaces: _Spaces
 ) -> dict[fx.Node, Flow]:
-    """What each value carries; fixed channels are those that its layer makes, else those that it is computed from."""
+    """Compute the flow of each value, by operator.
+
+    Fixed channels are those that its layer makes, else those that it is computed from.
+    """
     found: dict[fx.Node, Flow] = {}
     for node in nodes:
         layer = layers.get(node.name)

@@ -1,1 +1,1 @@
-"""What calibration measures: sampled patches, their moments, and the sweeps that collect them."""
+"""Collect what calibration measures: sampled patches and their moments, in sweeps over the network."""

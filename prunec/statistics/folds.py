@@ -74,7 +74,7 @@ class Folds:
         self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
     def on_cpu(self) -> Folds:
-        """The same on the CPU, where all that follows is computed."""
+        """Return a copy on the CPU, where all that follows is computed."""
         kept = None if self.kept is None else self.kept.on_cpu()
         return Folds({folds: one.on_cpu() for folds, one in self.parts.items()}, kept)
 
@@ -90,10 +90,10 @@ class Folds:
 
     @cached_property
     def own(self) -> Parts:
-        """Those of each part."""
+        """Return the moments of each part."""
         return Parts.of(list(self.parts.values()))
 
     @cached_property
     def rest(self) -> Parts:
-        """Those of all of `total` but each part's. Not for one part alone."""
+        """Return for each part the moments of all of `total` but its own; undefined for one part alone."""
         return self.own.without_each(self.total)

@@ -64,7 +64,7 @@ class Moments:
             self._sum("zy", left.rows.mT @ right.rows, _joint(left, right, steps, more))
 
     def on_cpu(self) -> Moments:
-        """The same on the CPU, where all that follows is computed."""
+        """Return a copy on the CPU, where all that follows is computed."""
         self._divide()
         found = Moments()
         found.count, found._divided = self.count, True
@@ -86,7 +86,7 @@ class Moments:
 
     @staticmethod
     def of(count: int, means: tuple[Tensor, Tensor], zz: Tensor, zy: Tensor, variance_y: Tensor) -> Moments:
-        """What is known of `count` rows: means of z and y, covariances and variances."""
+        """Create the moments of `count` rows from means of z and y, covariances and variances."""
         found = Moments()
         found.count, found._divided = count, True
         found._sums = {"z": means[0], "y": means[1], "zz": zz, "zy": zy, "yy": variance_y * count}

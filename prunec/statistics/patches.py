@@ -68,7 +68,7 @@ class Draws:
         return Positions(sample, torch.unravel_index(places, shape[1:]) if len(shape) > 1 else ())
 
     def _draw(self, entries: int, space: int) -> tuple[Tensor, Tensor | None]:
-        """Of each sample: its entries, int64 [samples, e], and places in them, [samples, e · each]; None for all."""
+        """Draw entries, int64 [samples, e], and places in them, [samples, e · each], for each sample; None for all."""
         generator = torch.Generator().manual_seed(self._seed)
         if self.each < entries:
             order = torch.rand(self.samples, entries, generator=generator).argsort(1)
@@ -87,7 +87,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Layer:
-    """What sampling needs to know of a convolution or linear node."""
+    """Groups, kernel and other arguments of a convolution or linear node, as sampling needs them."""
 
     groups: int
     taps: int

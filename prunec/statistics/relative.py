@@ -39,7 +39,7 @@ class Spread:
 
     @property
     def scale(self) -> float:
-        """What a squared error is relative to."""
+        """Return the sum of squares that a squared error is divided by: about the mean, or about 0 for constants."""
         if self.about_mean > CONSTANT * self.about_zero:
             return self.about_mean
         return self.about_zero or 1.0

@@ -30,7 +30,7 @@ FORMAT = 3  # of the file, and of how rows are drawn and summed
 
 
 def place(program: Program, context: Context, rows: int, layers: Iterable[str] = ()) -> Path | None:
-    """Where the statistics of this calibration belong; None without a folder for them, or where no name would do.
+    """Return the file for the statistics of this calibration; None without a folder, or where no name would do.
 
     `layers` say which are measured and how. Of an opaque sub-module neither weights nor code are in the graph.
     """

@@ -43,7 +43,7 @@ class Frontier:
         return slice(start, start + self.sizes[batch])
 
     def fork(self, module: fx.GraphModule) -> Frontier:
-        """The same values of nodes of the same names in another network, or in this one once more."""
+        """Return a copy with the values of nodes of the same names in another network, or in this one once more."""
         found = Frontier(module, [])
         names = {node.name: node for node in module.graph.nodes}
         for values in self.values:

@@ -21,7 +21,7 @@ from .store import FORMAT, Cache, Engine, key
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an engine can be built for one GPU."""
+    """Verdict on whether an engine can be built for one GPU."""
 
     target: str
     size: int | None  # bytes; None where it cannot
@@ -30,7 +30,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether it can."""
+        """Return whether the engine can be built."""
         return self.size is not None
 
 
@@ -88,7 +88,7 @@ def _try(source: Source, settings: Settings) -> Verdict:
 
 
 def _who_fails(error: BackendError, source: Source, settings: Settings, track: Track) -> BackendError:
-    """The same error, with which of several GPUs are to blame."""
+    """Return `error`, extended by the GPUs that can run the network where only some of several fail."""
     if len(settings.targets) < 2:
         return error
     found = _verdicts(source, settings, settings.targets, track)
@@ -99,7 +99,7 @@ def _who_fails(error: BackendError, source: Source, settings: Settings, track: T
 
 
 def _record(source: Source, settings: Settings, module: str, plan: bytes, name: str) -> dict[str, object]:
-    """What the record says besides what the worker knows."""
+    """Return the entries of the record that do not come from the worker."""
     return {
         "format": FORMAT,
         "prunec": __version__,

@@ -45,7 +45,7 @@ def run(
 
 
 def _batch(engine: Engine) -> int:
-    """What the engine was made fast for, or the only one it takes."""
+    """Return the batch that the engine was made fast for, or the only one it takes."""
     if engine.profile is not None:
         return engine.profile.best
     return int(next(iter(engine.record["inputs"].values()))["shape"][0])

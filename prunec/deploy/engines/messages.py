@@ -1,4 +1,4 @@
-"""What TensorRT says while it works, kept, and told in one sentence with advice where prunec knows one."""
+"""Keep the messages of TensorRT, and explain a failure in one sentence, with advice where prunec knows one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Package:
 
     @property
     def ahead_of_time(self) -> bool:
-        """Whether it builds for GPUs that are not there."""
+        """Return whether the package builds for GPUs that are not there."""
         return self.module == "tensorrt_rtx"
 
     def load(self) -> Any:
@@ -45,7 +45,7 @@ class Package:
         return module
 
     def folder(self) -> str | None:
-        """Where the module would be imported from, without importing it."""
+        """Return the file that the module would be imported from, without importing it; None where there is none."""
         spec = importlib.util.find_spec(self.module)
         return None if spec is None or spec.origin is None else spec.origin
 

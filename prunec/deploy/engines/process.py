@@ -28,7 +28,7 @@ REDRAW_SECONDS = 0.2
 def ask(
     source: Source, settings: Settings, timings: bytes = b"", track: Track = silent, what: str = "building"
 ) -> tuple[dict[str, Any], bytes, bytes]:
-    """What is known of the engine, the engine, and the timing cache after it.
+    """Return the facts known of the engine, the engine, and the timing cache after it.
 
     Raises BackendError for what the worker could not do, and where it crashed.
     """
@@ -85,7 +85,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _paths(settings: Settings) -> list[str]:
-    """Where prunec and the package are imported from, so that an uninstalled checkout works too."""
+    """List the folders to import prunec and the package from, so that an uninstalled checkout works too."""
     found = [str(Path(__file__).resolve().parents[3])]
     origin = package(settings.backend).folder()
     return found if origin is None else [*found, str(Path(origin).resolve().parents[1])]

@@ -80,7 +80,7 @@ class Runner:
 
     @property
     def device_name(self) -> str:
-        """What it runs on."""
+        """Return the name of the device that the engine runs on."""
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "the CPU"
 
     def __call__(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,6 @@
-"""What an engine is built for: GPUs, batch sizes, precision, flags. Names only: flag numbers change between versions.
+"""Parse the settings of an engine: GPUs, batch sizes, precision, flags.
+
+Flags are kept by name, for their numbers change between versions.
 
 >>> Settings.parse("tensorrt-rtx", sms="86,89", profile="1/8/32").targets
 ('86', '89')
@@ -39,7 +41,7 @@ class Profile:
         return cls(least, best, most)
 
     def covers(self, batch: int) -> bool:
-        """Whether an engine of this profile takes that batch."""
+        """Return whether an engine of this profile takes that batch."""
         return self.least <= batch <= self.most
 
     def __str__(self) -> str:

@@ -52,12 +52,12 @@ class Engine:
 
 
 def record_path(path: Path) -> Path:
-    """Where the record of an engine is."""
+    """Return the path of an engine's record."""
     return path.with_name(f"{path.name}.json")
 
 
 def key(source: Source, settings: Settings, module: str, version: str, present: str | None) -> str:
-    """What an engine depends on, as 32 hexadecimal digits; not on where the ONNX file is or what it is called."""
+    """Return a digest, 32 hexadecimal digits, of all that an engine depends on; not of the ONNX file's path or name."""
     facts = [FORMAT, module, version, present, source.sha256, settings.to_json()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

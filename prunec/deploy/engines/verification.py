@@ -1,4 +1,4 @@
-"""Whether an engine computes what its ONNX file does, and without a GPU, what of that can be shown.
+"""Check that an engine computes the outputs of its ONNX file; without a GPU, check as much as can be shown.
 
 With a GPU the engine runs, and ONNX Runtime runs the ONNX file on the same inputs: maximum, mean, cosine, same class.
 Without one the record, the file, the reference and a second build can be checked, and nothing that the GPU would do.
@@ -35,7 +35,7 @@ TOP1 = 0.98  # the least share of samples with the same class
 
 @dataclass(frozen=True)
 class Verification:
-    """What was shown, what was not and why, and how near the engine came to ONNX Runtime where it ran."""
+    """Result of a check: what was shown, what not and why, and how near the engine came to ONNX Runtime if it ran."""
 
     proved: tuple[str, ...]
     unproved: tuple[str, ...] = ()
@@ -136,7 +136,7 @@ def _sizes(engine: Engine, source: Source, batches: Sequence[int] | None) -> lis
 
 
 def _finite(reference: InferenceSession, inputs: tuple[Tensor, ...], size: int) -> list[Any]:
-    """What ONNX Runtime gives. Raises NumericsError where that is no number; infinite it may be."""
+    """Return the outputs of ONNX Runtime, which may be infinite. Raises NumericsError where one is NaN."""
     outputs = run(reference, inputs)
     if any(np.isnan(values).any() for values in outputs):
         raise NumericsError(f"ONNX Runtime gives NaN at batch {size}: the ONNX file is at fault")
@@ -144,7 +144,7 @@ def _finite(reference: InferenceSession, inputs: tuple[Tensor, ...], size: int) 
 
 
 def _without_gpu(engine: Engine, source: Source, proved: tuple[str, ...], track: Track) -> Verification:
-    """What a machine without a GPU can add: the version that is installed, and the same bytes from a second build."""
+    """Check what a machine without a GPU can add: the installed version, and the same bytes from a second build."""
     targets = ", ".join(f"SM{name}" for name in engine.record["targets"]) or "any GPU"
     unproved = (
         f"that it loads and its kernels compile on {targets}",
@@ -167,6 +167,6 @@ def _without_gpu(engine: Engine, source: Source, proved: tuple[str, ...], track:
 
 
 def _tolerance(engine: Engine) -> float:
-    """Of the least precise layers."""
+    """Return the tolerance of the least precise layers."""
     kinds = engine.record["computes_in"]
     return max((TOLERANCES.get(name, 3e-1) for name in kinds), default=5e-3)

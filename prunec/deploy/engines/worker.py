@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def build(request: dict[str, Any], model: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
-    """What is known of the engine, and its bytes and the timing cache's. Raises BackendError."""
+    """Build an engine; return facts about it, then its bytes and the timing cache's. Raises BackendError."""
     settings, which = Settings.from_json(request["settings"]), package(request["settings"]["backend"])
     trt, present, started = which.load(), gpu.compute_capability(), time.perf_counter()
     configuration.check(trt, which, settings, present)

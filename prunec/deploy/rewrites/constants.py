@@ -1,4 +1,4 @@
-"""What depends on constants alone is computed now."""
+"""Compute values that depend on constants alone, once and before the model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no output needs, and the order of the rest."""
+"""Remove everything that no output needs, and sort the remaining nodes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def bypass(graph: gs.Graph, node: gs.Node) -> None:
 
 
 def only_reader(graph: gs.Graph, tensor: gs.Tensor) -> bool:
-    """Whether a single node reads `tensor`, once, and the graph does not give it out."""
+    """Return whether a single node reads `tensor`, once, and `tensor` is no output of the graph."""
     return len(tensor.outputs) == 1 and not any(tensor is output for output in graph.outputs)
 
 

@@ -23,7 +23,7 @@ def fold_gathers(graph: gs.Graph) -> None:
 
 
 def _folded(graph: gs.Graph, node: gs.Node) -> bool:
-    """Whether `node` could be brought one producer further up; it is bypassed where nothing is left of it."""
+    """Fold `node` by one producer, and bypass it where nothing is left; return whether another round may fold more."""
     indices = constant(node, 1)
     if indices is None or indices.ndim != 1:
         return False
@@ -68,7 +68,7 @@ def _into_convolution(graph: gs.Graph, node: gs.Node, convolution: gs.Node, indi
 
 
 def _takes_all(source: gs.Tensor, axis: int, indices: Array) -> bool:
-    """Whether the indices are 0 … n−1 of an axis of known size n."""
+    """Return whether the indices are 0 … n−1 of an axis of known size n."""
     size = source.shape[axis] if source.shape is not None and axis < len(source.shape) else None
     return isinstance(size, int) and np.array_equal(indices, np.arange(size))
 

@@ -15,7 +15,7 @@ def remove_identities(graph: gs.Graph) -> None:
 
 
 def _hands_on(node: gs.Node) -> bool:
-    """Whether the first output of `node` is its first input, always."""
+    """Return whether the first output of `node` is always its first input."""
     if node.op == "Dropout":
         return len(node.inputs) < 3 and not any(mask.outputs for mask in node.outputs[1:])
     if node.op == "Cast":

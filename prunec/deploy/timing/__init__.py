@@ -1,1 +1,1 @@
-"""What a benchmark is made of: opened models, runs in turn, statistics, metrics, the machine."""
+"""Benchmark models: open them, run them in turn, and report statistics, metrics and the machine."""

@@ -94,7 +94,7 @@ class Opened(ABC):
 
 
 def usual_backend(source: str) -> str:
-    """What runs a model of that name. Raises BackendError for an engine without its record."""
+    """Return the backend that runs a model of that name. Raises BackendError for an engine without its record."""
     if source.endswith(".onnx"):
         return "onnxruntime"
     if not source.endswith(ENGINES):

@@ -38,7 +38,7 @@ def parse(text: str, threads: int) -> tuple[int, ...] | None:
 
 
 def can_pin() -> bool:
-    """Whether this system lets a process choose its cores."""
+    """Return whether this system lets a process choose its cores."""
     return hasattr(os, "sched_setaffinity")
 
 
@@ -85,7 +85,7 @@ def _affinities() -> dict[int, set[int]]:
 
 
 def _threads() -> list[int]:
-    """Of this process, by number; where they are not listed, the one that asks."""
+    """List the threads of this process by number; where the system lists none, 0, the calling thread."""
     tasks = Path("/proc/self/task")
     return [int(each.name) for each in tasks.iterdir()] if tasks.is_dir() else [0]
 

@@ -57,7 +57,7 @@ def open_model(entry: Entry, setup: Setup) -> Opened:
 
 
 def takes(record: Mapping[str, Any], order: Sequence[str]) -> Takes:
-    """What an engine takes, from its record, in its own order."""
+    """Return the inputs that an engine takes, from its record, in its own order."""
     entries = [record[name] for name in order]
     listed = ", ".join(f"{name} {one['type']}{one['shape']}" for name, one in zip(order, entries, strict=True))
     sizes = tuple(

@@ -76,7 +76,7 @@ class StagedRun:
 
 
 def captured(start: Callable[[], Sequence[Tensor]], stream: Any) -> Callable[[], Sequence[Tensor]]:
-    """The same work as a CUDA graph, to be replayed on `stream`."""
+    """Capture the work of `start` as a CUDA graph; return a call that replays it, for use on `stream`."""
     with torch.cuda.stream(stream):
         for _ in range(WARM_RUNS):
             start()

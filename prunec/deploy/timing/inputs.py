@@ -1,4 +1,4 @@
-"""What the models of a benchmark are run on: given images, or seeded noise of the shapes that one of them declares."""
+"""Prepare the inputs of a benchmark: given images, or seeded noise of the shapes that one of its models declares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Arrays = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Takes:
-    """What a model takes: as text, and of each input its sizes (None: any) and its type, if it is one of numbers."""
+    """Inputs of a model: as text, and for each its sizes (None: any) and its type, if it is one of numbers."""
 
     text: str
     sizes: tuple[tuple[int | None, ...], ...]
@@ -33,7 +33,7 @@ class Takes:
 
     @classmethod
     def of(cls, session: InferenceSession, rows: Mapping[str, int] = NOTHING) -> Takes:
-        """Of a session of ONNX Runtime, and the rows of the tables that its inputs index."""
+        """Read the inputs of a session of ONNX Runtime; `rows`, by input, are those of the table that it indexes."""
         entries = session.get_inputs()
         sizes = tuple(tuple(size if isinstance(size, int) else None for size in one.shape or [None]) for one in entries)
         kinds = [numpy_type(one.type) for one in entries]

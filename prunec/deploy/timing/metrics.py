@@ -28,12 +28,12 @@ def summary(samples_ms: Times) -> dict[str, float]:
 
 
 def compared(models: Sequence[Samples]) -> str:
-    """What models are compared by: compute time by CUDA events where all have it, else the host's clock."""
+    """Return the quantity to compare models by: compute time by CUDA events where all have it, else wall time."""
     return COMPUTE if all(COMPUTE in samples for samples in models) else WALL
 
 
 def latency(samples: Samples) -> Times:
-    """Of each run, in ms."""
+    """Return the latency of each run, in ms."""
     if COMPUTE not in samples:
         return samples[WALL]
     return tuple(map(sum, zip(*(samples[name] for name in (H2D, COMPUTE, D2H)), strict=True)))
@@ -53,7 +53,7 @@ def metrics(samples: Samples, batch: int) -> dict[str, Any]:
 
 
 def cautions(samples: Samples) -> list[str]:
-    """What trtexec warns of: a GPU that waits for the host, transfers that cost more than the work, unstable clocks."""
+    """List trtexec's warnings: a GPU that waits for the host, transfers longer than the work, unstable clocks."""
     if COMPUTE not in samples:
         return []
     middle = {name: float(np.median(samples[name])) for name in NAMES}

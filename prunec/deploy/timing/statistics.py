@@ -58,7 +58,7 @@ class Speedup:
         return "no difference above the noise floor"
 
     def passes(self, gate: float, floor: float) -> bool:
-        """Whether the whole interval lies at `gate` or above; a gate above 1 has to clear the noise floor too."""
+        """Return whether the whole interval is `gate` or above; a gate above 1 has to clear the noise floor too."""
         return self.low >= gate and (gate <= 1 or self.low > 1 + floor)
 
 
@@ -80,7 +80,7 @@ def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
 
 
 def undisturbed(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
-    """The same over the pairs in which both together were fastest, each in units of its own median."""
+    """Compute the speedup over the pairs in which both together were fastest, each in units of its own median."""
     a, b = np.asarray(a_ms), np.asarray(b_ms)
     together = a / np.median(a) + b / np.median(b)
     chosen = np.sort(np.argsort(together, kind="stable")[: max(1, round(QUIETEST * len(a)))])

@@ -33,7 +33,7 @@ FEWEST = 20  # runs of each
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is timed at each point, and for how long."""
+    """Plan of a benchmark: the points to time, and for how long."""
 
     batches: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
@@ -64,9 +64,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one batch and number of threads. The first model is A.
+    """Measurements at one batch and number of threads. The first model is A.
 
-    Of `openings` of each in turn; `control` is one opening of A and the mean of its others.
+    `samples` take the `openings` of each model in turn; `control` is one opening of A and the mean of its others.
     """
 
     batch: int
@@ -103,7 +103,7 @@ class Point:
 
     @cached_property
     def undisturbed(self) -> tuple[Speedup, ...]:
-        """The same while the machine was quickest."""
+        """Return how many times faster each model but A is than A, while the machine was quickest."""
         first, *others = self._grouped
         return tuple(undisturbed(first, other, self.seed) for other in others)
 
@@ -112,7 +112,7 @@ class Point:
         return [grouped(each[self.compared_by], self.openings) for each in self.samples]
 
     def verdict(self, place: int) -> str:
-        """Of the model in that place, 1 for B."""
+        """Return the verdict on the model in that place, 1 for B."""
         return self.speedups[place - 1].verdict(self.noise_floor, LETTERS[place])
 
     def misses(self, gate: float) -> list[str]:
@@ -125,7 +125,7 @@ class Point:
         ]
 
     def cautions(self) -> list[str]:
-        """What may be wrong with the times."""
+        """List reasons why the times may be wrong."""
         own = [f"{LETTERS[place]}: {one}" for place, each in enumerate(self.samples) for one in cautions(each)]
         return own + list(self.environment.get("cautions", ()))
 
@@ -231,7 +231,7 @@ def _environment(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _on_gpu(entries: Sequence[Entry]) -> bool:
-    """Whether any of them runs on a GPU of NVIDIA: then its driver's threads are left where they are."""
+    """Return whether any entry runs on an NVIDIA GPU; its driver's threads are then left where they are."""
     return any(one.provider in ("cuda", "tensorrt", "rtx") or one.backend.startswith("tensorrt") for one in entries)
 
 

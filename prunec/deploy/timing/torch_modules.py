@@ -115,7 +115,7 @@ def _call_of(loaded: LoadedModel, device: torch.device) -> Call:
 
 
 def _takes(loaded: LoadedModel, setup: Setup) -> Takes | None:
-    """What was asked for, or what an exported program or the source of a network tells; any batch."""
+    """Return the inputs asked for, or those that an exported program or the source of a network tells; any batch."""
     example = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
     known = setup.input_shape or loaded.input_size_hint
     if setup.input_shape is None and example is not None:
