@@ -11,7 +11,7 @@ from .channels.spaces import Channels
 from .constraints import Constraints
 from .errors import BudgetError
 from .registry import STRATEGIES
-from .several import settled, spend
+from .several import one_limit, spend
 from .spec import text_of
 from .strategy import Allocator
 from .terms import Counts
@@ -35,17 +35,18 @@ def aligned(
     wanted = Alignment.parse(constraints.align)
     if wanted is None or (constraints.align == AUTO and constraints.round_to > 1):  # the user's multiples are enough
         return _spent(problem, method)
-    free = spend(problem, STRATEGIES["allocators"].make("knapsack"))  # raises where the target is out of reach
+    knapsack = STRATEGIES["allocators"].make("knapsack")
+    free = spend(problem, knapsack)  # raises where the target is out of reach
     enough = SPENT * problem.used(free).max() if constraints.align == AUTO else 0.0
     for one in wanted.finer():
         narrow = replace(problem, channels=one.apply(problem.channels))
         try:
-            chosen = settled(narrow, method)
-            counts = spend(narrow, chosen)
+            counts, chosen = _chosen(narrow, method)
         except BudgetError:
             continue
         if problem.used(counts).max() >= enough:
-            told = _told(problem, wanted, one, counts, spend(problem, chosen))
+            widest = free if chosen == knapsack else spend(problem, chosen)
+            told = _told(problem, wanted, one, counts, widest)
             return counts, {"allocator": text_of(chosen), "alignment": told}
     counts, how = _spent(problem, method)
     return counts, how | {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
@@ -59,8 +60,14 @@ def _in_blocks(problem: Allocation, method: Allocator, blocks: Channels) -> tupl
 
 
 def _spent(problem: Allocation, method: Allocator) -> tuple[Counts, dict[str, Any]]:
-    chosen = settled(problem, method)
-    return spend(problem, chosen), {"allocator": text_of(chosen)}
+    counts, chosen = _chosen(problem, method)
+    return counts, {"allocator": text_of(chosen)}
+
+
+def _chosen(problem: Allocation, method: Allocator) -> tuple[Counts, Allocator]:
+    problem = one_limit(problem)
+    chosen = method.settled(problem)
+    return spend(problem, chosen), chosen
 
 
 def _told(problem: Allocation, wanted: Alignment, used: Alignment, counts: Counts, free: Counts) -> dict[str, Any]:

@@ -78,6 +78,12 @@ class Allocation:
         vars(found).update(budgets=self.budgets, errors=self.errors, inside=self.inside, alone=self.alone)
         return found
 
+    def with_errors(self, errors: list[Array]) -> Allocation:
+        """Return a copy with other curves, by space and count kept; nothing else is computed again."""
+        found = replace(self)
+        vars(found).update(budgets=self.budgets, errors=errors, inside=self.inside, alone=self.alone)
+        return found
+
     @cached_property
     def alone(self) -> list[Cost]:
         """Each limit by itself, as a cost of which `UNIT` may remain."""

@@ -35,7 +35,7 @@ class Matched:
     keywords: tuple[str, ...] = ()
     """The names of the inputs, where they are not the first parameters."""
     followed: bool = False
-    """Whether it is the place of the labels, after the inputs, that tells them."""
+    """True where the place of the labels, after the inputs, tells them."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Images:
     step: int = 1
     """Samples come in multiples of it: the batch of a network that takes no other."""
     device: torch.device = CPU
-    """Where ``batches`` go; the samples themselves stay where they are."""
+    """Device that ``batches`` go to; the samples themselves stay where they are."""
     keywords: tuple[str, ...] = ()
     """The names that the network takes the inputs by; none where it takes them in order."""
     unread: str = ""

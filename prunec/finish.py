@@ -6,8 +6,6 @@ than the smallest such step.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
@@ -47,9 +45,7 @@ def finished_holding(problem: Allocation, counts: Counts, held: npt.NDArray[np.i
         error, count = errors[space], int(counts[space])
         errors[space] = np.full_like(error, np.inf)
         errors[space][[count, -1]] = error[count]  # all of it buys nothing, but a rank that saves nothing is whole
-    others = replace(problem)
-    vars(others).update(budgets=problem.budgets, errors=errors, inside=problem.inside, alone=problem.alone)
-    found = finished(others, counts)
+    found = finished(problem.with_errors(errors), counts)
     return finished(problem, counts if found is None else found)
 
 

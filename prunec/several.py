@@ -32,7 +32,7 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     Ranks that save nothing and what is inside a branch that goes stay whole. Raises BudgetError where a limit is out of
     reach, or all of them together are, or the method finds no such counts.
     """
-    problem = _one_limit(problem)
+    problem = one_limit(problem)
     ends = [end for counts in method.candidates(problem) if (end := finished(problem, counts)) is not None]
     if ends:
         return min(ends, key=problem.expected)
@@ -43,13 +43,12 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     raise BudgetError(f"{name} finds no counts for {problem.target}: ask for more of it{other}")
 
 
-def settled(problem: Allocation, method: Allocator) -> Allocator:
-    """The allocator that the method hands the problem to. Raises BudgetError where the target is out of reach."""
-    return method.settled(_one_limit(problem))
+def one_limit(problem: Allocation) -> Allocation:
+    """Return the problem with its limits weighed into one; itself where there is one, or they are weighed already.
 
-
-def _one_limit(problem: Allocation) -> Allocation:
-    return problem.weighed(_best(problem)) if problem.limits > 1 else problem
+    Raises BudgetError where a limit is out of reach.
+    """
+    return problem if problem.limits == 1 or problem.weights is not None else problem.weighed(_best(problem))
 
 
 def _best(problem: Allocation) -> Array:

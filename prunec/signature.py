@@ -31,11 +31,11 @@ class Signature:
     optional: tuple[str, ...] = ()
     """Parameters that are None by default."""
     types: tuple[torch.dtype | None, ...] = ()
-    """Of the required inputs, where they are declared."""
+    """Types of the required inputs, where they are declared."""
     floating: torch.dtype = torch.float32
-    """What floating-point inputs are cast to, where no type is declared."""
+    """Type that floating-point inputs are cast to, where none is declared."""
     open: bool = False
-    """Whether any number of inputs is taken, so that nothing tells inputs from labels."""
+    """True where any number of inputs is taken, so that nothing tells inputs from labels."""
     positional: tuple[str, ...] = ()
     """All parameters that need no name, in order, also those that take no tensor."""
 

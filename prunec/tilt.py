@@ -8,8 +8,6 @@ the sum, by where they stand.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from .allocation import Allocation, Array
@@ -24,10 +22,9 @@ def tilted(problem: Allocation, slope: float) -> Allocation:
     if not slope:
         return problem
     depths = _depths(problem.channels)
-    found = replace(problem)
-    errors = [error * np.exp(slope * depth) for error, depth in zip(problem.errors, depths, strict=True)]
-    vars(found).update(budgets=problem.budgets, errors=errors, inside=problem.inside, alone=problem.alone)
-    return found
+    return problem.with_errors(
+        [error * np.exp(slope * depth) for error, depth in zip(problem.errors, depths, strict=True)]
+    )
 
 
 def _depths(channels: Channels) -> Array:

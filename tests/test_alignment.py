@@ -96,15 +96,19 @@ def test_alignment_gives_way_before_a_target_is_out_of_reach() -> None:
         prunec.compress(three(32, 32, 16), IMAGES, round_to=16, **options)
 
 
-def test_the_default_gives_way_before_much_of_a_small_network_is_left_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("allocator", [None, "knapsack"])
+def test_the_default_gives_way_before_much_of_a_small_network_is_left_unused(
+    allocator: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Alignment, "parse", lambda text: Alignment.of(TARGETS["ort-avx2"]))  # whatever runs the tests
-    options: Any = {"target": "macs:0.7", "decomposer": "none", "allocator": "knapsack"}
+    options: Any = {"target": "macs:0.7", "decomposer": "none", "allocator": allocator}
     coarse, default = (prunec.compress(three(16, 16, 16), IMAGES, align=one, **options) for one in ("ort-avx2", None))
     assert coarse.report["macs"]["share"] < 0.6  # as it was asked for
     assert 0.65 < default.report["macs"]["share"] <= 0.7
     before, after = (one.report["notes"]["allocate"]["alignment"] for one in (coarse, default))
     assert after["gave_way"] in ("from multiples of 8 to 4", "from multiples of 8 to 2")
-    assert after["error"] < 0.7 * before["error"]
+    if allocator == "knapsack":  # which chooses by this error; the default by that of the outputs
+        assert after["error"] < 0.7 * before["error"]
 
 
 def test_what_is_asked_for_wins() -> None:

@@ -43,13 +43,13 @@ class Layer:
     parameters: int = 0
     macs: int = 0
     activation_bytes: int = 0
-    """Of its outputs."""
+    """Size of its outputs, in bytes."""
     dtype: str = ""
-    """What its parameters are stored in, or else its output."""
+    """Type that its parameters are stored in, or else its output."""
     nodes: tuple[str, ...] = ()
     """The ONNX nodes in it, where an engine has fused several."""
     kernel_name: str = ""
-    """What an engine calls the code that runs it."""
+    """Name that an engine gives the code that runs it."""
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ class Network:
     peak_bytes: int = 0
     """The most activation memory that is alive at once, inputs not counted, every output in memory of its own."""
     is_engine: bool = False
-    """Whether each layer is a kernel that runs."""
+    """True where each layer is a kernel that runs."""
 
     @property
     def macs(self) -> int:

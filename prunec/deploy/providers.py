@@ -29,7 +29,7 @@ class Provider:
     name: str
     """ONNX Runtime's own name."""
     brought_by: str
-    """What to install."""
+    """Package to install."""
     plugin: str | None = None
     """The module that knows where the library is, if it is a plug-in."""
 

@@ -39,16 +39,16 @@ class DeployTarget:
     granule: int = 1
     """Off a multiple of this, a convolution that reads the channels leaves the fast kernel."""
     cliff: str = ""
-    """What happens then."""
+    """Reason why the layer is slow then, as text."""
     cliff_cost: float = 1.0
     """How many times as long the layer takes then; 1 where that has not been measured."""
     cliff_cost_depthwise: float = 1.0
     whole_groups: bool = False
-    """Whether a grouped convolution needs whole blocks in each group."""
+    """True where a grouped convolution needs whole blocks in each group."""
     fewest: int = 1
     """A layer that makes fewer channels than this hardly takes less time."""
     small_inputs: bool = False
-    """Whether fewer channels than a block are read well whatever their number."""
+    """True where fewer channels than a block are read well, whatever their number."""
 
     def padded(self, channels: int) -> int:
         """How many channels are computed where there are so many."""

@@ -50,7 +50,7 @@ class Difference:
     after: Network
     rows: tuple[Row, ...]
     added_kernels: tuple[tuple[Kernel, ...], tuple[Kernel, ...]] | None = None
-    """Of each side, the kernels that no layer stands for, such as reorders; None without profiles."""
+    """Kernels of each side that belong to no layer, such as reorders; None without profiles."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -30,7 +30,7 @@ from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
 from ..samples import noise_like, samples_of
-from ..several import settled
+from ..several import one_limit
 from ..strategy import Allocator
 from ..target import Target
 from ..terms import Counts
@@ -101,7 +101,7 @@ class _Search:
     def settled(self, cost: Latency) -> Allocator:
         """The allocator of all rounds; the method itself where this table has no counts within the budget."""
         try:
-            return settled(self.timed(cost), self.method)
+            return self.method.settled(one_limit(self.timed(cost)))
         except BudgetError:
             return self.method
 

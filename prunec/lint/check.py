@@ -25,7 +25,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     cost: Cost
     skipped: tuple[str, ...] = ()
-    """What was not checked, each with the reason."""
+    """Checks that were not made, each with the reason."""
 
     def counts(self) -> dict[str, int]:
         """How many findings of each level."""

@@ -62,7 +62,7 @@ class Folds:
     parts: dict[tuple[int, ...], Moments] = field(default_factory=dict)
     """By the folds, of all `FOLDS`, whose images they are of."""
     kept: Moments | None = None
-    """Those of the fold `KEPT`."""
+    """Moments of the fold `KEPT`."""
 
     def add(self, fold: int, z: Tensor, y: Tensor) -> None:
         """Add rows z [R, g, d] and y [R, g, o] of one fold."""

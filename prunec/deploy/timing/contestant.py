@@ -34,14 +34,14 @@ class Setup:
 
     threads: int = 1
     input_shape: tuple[int, ...] | None = None
-    """Of one input, without its batch, for a PyTorch network that does not say."""
+    """Shape of one input, without its batch, for a PyTorch network that does not say."""
     input_type: str | None = None
-    """Of that input, where it is not the network's floating type."""
+    """Type of that input, where it is not the network's floating type."""
     transfers: bool = True
-    """Whether a run copies its inputs to the GPU and its outputs back."""
+    """True where a run copies its inputs to the GPU and its outputs back."""
     cuda_graph: bool = False
     spin: bool = True
-    """Whether the host waits for the GPU in a loop, which notices its end sooner, rather than asleep."""
+    """True where the host waits for the GPU in a loop, which notices its end sooner than sleep does."""
 
     def __post_init__(self) -> None:
         """Raises SpecError for a thread count below 1."""
@@ -86,7 +86,7 @@ class Opened(ABC):
     takes: Takes | None
     """None where nothing tells."""
     facts: Mapping[str, Any]
-    """What its times are true for: threads, device, CUDA graph, spinning, where nodes run."""
+    """Conditions that its times hold for: threads, device, CUDA graph, spinning, where nodes run."""
 
     @abstractmethod
     def bind(self, inputs: Arrays) -> Run:

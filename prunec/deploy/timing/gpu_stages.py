@@ -32,7 +32,7 @@ class StagedRun:
     transfers: bool = True
     spin: bool = True
     event: Callable[[], Any] | None = None
-    """What makes an event; by default CUDA's, that times, and blocks unless the host is to spin."""
+    """Maker of an event; by default CUDA's, which times, and blocks unless the host is to spin."""
     _sources: list[Tensor] = field(init=False)
     _results: list[Tensor] = field(init=False)
 

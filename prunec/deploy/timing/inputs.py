@@ -29,7 +29,7 @@ class Takes:
     sizes: tuple[tuple[int | None, ...], ...]
     types: tuple[str | None, ...]
     below: tuple[int | None, ...] = ()
-    """Of integers that are indices, the rows of what they index."""
+    """Number of rows of the table that an integer input indexes."""
 
     @classmethod
     def of(cls, session: InferenceSession, rows: Mapping[str, int] = NOTHING) -> Takes:
