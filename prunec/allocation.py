@@ -50,10 +50,7 @@ class Allocation:
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
         """Compute how much of each resource may remain. Raises BudgetError where one of them is out of reach."""
-        if self.program is None:
-            return budgets(self.channels, self.target, None, latency=self.latency)
-        module, inputs = self.program.module, self.program.example_inputs
-        return budgets(self.channels, self.target, module, inputs, self.latency)
+        return budgets(self.channels, self.target, self.program, self.latency)
 
     @cached_property
     def model(self) -> Cost:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, fx
 
 from . import quantity
 from .channels.analysis import analyse
 from .channels.spaces import Channels
 from .errors import BudgetError, PassError
+from .facts import Unhoisted, unhoisted
 from .memory import memory
 from .program import Program
 from .quantity import LatencyQuantity, Quantity
@@ -27,13 +27,14 @@ class Budget:
     quantity: Quantity | LatencyQuantity
     target: Target
     allowed: int
+    dense: int  # of the network before slices were moved up
 
     def to_json(self, counts: Counts) -> dict[str, Any]:
         """For the report: the dense amount, what may remain, and what these counts leave."""
         return {
             "target": str(self.target),
             "of": NAMES[self.target.kind],
-            "dense": self.quantity.dense,
+            "dense": self.dense,
             "allowed": self.allowed,
             "planned": self.quantity.total(counts),
         }
@@ -42,8 +43,7 @@ class Budget:
 def budgets(
     channels: Channels,
     target: Target,
-    module: fx.GraphModule | None,
-    inputs: tuple[Tensor, ...] = (),
+    program: Program | None,
     latency: LatencyQuantity | None = None,
 ) -> tuple[Budget, ...]:
     """Compute the budget of each part of the target.
@@ -51,33 +51,33 @@ def budgets(
     Raises BudgetError where even the fewest coordinates of each space are too many; PassError where a quantity needs
     the network and there is none.
     """
-    return tuple(
-        _budget(channels, one, latency if one.kind == "latency" else quantity_of(one.kind, channels, module, inputs))
-        for one in target.each
-    )
+    return tuple(_budget(channels, one, program, latency) for one in target.each)
 
 
-def _budget(channels: Channels, target: Target, found: Quantity | LatencyQuantity | None) -> Budget:
+def _budget(channels: Channels, target: Target, program: Program | None, latency: LatencyQuantity | None) -> Budget:
+    found = latency if target.kind == "latency" else quantity_of(target.kind, channels, program)
     if found is None:
         raise PassError("a target in milliseconds needs a latency table: prunec.latency.search has one measured")
-    allowed = target.allowed(found.dense)
+    dense = found.dense
+    if program is not None and program.has(Unhoisted) and target.kind != "latency":
+        whole = unhoisted(program)
+        dense = quantity_of(target.kind, whole.fact(Channels), whole).dense
+    allowed = target.allowed(dense)
     least = least_of(channels, found)
     if least > allowed:
-        raise BudgetError(_unreachable(channels, target, least, found.dense))
-    return Budget(found, target, allowed)
+        raise BudgetError(_unreachable(channels, target, least, dense))
+    return Budget(found, target, allowed, dense)
 
 
-def quantity_of(
-    kind: str, channels: Channels, module: fx.GraphModule | None, inputs: tuple[Tensor, ...] = ()
-) -> Quantity:
+def quantity_of(kind: str, channels: Channels, program: Program | None) -> Quantity:
     """The cost model of a resource."""
     if kind == "macs":
         return quantity.macs(channels)
-    if module is None:
+    if program is None:
         raise PassError(f"the {NAMES[kind]} are those of a network, and there is none: only macs can do without")
     if kind == "memory":
-        return memory(channels, module, inputs)
-    return (quantity.parameters if kind == "params" else quantity.size)(channels, module)
+        return memory(channels, program.module, program.example_inputs)
+    return (quantity.parameters if kind == "params" else quantity.size)(channels, program.module)
 
 
 def written(program: Program, promised: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def written(program: Program, promised: Sequence[Mapping[str, Any]]) -> list[dic
     for row in promised:
         kind, found = kinds[row["of"]], row["planned"]
         if kind != "latency":
-            found = quantity_of(kind, channels, program.module, program.example_inputs).dense
+            found = quantity_of(kind, channels, program).dense
         rows.append({**row, "written": found})
         if found > row["allowed"]:
             raise BudgetError(_missed(rows[-1]))

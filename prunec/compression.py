@@ -26,6 +26,7 @@ from .constraints import ANY, Constraints
 from .data import Images, as_images
 from .device import CPU, named
 from .estimate import Estimate, Planned, estimate, keep_back
+from .facts import unhoisted
 from .latency.engine import On
 from .method import PIPELINE, PREPARE, Method, batch_of, require_effect, require_kept
 from .pipeline import Instrument, Pipeline, Time, Verify
@@ -136,7 +137,7 @@ def compress(
     expected = estimate(dense, lambda: planned.judged(passes, context, program), kept, context)
     ended = time.perf_counter()
     seconds = {"capture": captured, **clock.seconds, "estimate": ended - finished, "total": ended - started}
-    report = size_facts(dense, program, plan, whole, seconds)
+    report = size_facts(dense, planned.program(program), program, plan, whole, seconds)
     report.update(
         target=str(wanted),
         constraints=constraints.to_json(),
@@ -200,7 +201,8 @@ class Result:
     @kept_process_state()
     def dense_onnx(self, opset: int = 18) -> ModelProto:
         """The dense network exported in the same way, compared with it as captured: what is timed against."""
-        return self._exported(self._prepared, opset, {"source": state_digest(self.dense.module)})
+        as_given = unhoisted(self._prepared)
+        return self._exported(as_given, opset, {"source": state_digest(self.dense.module)})
 
     @cached_property
     def _prepared(self) -> Program:

@@ -7,8 +7,10 @@ from typing import Any
 from torch import fx
 
 from . import graph
+from .channels.spaces import Channels
 from .cost import Macs, counts_of
 from .data import Images
+from .facts import unhoisted
 from .opaque import paths_in
 from .plan import Plan
 from .program import Program
@@ -22,11 +24,14 @@ def capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
 
 
 def size_facts(
-    dense: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]
+    dense: Program, planned: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Return MACs and parameters before and after, the images calibrated on, seconds and versions."""
-    model = Macs.of(plan.channels)
-    before, after = model.total(), model.total(counts_of(plan.channels, plan.keep))
+    """Return MACs and parameters before and after, the images calibrated on, seconds and versions.
+
+    `planned` is the network when its plan was finished.
+    """
+    after = Macs.of(plan.channels).total(counts_of(plan.channels, plan.keep))
+    before = Macs.of(unhoisted(planned).fact(Channels)).total()
     return {
         "macs": {"dense": before, "compressed": after, "share": after / before},
         "parameters": {"dense": _count(dense.module), "compressed": _count(program.module)},

@@ -43,6 +43,10 @@ class Planned(Instrument):
             self._program = program
         self._steps += self._program is None
 
+    def program(self, result: Program) -> Program:
+        """The network when its plan was finished, with all that was known of it; `result` where none carried it out."""
+        return result if self._program is None else self._program
+
     def judged(self, pipeline: Pipeline, context: Context, result: Program) -> Program:
         """The network as the plan's refits without the images kept back make it; `result` where none has read these."""
         program = self._program

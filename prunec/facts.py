@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .program import Program
 from .statistics.moments import Moments
 
 
@@ -23,6 +24,18 @@ class Norms:
     """The batch norms that were folded, by the weight that they were folded into; perhaps none."""
 
     by_weight: Mapping[str, Norm]
+
+
+@dataclass(frozen=True)
+class Unhoisted:
+    """The network, with its `Channels`, before slices were moved up; there where some were."""
+
+    program: Program
+
+
+def unhoisted(program: Program) -> Program:
+    """The network as it was before slices were moved up: what a target asks for a share of."""
+    return program.fact(Unhoisted).program if program.has(Unhoisted) else program
 
 
 @dataclass(frozen=True)

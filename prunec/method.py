@@ -13,7 +13,7 @@ from .registry import STRATEGIES
 from .spec import name_of
 from .target import Target
 
-PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,analyse"
+PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,hoist-slices,analyse"
 PIPELINE = (
     PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches{{method={compensator}}},"
     "sensitivity,allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"

@@ -81,6 +81,26 @@ def sliced(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[T
     return lambda x: x[index]
 
 
+def picked(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[Tensor], Tensor]:
+    """One position of an axis, with the axis or without; what came before it computes others for nothing."""
+    axis = 1 + n % len(shape)
+    at = n % shape[axis - 1]
+    if len(shape) > 1 and n % 4 > 1:
+        return lambda x: x.select(axis, at - shape[axis - 1] * (n % 2))
+    return lambda x: x.narrow(axis, at, 1)
+
+
+def attended(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[Tensor], Tensor]:
+    """Attention of the last axis but one to itself, by a kernel or written out."""
+    if len(shape) < 2:
+        return same
+    layer = nn.Linear(shape[-1], shape[-1])
+    layers.append(layer)
+    if n % 3:
+        return lambda x: F.scaled_dot_product_attention(layer(x), x, x, is_causal=n % 4 == 0)
+    return lambda x: x + (layer(x) @ x.mT).softmax(-1) @ x
+
+
 def written(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[Tensor], Tensor]:
     """Some of a copy is written over, at a step."""
     axis = 1 + n % len(shape)
@@ -120,8 +140,8 @@ def scaled(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[T
     return lambda x: x * holder[0] + holder[1]
 
 
-STEPS: tuple[Step, ...] = (linear, linear, norm, norm, twice, tied, layer_norm, convolution, sliced, written, turned,
-                           joined, flattened, activation, scaled)  # fmt: skip
+STEPS: tuple[Step, ...] = (linear, linear, norm, norm, twice, tied, layer_norm, convolution, sliced, picked,
+                           attended, written, turned, joined, flattened, activation, scaled)  # fmt: skip
 DRAWN = st.tuples(
     st.lists(st.integers(3, 5), min_size=1, max_size=3),
     st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 59)), min_size=2, max_size=5),

@@ -35,7 +35,7 @@ SOME = ("residual", "dense_block", "depthwise", "flat", "channel_shuffle", "fuse
 
 def quantity(kind: str, program: Program, channels: Channels | None = None) -> Any:
     found = analyse(program) if channels is None else channels
-    return quantity_of(kind, found, program.module, program.example_inputs)
+    return quantity_of(kind, found, program)
 
 
 def bytes_of(one: torch.Tensor) -> int:

@@ -31,7 +31,7 @@ from prunec.program import Context
 EACH = 20  # networks an export
 NETWORKS = int(os.environ.get("PRUNEC_RANDOM_NETWORKS", "500"))
 SEED = int(os.environ.get("PRUNEC_RANDOM_SEED", "0"))
-PARTS = 5
+PARTS = max(5, NETWORKS // 500)  # a test each: enough for workers to share, and for the bar to move
 BATCHES = (None, None, None, 1, 3)
 TOLERANCE = 1e-4
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..program import Program
     from ..progress import Track
 
-FOLDED = "fold-constants,fold-bn"  # exact: the exporter's own folding has been wrong (pytorch issues 166797, 169178)
+# exact: the exporter's own folding has been wrong (pytorch issues 166797, 169178)
+FOLDED = "fold-constants,fold-bn,hoist-slices"
 CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
 Force = Annotated[bool, typer.Option("--force", help="Replace the file.")]

@@ -47,6 +47,8 @@ def inspect(
     from ..channels.spaces import Channels
     from ..compression import prepared
     from ..constraints import Constraints
+    from ..cost import total_macs
+    from ..facts import unhoisted
     from ..report.console import amount, spaces_table
     from ..source import load_model
 
@@ -56,6 +58,8 @@ def inspect(
         warn(note)
     program = prepared(captured, Constraints(tuple(freeze or ()), tuple(only or ())))
     facts = facts_of(loaded.source, program.fact(Channels))
+    if (before := unhoisted(program)) is not program:
+        facts["totals"]["unread"] = 1 - facts["totals"]["macs"] / total_macs(before.fact(Channels))
     if prove:
         facts["deviation"] = _proved(program)
     if html is not None:
@@ -69,6 +73,8 @@ def inspect(
         f"{totals['prunable']} of {totals['spaces']} spaces can be pruned; they hold"
         f" {totals['prunable_share']:.1%} of {amount(totals['macs'])} MACs an image."
     )
+    if unread := totals.get("unread"):
+        out.print(f"That is without {unread:.1%} of the MACs, at positions that nothing reads: these are not computed.")
     if prove:
         out.print(f"Proved: channels masked and channels sliced away agree to {facts['deviation']:.1e} in float64.")
 

@@ -46,6 +46,7 @@ def profile(
     """
     from ..capture import capture
     from ..compression import prepared
+    from ..facts import unhoisted
     from ..latency import search, shapes
     from ..latency.engine import On
     from ..latency.summary import summary
@@ -64,6 +65,8 @@ def profile(
     program = prepared(captured)
     with progress() as track:
         table, _ = search.filled(engine.table(), program, shapes.all_layers_of(program, splits), track)
+        if (before := unhoisted(program)) is not program:
+            table, _ = search.filled(table, before, shapes.layers_of(before), track)
     facts = {"model": loaded.source, "kept": str(path_of(table)) if table.own else None, **summary(program, table)}
     if output is not None:
         table.save(output)

@@ -1,0 +1,114 @@
+"""Compute only the positions that something reads.
+
+Behind the last attention of a vision transformer only the class token is read: the layers there work on 197 positions,
+and 196 results are thrown away. The slice that takes the class token is moved up, past every operator that treats
+positions alike (`prunec.windows`), so that these layers see one position. ViT-Tiny loses 7% of its MACs, and no output
+moves. Where no product gets smaller the network stays as it is.
+
+What a target asks for a share of is the network as it was before: the fact `Unhoisted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import fx
+
+from prunec import graph
+from prunec.channels.analysis import analyse
+from prunec.channels.walk import overload_packet
+from prunec.facts import Norms, Unhoisted
+from prunec.pipeline import Pass
+from prunec.program import Context, Program
+from prunec.samples import noise_like
+from prunec.windows import MULTIPLY, SIZED, Needs, Shapes, Window, aten, ends_of
+
+Wanted = Mapping[fx.Node, Window]
+
+
+@dataclass(frozen=True)
+class HoistSlices(Pass):
+    """Move slices up, so that positions that nothing reads are not computed; the outputs stay as they are."""
+
+    rewrites = True
+    exact = True
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The network that computes fewer positions, with the `Unhoisted` fact, or the one given."""
+        module = graph.rebuild(program.module, {})
+        shapes = _shapes(program, module)
+        computed, needs = _demanded(module, shapes)
+        if not any(overload_packet(node) in MULTIPLY for node in computed):
+            return program
+        for node in list(module.graph.nodes):
+            _rewrite(node, shapes, computed, needs.get(node, {}))
+        module.recompile()
+        norms = [replace(program.fact(Norms))] if program.has(Norms) else []  # as true as before, and said anew
+        before = Unhoisted(program.knowing(analyse(program)))
+        return program.rewritten(graph.rebuild(module, {}), *norms, before)
+
+
+def _shapes(program: Program, module: fx.GraphModule) -> Shapes:
+    inputs = program.example_inputs
+    other = noise_like(inputs, len(inputs[0]) + 1) if program.dynamic_batch else inputs
+    return Shapes([graph.example_values(module, inputs), graph.example_values(module, other)])
+
+
+def _demanded(module: fx.GraphModule, shapes: Shapes) -> tuple[Wanted, dict[fx.Node, Needs]]:
+    """The window that each node is to compute, of those that can; and by node, what it needs of its inputs."""
+    read: dict[fx.Node, Window | None] = {}
+    computed: dict[fx.Node, Window] = {}
+    needs: dict[fx.Node, Needs] = {}
+    for node in reversed(module.graph.nodes):
+        if node.op == "call_function":
+            needs[node] = _needs(node, read.get(node), shapes, computed)
+        for source in node.all_input_nodes:
+            window = shapes.worth(source, needs.get(node, {}).get(source))
+            known = read.get(source, window)
+            read[source] = None if known is None or window is None else window.joined(known)
+    return computed, needs
+
+
+def _needs(node: fx.Node, window: Window | None, shapes: Shapes, computed: dict[fx.Node, Window]) -> Needs:
+    """The windows that a node needs of its inputs where `window` of it is read; it is `computed` so if it can be."""
+    picked = shapes.picked(node)
+    if picked is not None:
+        return {node.all_input_nodes[0]: picked}
+    found = None if window is None else shapes.needs(node, window)
+    if found is None or window is None:
+        return {}
+    computed[node] = window
+    return found
+
+
+def _rewrite(node: fx.Node, shapes: Shapes, computed: Wanted, needs: Needs) -> None:
+    """Let a node read what its inputs have now, and say the sizes that it has now."""
+    picks = node not in computed and shapes.picked(node) is not None
+    for source, window in needs.items():
+        has = computed.get(source)
+        start = 0 if has is None else has.start
+        if picks and has is not None:
+            _shift(node, window, start)
+        elif not picks and has != window:
+            with node.graph.inserting_before(node):
+                ends = window.start - start, window.stop - start
+                part = node.graph.call_function(aten.slice.Tensor, (source, window.axis, *ends))
+            node.replace_input_with(source, part)
+    _resize(node, computed)
+
+
+def _shift(pick: fx.Node, window: Window, start: int) -> None:
+    """Let a `select` or `slice` take the window from an input that begins at `start`."""
+    ends = dict(zip(ends_of(pick), (window.start - start, window.stop - start, 1), strict=False))
+    source, *_ = pick.args
+    pick.args, pick.kwargs = (source, window.axis, *ends.values()), {}
+
+
+def _resize(node: fx.Node, computed: Wanted) -> None:
+    """Let a reshape say the size that its output has now."""
+    place = SIZED.get(overload_packet(node))
+    if place is not None and node in computed:
+        sizes = list(node.args[place])  # type: ignore[arg-type]
+        sizes[computed[node].axis] = len(computed[node])
+        node.args = (*node.args[:place], sizes, *node.args[place + 1 :])
