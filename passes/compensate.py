@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.refit import refitted
 from prunec.registry import STRATEGIES
-from prunec.statistics.folds import KEPT, Dealt, Folds
+from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.strategy import Compensator
 
@@ -35,12 +36,12 @@ class Compensate(Pass):
         plan = program.fact(Plan)
         if not self.method.sweeps:
             found = self.method.refit(program, plan, context)
-            if plan.without_kept:
-                found = replace(found, without_kept=self.method.refit(program, plan.judged(), context).refit)
+            if plan.judging:
+                found = replace(found, judging={1: self.method.refit(program, plan.judged(), context).refit})
             return program.knowing(found)
         pruned = surgery.apply(program.module, plan.judged())
         refit: dict[str, Tensor] = {}
-        without_kept: dict[str, Tensor] = {}
+        judging: dict[int, dict[str, Tensor]] = defaultdict(dict)
 
         stops = stops_of(program.module, plan)
         shares = by_position(program, context)
@@ -49,8 +50,9 @@ class Compensate(Pass):
         def fit(stop: Stop, folds: Folds) -> None:
             found, held_out = refitted(self.method, program.module, pruned, stop, folds, plan)
             refit.update(found)
-            without_kept.update(held_out.get(KEPT, {}))
+            for fold in (KEPT, *FEWER) if KEPT in held_out else ():
+                judging[-fold].update(held_out[fold])
             pair.assign(found, held_out)
 
         pair.sweep(context.track(stops, "compensate"), fit, rows=self.rows, seed=context.seed, shares=shares)
-        return program.knowing(Plan(plan.channels, plan.keep, MappingProxyType(refit), MappingProxyType(without_kept)))
+        return program.knowing(Plan(plan.channels, plan.keep, MappingProxyType(refit), MappingProxyType(dict(judging))))

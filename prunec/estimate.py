@@ -11,7 +11,7 @@ network whose layers were fitted without those kept back: the same but for the i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 
 from .agreement import Agreement, Interval, agreement_of
 from .data import Images
+from .learning import Learning
 from .pipeline import Instrument, Pass, Pipeline
 from .plan import Plan
 from .program import Context, Program
@@ -47,13 +48,18 @@ class Planned(Instrument):
         """The network when its plan was finished, with all that was known of it; `result` where none carried it out."""
         return result if self._program is None else self._program
 
-    def judged(self, pipeline: Pipeline, context: Context, result: Program) -> Program:
-        """The network as the plan's refits without the images kept back make it; `result` where none has read these."""
+    def judged(self, pipeline: Pipeline, context: Context, result: Program) -> Iterator[tuple[int, Program]]:
+        """The networks as the plan's refits to one of k images without those kept back make them, by k, 1 first.
+
+        `result` where no refit has read these.
+        """
         program = self._program
-        if program is None or not program.fact(Plan).without_kept:
-            return result
-        rest = Pipeline(pipeline.passes[self._steps :])
-        return rest.run(program.knowing(program.fact(Plan).judged()), replace(context, track=silent, notes={}))
+        if program is None or not program.fact(Plan).judging:
+            yield 1, result
+            return
+        rest, plan = Pipeline(pipeline.passes[self._steps :]), program.fact(Plan)
+        for part in plan.judging:
+            yield part, rest.run(program.knowing(plan.judged(part)), replace(context, track=silent, notes={}))
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Estimate:
     relative_error: float | None = None  # squared, of the outputs
     calibration_relative_error: float | None = None  # the same, on as many calibration images
     kl: float | None = None  # nats
+    learning: Learning | None = None  # the error with fewer images, and what twice as many would bring
     notes: tuple[str, ...] = ()  # why a number is missing, and a warning where images were too few
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +81,7 @@ class Estimate:
         return {
             **asdict(self),
             "interval": None if self.interval is None else list(self.interval),
+            "learning": None if self.learning is None else self.learning.to_json(),
             "notes": list(self.notes),
         }
 
@@ -102,23 +110,30 @@ def needed(step: int = 1) -> int:
     return MOST * -(-FEWEST // step) * step
 
 
-def estimate(dense: Program, judged: Callable[[], Program], kept: Images | None, context: Context) -> Estimate:
+def estimate(
+    dense: Program, judged: Callable[[], Iterable[tuple[int, Program]]], kept: Images | None, context: Context
+) -> Estimate:
     """Compare the networks on the images kept back, and on as many calibration images. Never raises."""
     images = context.images()
     if kept is None:
         few = f"for that takes {needed(images.step)} images or more, and {len(images)} were given"
         return Estimate(notes=(f"the error on other images was not measured, {few}",))
     try:
-        compressed = judged()
-        other = _compared(dense, compressed, kept, context, "estimating the error on other images")
-        own = _compared(dense, compressed, images.take(len(kept), context.seed), context, "estimating the error")
+        others: dict[int, Agreement] = {}
+        for part, compressed in judged():
+            others[part] = _compared(dense, compressed, kept, context, "estimating the error on other images")
+            if part == 1:
+                as_many = images.take(len(kept), context.seed)
+                own = _compared(dense, compressed, as_many, context, "estimating the error")
     except Exception as error:  # a run does not end in a number of its report
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return Estimate(len(kept), notes=(f"the error on {len(kept)} images kept back was not measured: {reason}",))
+    other = others[1]
     notes = _notes(other, own, len(images) + len(kept))
+    learning = Learning.of({len(images) // part: one for part, one in others.items()})
     kl = other.kl if other.kl is not None and math.isfinite(other.kl) else None
     errors = other.relative_error, own.relative_error
-    return Estimate(len(kept), other.answers, other.agreement, other.interval, *errors, kl, notes)
+    return Estimate(len(kept), other.answers, other.agreement, other.interval, *errors, kl, learning, notes)
 
 
 def _compared(dense: Program, compressed: Program, images: Images, context: Context, what: str) -> Agreement:

@@ -18,18 +18,18 @@ class Plan:
     """Keep sets and refits for one program.
 
     `keep[space]` are the kept coordinates, ascending; `refit[parameter]` a weight or bias already narrowed to them,
-    which surgery uses in the place of the sliced original. `without_kept` are the same fitted without the images that
-    were kept back, by which the plan is judged; empty where no refit has read these.
+    which surgery uses in the place of the sliced original. `judging[k]` are the same fitted to one of k images, none
+    of them kept back, by which the plan is judged; empty where no refit has read those kept back.
     """
 
     channels: Channels
     keep: Mapping[str, tuple[int, ...]]
     refit: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
-    without_kept: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    judging: Mapping[int, Mapping[str, Tensor]] = field(default_factory=lambda: MappingProxyType({}))
 
-    def judged(self) -> Plan:
-        """The plan with the refits that have not read the images kept back."""
-        return Plan(self.channels, self.keep, self.without_kept or self.refit)
+    def judged(self, part: int = 1) -> Plan:
+        """The plan with the refits to one of `part` images that have not read those kept back."""
+        return Plan(self.channels, self.keep, self.judging.get(part, self.refit))
 
     @property
     def mask(self) -> Tensor:

@@ -16,7 +16,7 @@ from .evidence import Evidence
 from .facts import Curve
 from .plan import Plan
 from .program import Context, Program
-from .statistics.folds import KEPT, Folds
+from .statistics.folds import FEWER, KEPT, Folds
 from .statistics.moments import Moments
 
 
@@ -104,7 +104,9 @@ class Compensator:
             held_out = list(zip(folds.parts, zip(*(value.chunk(count) for value in each), strict=True), strict=True))
         if folds.kept is None:
             return Fits(whole, held_out)
-        return Fits(fit(folds.every, weight, bias), [*held_out, ((KEPT,), whole)])
+        held_out.append(((KEPT,), whole))
+        held_out += [((fold,), fit(folds.fewer(fold), weight, bias)) for fold in FEWER]
+        return Fits(fit(folds.every, weight, bias), held_out)
 
 
 class Decomposer(ABC):

@@ -118,9 +118,9 @@ def test_of_a_wide_layer_folds_are_left_out_in_groups(monkeypatch: pytest.Monkey
     found = Folds()
     for fold in range(8):
         found.add(fold, *rows(5, fold))
-    assert list(found.parts) == [tuple(range(start, FOLDS, 3)) for start in range(3)]
-    assert found.own.count.tolist() == [15, 15, 10]
-    assert found.rest.count.tolist() == [25, 25, 30]
+    assert list(found.parts) == [tuple(range(start, FOLDS, 4)) for start in range(4)]
+    assert found.own.count.tolist() == [10, 10, 10, 10]
+    assert found.rest.count.tolist() == [30, 30, 30, 30]
     fits = Sequential().fits(
         found, torch.zeros(GROUPS, OUTPUTS, INPUTS, dtype=torch.float64), torch.zeros(GROUPS, OUTPUTS)
     )

@@ -87,6 +87,7 @@ def _estimate(estimate: Facts) -> list[str]:
         interval = "" if estimate["agreement"] is None else ", with the 95% interval of same answers"
         there = f"on {estimate['images']:,} images kept back{interval}: relative output error {other}"
         lines.append(f"{there}, {own} on those calibrated on")
+        lines += [estimate["learning"]["sentence"]] if estimate.get("learning") else []
     return [*lines, *estimate.get("notes", ())]
 
 

@@ -19,8 +19,9 @@ from .parts import Parts
 FOLDS = 16
 SHARED, LEAST = 4, 4  # images of a fold, and folds, before there are more folds
 WIDE = 512  # columns of a layer; of a wider one folds are left out several at a time
-FEWEST = 3  # parts
+FEWEST = 4  # parts
 KEPT = -1  # the fold of images of which no choice is made
+FEWER = (-2, -4)  # folds of these once more, beside layers that are fitted to a half and to a quarter of the others
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Dealt:
 
     @property
     def folds(self) -> int:
-        """The number of folds that hold an image."""
-        return len(set(self.fold))
+        """The number of folds of which a choice is made."""
+        return len({number for number in self.fold if number >= 0})
 
     @staticmethod
     def of(images: Images, size: int, folds: int = FOLDS, kept: Images | None = None) -> Dealt:
         """Deal images to `folds` folds at most, image i to fold i mod their number; batches hold `size` at most.
 
-        Those that were kept back are the fold `KEPT`, the last.
+        Those that were kept back are the fold `KEPT`, and each of `FEWER` as well.
         """
         steps = torch.arange(len(images)) // images.step
         folds = min(folds, max(LEAST, len(images) // images.step // SHARED))
@@ -51,8 +52,11 @@ class Dealt:
                 dealt = list(images.at(mine).batches(size))
                 batches += dealt
                 fold += [number] * len(dealt)
-        last = [] if kept is None else list(kept.batches(size))
-        return Dealt(batches + last, fold + [KEPT] * len(last))
+        for number in () if kept is None else (KEPT, *FEWER):
+            dealt = list(kept.batches(size))  # type: ignore[union-attr]
+            batches += dealt
+            fold += [number] * len(dealt)
+        return Dealt(batches, fold)
 
 
 @dataclass
@@ -70,7 +74,9 @@ class Folds:
             self.kept = self.kept or Moments()
             self.kept.add(z, y)
             return
-        parts = max(FEWEST, min(FOLDS, FOLDS * WIDE // z.shape[-1]))
+        parts = FOLDS  # halved, so that those of every layer have a half and a quarter of the folds
+        while parts > FEWEST and parts * z.shape[-1] > FOLDS * WIDE:  # ends: parts fall to FEWEST
+            parts //= 2
         self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
     def on_cpu(self) -> Folds:
@@ -87,6 +93,11 @@ class Folds:
     def every(self) -> Moments:
         """The moments of all images."""
         return self.total if self.kept is None else Parts.of([self.total, self.kept]).joined()
+
+    def fewer(self, fold: int) -> Moments:
+        """The moments of a half or a quarter of the images, for one of `FEWER`; of all where the folds are too few."""
+        some = [one for folds, one in self.parts.items() if folds[0] % -fold == 0]
+        return self.total if len(some) in (0, len(self.parts)) else Parts.of(some).joined()
 
     @cached_property
     def own(self) -> Parts:

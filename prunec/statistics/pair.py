@@ -26,7 +26,7 @@ from .. import graph
 from ..channels.spaces import Contraction
 from ..plan import Plan
 from ..readers import Blocks, groups_after
-from .folds import KEPT, Dealt, Folds
+from .folds import FEWER, Dealt, Folds
 from .moments import grouped, positions_per_sample
 from .patches import Draws, Layer
 from .sweep import Frontier
@@ -108,12 +108,12 @@ class Pair:
         shares: Mapping[str, Tensor] = EVEN,
     ) -> None:
         """Go to each stop in turn, and fit there: `rows` sampled positions at least, more where `shares` are larger."""
-        fitted = sum(size for size, fold in zip(self.whole.sizes, self.fold, strict=True) if fold != KEPT)
+        fitted = sum(size for size, fold in zip(self.whole.sizes, self.fold, strict=True) if fold >= 0)
         for stop in stops:
             self._run(stop.place, self.narrow.places[stop.one.node])
             count = positions_per_sample(Blocks.of(stop.one).columns, rows, fitted)
             folds, draws = Folds(), Draws(self.whole.samples, count, stop.one.node, seed, shares.get(stop.one.node))
-            for batch, fold in enumerate(self.fold):
+            for batch, fold in ((batch, fold) for batch, fold in enumerate(self.fold) if fold not in FEWER):
                 folds.add(fold, *_measured(stop, self.whole, self.narrow, batch, draws))
             fit(stop, folds.on_cpu())
 
