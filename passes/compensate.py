@@ -19,6 +19,8 @@ from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.strategy import Compensator
 
+HOLD = 1 << 29  # bytes of the rows of one layer
+
 
 @dataclass(frozen=True)
 class Compensate(Pass):
@@ -54,5 +56,5 @@ class Compensate(Pass):
                 judging[-fold].update(held_out[fold])
             pair.assign(found, held_out)
 
-        pair.sweep(context.track(stops, "compensate"), fit, rows=self.rows, seed=context.seed, shares=shares)
+        pair.sweep(context.track(stops, "compensate"), fit, rows=self.rows, seed=context.seed, shares=shares, hold=HOLD)
         return program.knowing(Plan(plan.channels, plan.keep, MappingProxyType(refit), MappingProxyType(dict(judging))))

@@ -97,7 +97,12 @@ class Compensator:
 
         Those that were kept back are in the former alone: no choice and no other fit has seen them.
         """
-        fit, count = self.chosen(folds, weight, bias), len(folds.parts)
+        return self.fits_by(self.chosen(folds, weight, bias), folds, weight, bias)
+
+    @staticmethod
+    def fits_by(fit: Callable[[Moments, Tensor, Tensor], Fit], folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
+        """`fits` with one way to fit for all."""
+        count = len(folds.parts)
         whole, held_out = fit(folds.total, weight, bias), []
         if count > 1:
             each = fit(folds.rest.as_groups(), weight.repeat(count, 1, 1), bias.repeat(count, 1))

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from prunec.clamped import fitted_through
 from prunec.ridges import RIDGES, START, Trials, ridge_fit
 from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
-from prunec.strategy import Compensator, Fit
+from prunec.strategy import Compensator, Fit, Fits
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Sequential(Compensator):
         """The refitted weight and bias, with as much more ridge as few rows ask for (`Moments.shrinkage`)."""
         share = moments.shrinkage.clamp(max=0.999)
         return ridge_fit(moments, weight, (RIDGES[START] if self.ridge is None else self.ridge) + share / (1 - share))
+
+    def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
+        """Fits to all images and to those outside each part of the folds, through a clamp where one follows."""
+        fit = self.chosen(folds, weight, bias)
+        return fitted_through(folds, lambda each: self.fits_by(fit, each, weight, bias))
 
     def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
         """The fit with the ridge that has the least error on the parts left out, or the layer as it is."""

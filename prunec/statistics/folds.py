@@ -6,6 +6,7 @@ stay together. Few images are dealt to few folds, for each fold is run by itself
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -59,6 +60,18 @@ class Dealt:
         return Dealt(batches, fold)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one fold themselves, of a layer whose outputs plus `shortcut` are clamped to `low` … `high`."""
+
+    fold: int
+    z: Tensor  # [R, g, d]
+    y: Tensor  # [R, g, o]
+    shortcut: Tensor  # [R, g, o]
+    low: float
+    high: float
+
+
 @dataclass
 class Folds:
     """The moments of one layer, those of each fold by themselves; folds of a wide layer share some."""
@@ -67,6 +80,8 @@ class Folds:
     """By the folds, of all `FOLDS`, whose images they are of."""
     kept: Moments | None = None
     """Moments of the fold `KEPT`."""
+    rows: list[Rows] = field(default_factory=list)
+    """The rows themselves, where what follows clamps them."""
 
     def add(self, fold: int, z: Tensor, y: Tensor) -> None:
         """Add rows z [R, g, d] and y [R, g, o] of one fold."""
@@ -79,10 +94,20 @@ class Folds:
             parts //= 2
         self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
+    def aimed(self, targets: Sequence[Tensor]) -> Folds:
+        """The moments with other targets, [R, g, o] of each of `rows`."""
+        pairs = list(zip(self.rows, targets, strict=True))
+        parts = {
+            folds: one.aimed([(rows.z, y) for rows, y in pairs if rows.fold in folds])
+            for folds, one in self.parts.items()
+        }
+        kept = self.kept and self.kept.aimed([(rows.z, y) for rows, y in pairs if rows.fold == KEPT])
+        return Folds(parts, kept)
+
     def on_cpu(self) -> Folds:
         """Return a copy on the CPU, where all that follows is computed."""
         kept = None if self.kept is None else self.kept.on_cpu()
-        return Folds({folds: one.on_cpu() for folds, one in self.parts.items()}, kept)
+        return Folds({folds: one.on_cpu() for folds, one in self.parts.items()}, kept, self.rows)
 
     @cached_property
     def total(self) -> Moments:

@@ -23,6 +23,7 @@ when one is first asked for, since those of a wide layer take hundreds of megaby
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +92,16 @@ class Moments:
         found.count, found._divided = count, True
         found._sums = {"z": means[0], "y": means[1], "zz": zz, "zy": zy, "yy": variance_y * count}
         return found
+
+    def aimed(self, rows: Sequence[tuple[Tensor, Tensor]]) -> Moments:
+        """The moments of the same rows z with other targets y; Cov[z, z] is taken as it is."""
+        mean_z, steps = self.mean_z, []
+        for z, y in rows:
+            left, right = (z - mean_z.to(z)).transpose(0, 1), y.transpose(0, 1)
+            steps.append([(left.mT @ right).double(), right.double().sum(1), right.double().square().sum(1)])
+        zy, sums, squares = (sum(each).cpu() / self.count for each in zip(*steps, strict=True))
+        zy.masked_fill_((self.zz.diagonal(dim1=1, dim2=2) <= 0)[..., None], 0.0)
+        return Moments.of(self.count, (mean_z, sums), self.zz, zy, squares - sums.square())
 
     @property
     def finite(self) -> bool:

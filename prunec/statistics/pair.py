@@ -15,6 +15,7 @@ A branch that is removed gives the pruned network nothing, so a convolution on i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,16 +24,19 @@ import torch
 from torch import Tensor, fx
 
 from .. import graph
+from ..channels.contraction import argument
 from ..channels.spaces import Contraction
 from ..plan import Plan
 from ..readers import Blocks, groups_after
-from .folds import FEWER, Dealt, Folds
+from .folds import FEWER, Dealt, Folds, Rows
 from .moments import grouped, positions_per_sample
 from .patches import Draws, Layer
 from .sweep import Frontier
 
 EVEN: Mapping[str, Tensor] = MappingProxyType({})
-ADDS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
+aten = torch.ops.aten
+ADDS = (aten.add.Tensor, aten.add_.Tensor)
+CLAMPS = {aten.relu: (0.0, math.inf), aten.relu_: (0.0, math.inf), aten.relu6: (0.0, 6.0), aten.relu6_: (0.0, 6.0)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Stop:
     kept: Tensor  # output channels that stay, int64
     layer: Layer  # as it is when pruned
     alone: bool = False  # the other operand is the end of a branch that is removed
+    clamp: tuple[float, float] | None = None  # what the activation behind it, or behind the add, lets through
 
 
 def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
@@ -69,8 +74,24 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
         if moved or alone or node.name in ranks or not bool(mask[one.inputs].all()):
             kept = mask[one.outputs].nonzero().flatten()
             layer = Layer.of(module, node, one, groups_after(one, mask))
-            stops.append(Stop(one, place, other, kept, layer, alone))
+            stops.append(Stop(one, place, other, kept, layer, alone, _clamp(node, other)))
     return stops
+
+
+def _clamp(node: fx.Node, other: str | None) -> tuple[float, float] | None:
+    """The range that the only reader of a layer lets through, or of the sum that it is added to."""
+    readers = list(node.users)
+    if other is not None:
+        readers = list(readers[0].users)
+    reader = readers[0] if len(readers) == 1 else None
+    packet = getattr(reader and reader.target, "overloadpacket", None)
+    if reader is None or (other is None and packet in (aten.add, aten.add_)):
+        return None
+    if packet in CLAMPS:
+        return CLAMPS[packet]
+    if packet in (aten.hardtanh, aten.hardtanh_):
+        return float(argument(reader, "min_val")), float(argument(reader, "max_val"))
+    return None
 
 
 def _other(node: fx.Node, number: dict[fx.Node, int]) -> str | None:
@@ -106,15 +127,22 @@ class Pair:
         rows: int,
         seed: int,
         shares: Mapping[str, Tensor] = EVEN,
+        hold: int = 0,
     ) -> None:
-        """Go to each stop in turn, and fit there: `rows` sampled positions at least, more where `shares` are larger."""
+        """Go to each stop in turn, and fit there: `rows` sampled positions at least, more where `shares` are larger.
+
+        Where a clamp follows, the rows themselves are kept beside their moments, if they take `hold` bytes at most.
+        """
         fitted = sum(size for size, fold in zip(self.whole.sizes, self.fold, strict=True) if fold >= 0)
         for stop in stops:
             self._run(stop.place, self.narrow.places[stop.one.node])
             count = positions_per_sample(Blocks.of(stop.one).columns, rows, fitted)
             folds, draws = Folds(), Draws(self.whole.samples, count, stop.one.node, seed, shares.get(stop.one.node))
             for batch, fold in ((batch, fold) for batch, fold in enumerate(self.fold) if fold not in FEWER):
-                folds.add(fold, *_measured(stop, self.whole, self.narrow, batch, draws))
+                z, y, shortcut = _measured(stop, self.whole, self.narrow, batch, draws)
+                folds.add(fold, z, y)
+                if stop.clamp is not None and shortcut is not None and z.nbytes * len(self.fold) <= hold:
+                    folds.rows.append(Rows(fold, z, y, shortcut, *stop.clamp))
             fit(stop, folds.on_cpu())
 
     def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
@@ -125,28 +153,38 @@ class Pair:
             self.narrow.own[batch].update(held_out.get(fold, {}))
 
     def _run(self, *places: int) -> None:
-        """Advance both, batch by batch."""
-        for batch in range(len(self.whole.values)):
+        """Advance both, batch by batch; of images that are measured in another fold, the narrow one alone."""
+        for batch, fold in enumerate(self.fold):
             for frontier, done, place in zip((self.whole, self.narrow), self.reached, places, strict=True):
-                frontier.run(batch, done, place)
+                if frontier is self.narrow or fold not in FEWER:
+                    frontier.run(batch, done, place)
         self.reached = (places[0], places[1])
 
 
-def _measured(stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Return the pruned inputs and dense targets of one batch at one stop, at the positions drawn."""
+def _measured(
+    stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the pruned inputs and dense targets of one batch at one stop, at the positions drawn.
+
+    And what the pruned network adds to its outputs there; None where that is not known.
+    """
     samples = whole.slice_of(batch)
     node, thin = whole.nodes[stop.place], narrow.nodes[narrow.places[stop.one.node]]
     dense_in, pruned_in = whole.values[batch][node.all_input_nodes[0]], narrow.values[batch][thin.all_input_nodes[0]]
     layer, blocks = stop.layer, Blocks.of(stop.one)
     if blocks.folded:
         at = draws.of(layer.space(dense_in), samples)
-        return blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at))
+        return blocks.rows(layer.rows(pruned_in, at)), blocks.rows(layer.rows(dense_in, at)), None
     output = whole.value_ahead(batch, stop.place)
     at = draws.of(layer.space(output), samples)
     target = at.of(output, layer.channel_axis)[:, stop.kept]
-    shortcut = None if stop.other is None else whole.named(batch, stop.other)
-    if shortcut is not None and shortcut.shape == output.shape:  # one that is broadcast has no value at each position
-        target = target + at.of(shortcut, layer.channel_axis)[:, stop.kept]
-        if not stop.alone:
-            target = target - at.of(narrow.named(batch, str(stop.other)), layer.channel_axis)
-    return layer.rows(pruned_in, at), grouped(target, layer.groups)
+    rows, shortcut = layer.rows(pruned_in, at), None if stop.other is None else whole.named(batch, stop.other)
+    if shortcut is None:
+        return rows, grouped(target, layer.groups), grouped(torch.zeros_like(target), layer.groups)
+    if shortcut.shape != output.shape:  # one that is broadcast has no value at each position
+        return rows, grouped(target, layer.groups), None
+    target = target + at.of(shortcut, layer.channel_axis)[:, stop.kept]
+    if stop.alone:
+        return rows, grouped(target, layer.groups), grouped(torch.zeros_like(target), layer.groups)
+    brought = at.of(narrow.named(batch, str(stop.other)), layer.channel_axis)
+    return rows, grouped(target - brought, layer.groups), grouped(brought, layer.groups)

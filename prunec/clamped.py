@@ -1,0 +1,86 @@
+"""Fit a layer to what its activation lets through, where that is a clamp: ReLU, ReLU6, hardtanh.
+
+    min over W, b of  E|r(p + s) - r(y + s)|²,     p = W z + b,   r(x) = min(max(x, low), high),   s a pruned shortcut
+    y' = min(p, low - s)   where y + s <= low
+         max(p, high - s)  where y + s >= high
+         y                 elsewhere                              then (W, b) <- the least-squares fit to y', and again
+
+What is clamped need not be hit, only kept on its side: y' costs nothing there, and p is free to fit the rest. Each step
+lowers an upper bound of the error (the nonlinear variant of He et al. 2017; Zhang, Zou, He & Sun, TPAMI 2016, section
+3.2, with an infinite penalty). The p of a row is that of a fit to other folds, as is the error by which the best step
+is kept. SqueezeNet at 0.7 of its MACs has a relative error of 0.0246 for 0.0273 on other images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .statistics.folds import Folds
+from .strategy import Fit, Fits
+
+STEPS = 3
+FARTHER = 1.5  # times as far as the fit to y' is, for it lies behind; at 1.8 the error swings
+
+
+def fitted_through(folds: Folds, fits_of: Callable[[Folds], Fits]) -> Fits:
+    """The best of the fits to the outputs and of those to what the activation lets through.
+
+    `fits_of` fits to all folds and to those outside each; where the rows were not kept, its fits are returned.
+    """
+    best = found = fits_of(folds)
+    if not folds.rows or len(folds.parts) == 1:
+        return best
+    sums = _sums(folds, found)
+    missed = _missed(folds, sums)
+    for _ in range(STEPS):
+        found = _towards(found, fits_of(folds.aimed(_freed(folds, sums))))
+        sums = _sums(folds, found)
+        error = _missed(folds, sums)
+        if error >= missed:
+            break
+        best, missed = found, error
+    return best
+
+
+def _towards(start: Fits, end: Fits) -> Fits:
+    """Fits on the way from one to the other, and beyond it."""
+
+    def between(one: Fit, other: Fit) -> Fit:
+        weight, bias = (torch.lerp(a, b, FARTHER) for a, b in zip(one, other, strict=True))
+        return weight, bias
+
+    pairs = zip(start.held_out, end.held_out, strict=True)
+    return Fits(between(start.all, end.all), [(folds, between(one, other)) for (folds, one), (_, other) in pairs])
+
+
+def _sums(folds: Folds, fits: Fits) -> list[Tensor]:
+    """p + s of all rows, [R, g, o], each by the fit that has not seen their fold."""
+    fit_of = {fold: fit for left_out, fit in fits.held_out for fold in left_out}
+    found = []
+    for rows in folds.rows:
+        weight, bias = (one.to(rows.z) for one in fit_of[rows.fold])
+        found.append(torch.einsum("rgd,god->rgo", rows.z, weight).add_(bias).add_(rows.shortcut))
+    return found
+
+
+def _freed(folds: Folds, sums: Sequence[Tensor]) -> list[Tensor]:
+    """The targets y' of all rows."""
+    targets = []
+    for rows, total in zip(folds.rows, sums, strict=True):
+        wanted = rows.y + rows.shortcut
+        free = torch.where(wanted <= rows.low, total.clamp(max=rows.low), wanted)
+        targets.append(torch.where(wanted >= rows.high, total.clamp(min=rows.high), free) - rows.shortcut)
+    return targets
+
+
+def _missed(folds: Folds, sums: Sequence[Tensor]) -> float:
+    """The squared error of what the activation lets through, of images that the fit has not seen."""
+    found = 0.0
+    for rows, total in zip(folds.rows, sums, strict=True):
+        if rows.fold >= 0:
+            let, wanted = (one.clamp(rows.low, rows.high) for one in (total, rows.y + rows.shortcut))
+            found += float((let - wanted).square().sum(dtype=torch.float64))
+    return found
