@@ -12,17 +12,18 @@ from shared_nets import cifar, load
 from torch import Tensor, nn
 
 import prunec
-from prunec import clamped
+from prunec import clamped, surgery
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.clamped import fitted_through
 from prunec.compression import prepared
+from prunec.data import Images
 from prunec.passes import compensate
 from prunec.passes.compensators.sequential import Sequential
 from prunec.plan import Plan
-from prunec.statistics.folds import KEPT, Folds, Rows
+from prunec.statistics.folds import KEPT, Dealt, Folds, Rows
 from prunec.statistics.moments import Moments
-from prunec.statistics.pair import stops_of
+from prunec.statistics.pair import Pair, stops_of
 from prunec.strategy import Fits
 
 INPUTS, OUTPUTS, FOLDS = 6, 4, 8
@@ -138,6 +139,24 @@ def test_a_clamp_is_seen_behind_a_layer_or_its_sum_alone(after: Any, shortcut: b
     space = next(one for one in channels.prunable if one.size == 8)
     stops = stops_of(program.module, Plan(channels, {space.name: (0, 1, 2)}))
     assert [stop.clamp for stop in stops if stop.one.weight == "second.weight"] == [clamp]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.97, 1.1])
+def test_the_rows_of_all_batches_are_kept_or_of_none(share: float) -> None:
+    """Batches are of different sizes: 40 images make 10 folds, and 41 one that has another image."""
+    torch.manual_seed(0)
+    program = prepared(capture(Net(torch.relu).eval(), (torch.randn(2, 4, 8, 8),)))
+    channels = program.fact(Channels)
+    space = next(one for one in channels.prunable if one.size == 8)
+    plan = Plan(channels, {space.name: (0, 1, 2)})
+    images = Images((torch.randn(41, 4, 8, 8),), None, "noise")
+    pair = Pair.of(program.module, surgery.apply(program.module, plan), Dealt.of(images, 64))
+    (stop,) = (one for one in stops_of(program.module, plan) if one.one.weight == "second.weight")
+    found: list[Folds] = []
+    hold = int(share * 10 * 5 * 64 * 3 * 9 * 4)  # bytes, of ten batches as large as the largest
+    pair.sweep([stop], lambda _, folds: found.append(folds), rows=41 * 64, seed=0, hold=hold)
+    assert len(found[0].rows) in (0, 10)
+    assert len(found[0].rows) == (10 if share > 1 else 0)
 
 
 @needs_shared

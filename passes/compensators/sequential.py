@@ -50,4 +50,5 @@ class Sequential(Compensator):
         best = trials.best()
         if trials.error_of(weight, bias) <= trials.error(best):
             return lambda _, same, bias: (same, bias)
-        return lambda moments, weight, _: ridge_fit(moments, weight, RIDGES[best])
+        rows = float(folds.rest.count.mean())  # of the fits by which it was chosen: fewer ask for more, r = c / n
+        return lambda moments, weight, _: ridge_fit(moments, weight, RIDGES[best] * rows / moments.count)

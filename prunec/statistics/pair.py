@@ -141,7 +141,8 @@ class Pair:
             for batch, fold in ((batch, fold) for batch, fold in enumerate(self.fold) if fold not in FEWER):
                 z, y, shortcut = _measured(stop, self.whole, self.narrow, batch, draws)
                 folds.add(fold, z, y)
-                if stop.clamp is not None and shortcut is not None and z.nbytes * len(self.fold) <= hold:
+                fits = folds.rows or (batch == 0 and z.nbytes * len(self.fold) <= hold)  # those of all batches, or none
+                if stop.clamp is not None and shortcut is not None and fits:
                     folds.rows.append(Rows(fold, z, y, shortcut, *stop.clamp))
             fit(stop, folds.on_cpu())
 
