@@ -19,7 +19,7 @@ from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.strategy import Compensator
 
-HOLD = 1 << 29  # bytes of the rows of one layer
+HOLD = 5 << 28  # bytes of the rows of one layer
 
 
 @dataclass(frozen=True)

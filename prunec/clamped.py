@@ -19,24 +19,27 @@ import torch
 from torch import Tensor
 
 from .statistics.folds import Folds
-from .strategy import Fit, Fits
+from .strategy import Change, Fit, Fits, unchanged
 
 STEPS = 3
 FARTHER = 1.5  # times as far as the fit to y' is, for it lies behind; at 1.8 the error swings
 
 
-def fitted_through(folds: Folds, fits_of: Callable[[Folds], Fits]) -> Fits:
+def fitted_through(folds: Folds, fits_of: Callable[[Folds], Fits], then: Change = unchanged) -> Fits:
     """The best of the fits to the outputs and of those to what the activation lets through.
 
-    `fits_of` fits to all folds and to those outside each; where the rows were not kept, its fits are returned.
+    `fits_of` fits to all folds and to those outside each; `then` changes its fits, to a lower rank for instance. Where
+    the rows were not kept, these are returned.
     """
-    best = found = fits_of(folds)
+    wide = fits_of(folds)
+    best = then(wide)
     if not folds.rows or len(folds.parts) == 1:
         return best
-    sums = _sums(folds, found)
+    sums = _sums(folds, best)
     missed = _missed(folds, sums)
     for _ in range(STEPS):
-        found = _towards(found, fits_of(folds.aimed(_freed(folds, sums))))
+        wide = _towards(wide, fits_of(folds.aimed(_freed(folds, sums))))
+        found = then(wide)
         sums = _sums(folds, found)
         error = _missed(folds, sums)
         if error >= missed:

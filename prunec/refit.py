@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, fx
@@ -17,7 +18,7 @@ from .solvers import naming
 from .statistics.folds import Folds
 from .statistics.moments import Moments
 from .statistics.pair import Stop
-from .strategy import Compensator, Fit, Fits
+from .strategy import Compensator, Fit, Fits, unchanged
 
 Named = Mapping[str, Tensor]
 
@@ -31,14 +32,14 @@ def refitted(
     """
     with naming(stop.one.weight):
         one = stop.one
+        rank = plan.ranks.get(one.node)
+        then = unchanged if rank is None else partial(_truncated, folds.total, *rank)
         if Blocks.of(one).folded:
-            fits = _folded(method, dense, stop, folds, plan.mask)
+            fits = then(_folded(method, dense, stop, folds, plan.mask))
         else:
             matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups_after(one, plan.mask))
             start = graph.numbers(pruned, str(one.bias)).reshape(matrix.shape[:2])
-            fits = method.fits(folds, matrix, start)
-        if one.node in plan.ranks:
-            fits = _truncated(fits, folds.total, *plan.ranks[one.node])
+            fits = method.fits(folds, matrix, start, then)
         named = [(folds, _named(pruned, stop, fit)) for folds, fit in fits.held_out]
         return _named(pruned, stop, fits.all), {fold: each for folds, each in named for fold in folds}
 
@@ -53,7 +54,7 @@ def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
     return {one.weight: weight, str(one.bias): bias.flatten().to(old_bias)}
 
 
-def _truncated(fits: Fits, moments: Moments, split: Split, rank: int) -> Fits:
+def _truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
     """Fits of a lower rank: the features are chosen once, what reads them is fitted anew for each."""
     covariance = moments.covariance[0]
     parts = lowrank.Parts.of(lowrank.Layer(fits.all[0][0], covariance), split, rank)

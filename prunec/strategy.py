@@ -71,6 +71,14 @@ class Fits:
         return Fits(change(self.all), [(folds, change(fit)) for folds, fit in self.held_out])
 
 
+Change = Callable[[Fits], Fits]
+
+
+def unchanged(fits: Fits) -> Fits:
+    """Leave fits as they are."""
+    return fits
+
+
 class Compensator:
     """Makes up for what is gone by changing the weights of the layers that read it."""
 
@@ -92,12 +100,12 @@ class Compensator:
         """`fit`, or what held-out errors say is better for this layer."""
         return self.fit
 
-    def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
-        """The fit to all images, and those to the images outside each part of the folds.
+    def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
+        """The fit to all images, and those to the images outside each part of the folds; each changed by `then`.
 
         Those that were kept back are in the former alone: no choice and no other fit has seen them.
         """
-        return self.fits_by(self.chosen(folds, weight, bias), folds, weight, bias)
+        return then(self.fits_by(self.chosen(folds, weight, bias), folds, weight, bias))
 
     @staticmethod
     def fits_by(fit: Callable[[Moments, Tensor, Tensor], Fit], folds: Folds, weight: Tensor, bias: Tensor) -> Fits:

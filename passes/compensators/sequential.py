@@ -20,7 +20,7 @@ from prunec.clamped import fitted_through
 from prunec.ridges import RIDGES, START, Trials, ridge_fit
 from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
-from prunec.strategy import Compensator, Fit, Fits
+from prunec.strategy import Change, Compensator, Fit, Fits, unchanged
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Sequential(Compensator):
         share = moments.shrinkage.clamp(max=0.999)
         return ridge_fit(moments, weight, (RIDGES[START] if self.ridge is None else self.ridge) + share / (1 - share))
 
-    def fits(self, folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
+    def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
         """Fits to all images and to those outside each part of the folds, through a clamp where one follows."""
         fit = self.chosen(folds, weight, bias)
-        return fitted_through(folds, lambda each: self.fits_by(fit, each, weight, bias))
+        return fitted_through(folds, lambda each: self.fits_by(fit, each, weight, bias), then)
 
     def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
         """The fit with the ridge that has the least error on the parts left out, or the layer as it is."""
