@@ -21,7 +21,8 @@ from torch import Tensor
 from .statistics.folds import Folds
 from .strategy import Change, Fit, Fits, unchanged
 
-STEPS = 3
+STEPS = 10  # at most; layers of a lower rank take more than others
+ENOUGH = 0.99  # of the error before: a step that leaves more is the last
 FARTHER = 1.5  # times as far as the fit to y' is, for it lies behind; at 1.8 the error swings
 
 
@@ -44,7 +45,9 @@ def fitted_through(folds: Folds, fits_of: Callable[[Folds], Fits], then: Change 
         error = _missed(folds, sums)
         if error >= missed:
             break
-        best, missed = found, error
+        best, last, missed = found, missed, error
+        if error > ENOUGH * last:
+            break
     return best
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from shared_nets import cifar, load
 from torch import Tensor, nn
 
 import prunec
-from prunec import clamped, surgery
+from prunec import clamped, refit, surgery
 from prunec.capture import capture
-from prunec.channels.spaces import Channels
+from prunec.channels.spaces import Channels, Split
 from prunec.clamped import fitted_through
 from prunec.compression import prepared
 from prunec.data import Images
@@ -69,6 +70,24 @@ def test_the_error_behind_the_clamp_falls_on_folds_that_the_fit_has_not_seen(low
 def test_where_nothing_is_clamped_the_fit_is_least_squares() -> None:
     folds = folds_of(-1e6, 1e6)
     torch.testing.assert_close(fitted_through(folds, linear).all, linear(folds).all, rtol=1e-5, atol=1e-6)
+
+
+def test_a_lower_rank_is_fitted_through_the_clamp_and_stays_one() -> None:
+    generator, rank = torch.Generator().manual_seed(0), 8
+    weight, bias, folds = torch.randn(60, 32, generator=generator), torch.full((60,), -4.0), Folds()
+    for fold in range(FOLDS):
+        z = torch.randn(300, 32, generator=generator).relu()
+        y = z @ weight.T + bias
+        folds.add(fold, z[:, None], y[:, None])
+        folds.rows.append(Rows(fold, z[:, None], y[:, None], torch.zeros(300, 1, 60), 0.0, math.inf))
+
+    def linear(each: Folds) -> Fits:
+        return Sequential.fits_by(Sequential(ridge=1e-5).fit, each, weight[None].double(), bias[None].double())
+
+    then = partial(refit._truncated, folds.total, Split((), ()), rank)
+    before, after = then(linear(folds)), fitted_through(folds, linear, then)
+    assert missed(folds, after, 0.0, math.inf) < 0.85 * missed(folds, before, 0.0, math.inf)
+    assert all(torch.linalg.matrix_rank(fit[0][0]) == rank for fit in (after.all, *(fit for _, fit in after.held_out)))
 
 
 def test_without_rows_it_is_least_squares_too() -> None:
