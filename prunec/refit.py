@@ -33,7 +33,7 @@ def refitted(
     with naming(stop.one.weight):
         one = stop.one
         rank = plan.ranks.get(one.node)
-        then = unchanged if rank is None else partial(_truncated, folds.total, *rank)
+        then = unchanged if rank is None else partial(truncated, folds.total, *rank)
         if Blocks.of(one).folded:
             fits = then(_folded(method, dense, stop, folds, plan.mask))
         else:
@@ -54,7 +54,7 @@ def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
     return {one.weight: weight, str(one.bias): bias.flatten().to(old_bias)}
 
 
-def _truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
+def truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
     """Fits of a lower rank: the features are chosen once, what reads them is fitted anew for each."""
     covariance = moments.covariance[0]
     parts = lowrank.Parts.of(lowrank.Layer(fits.all[0][0], covariance), split, rank)

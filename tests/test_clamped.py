@@ -84,7 +84,7 @@ def test_a_lower_rank_is_fitted_through_the_clamp_and_stays_one() -> None:
     def linear(each: Folds) -> Fits:
         return Sequential.fits_by(Sequential(ridge=1e-5).fit, each, weight[None].double(), bias[None].double())
 
-    then = partial(refit._truncated, folds.total, Split((), ()), rank)
+    then = partial(refit.truncated, folds.total, Split((), ()), rank)
     before, after = then(linear(folds)), fitted_through(folds, linear, then)
     assert missed(folds, after, 0.0, math.inf) < 0.85 * missed(folds, before, 0.0, math.inf)
     assert all(torch.linalg.matrix_rank(fit[0][0]) == rank for fit in (after.all, *(fit for _, fit in after.held_out)))
