@@ -38,9 +38,15 @@ class Sequential(Compensator):
         return ridge_fit(moments, weight, (RIDGES[START] if self.ridge is None else self.ridge) + share / (1 - share))
 
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
-        """Fits to all images and to those outside each part of the folds, through a clamp where one follows."""
-        fit = self.chosen(folds, weight, bias)
-        return fitted_through(folds, lambda each: self.fits_by(fit, each, weight, bias), then)
+        """Fits to all images and to those outside each part of the folds, through a clamp where one follows.
+
+        The ridge is chosen anew for the targets of each step: those that are free are easier to meet.
+        """
+
+        def fits_of(each: Folds) -> Fits:
+            return self.fits_by(self.chosen(each, weight, bias), each, weight, bias)
+
+        return fitted_through(folds, fits_of, then)
 
     def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
         """The fit with the ridge that has the least error on the parts left out, or the layer as it is."""
