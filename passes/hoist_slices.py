@@ -43,6 +43,7 @@ class HoistSlices(Pass):
             return program
         for node in list(module.graph.nodes):
             _rewrite(node, shapes, computed, needs.get(node, {}))
+        module.graph.eliminate_dead_code()
         module.recompile()
         norms = [replace(program.fact(Norms))] if program.has(Norms) else []  # as true as before, and said anew
         before = Unhoisted(program.knowing(analyse(program)))
@@ -64,9 +65,9 @@ def _demanded(module: fx.GraphModule, shapes: Shapes) -> tuple[Wanted, dict[fx.N
         if node.op == "call_function":
             needs[node] = _needs(node, read.get(node), shapes, computed)
         for source in node.all_input_nodes:
-            window = shapes.worth(source, needs.get(node, {}).get(source))
+            window = needs.get(node, {}).get(source)
             known = read.get(source, window)
-            read[source] = None if known is None or window is None else window.joined(known)
+            read[source] = shapes.worth(source, None if window is None else window.joined(known))
     return computed, needs
 
 

@@ -94,7 +94,7 @@ class Shapes:
             return None
         if _is_random(node):
             return None
-        rule = _elementwise if is_elementwise(node) else RULES.get(overload_packet(node))
+        rule = RULES.get(overload_packet(node), _elementwise if is_elementwise(node) else None)
         return None if rule is None else rule(self, node, window)
 
 
@@ -129,6 +129,11 @@ def _slice(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
     source, axis, size = argument(node, "self"), int(argument(node, "dim")), shapes.size(node, window.axis)
     whole = shapes.size(source, window.axis) == size and argument(node, "step") == 1
     return {source: window} if axis % shapes.rank(node) != window.axis or whole else None
+
+
+def _prelu(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
+    """Needs of an activation with a slope for each channel of axis 1, which lies along no axis from the right."""
+    return None if window.axis == 1 else {argument(node, "self"): window}
 
 
 def _linear(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
@@ -196,6 +201,7 @@ def _reshape(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
 
 RULES: dict[Any, Rule] = {
     aten.linear: _linear,
+    aten.prelu: _prelu,
     aten.layer_norm: _norm,
     aten.rms_norm: _norm,
     aten.softmax: _softmax,

@@ -88,6 +88,7 @@ READ: dict[str, Read] = {
     "two apart": lambda x: (x[:, 1], x[:, -6:-4]),
 }
 EVERYTHING: dict[str, Read] = {
+    "first and last": lambda x: (x[:, 0], x[:, -1]),
     "mean": lambda x: x.mean(1),
     "first and mean": lambda x: x[:, 0] + x[:, 1:].mean(1),
     "all but one": lambda x: x[:, 1:],
@@ -155,6 +156,22 @@ def test_tokens_may_come_before_the_batch() -> None:
     before, after = hoisted(Sequence(), TOKENS, WIDTH)
     require_same(before, after, TOKENS, WIDTH)
     assert total_macs(after.fact(Channels)) * TOKENS == total_macs(analyse(before))
+
+
+def test_a_slope_for_each_channel_is_none_for_each_position() -> None:
+    class Slopes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.act = nn.Linear(WIDTH, WIDTH), nn.PReLU(WIDTH)
+            self.act.weight.data.uniform_(-1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x).transpose(1, 2)  # [N, channels, positions], as many of each
+            return self.act(y)[:, :, 0]  # type: ignore[no-any-return]
+
+    before, after = hoisted(Slopes(), WIDTH, WIDTH)
+    require_same(before, after, WIDTH, WIDTH)
+    assert total_macs(after.fact(Channels)) * WIDTH == total_macs(analyse(before))
 
 
 def test_a_target_is_a_share_of_the_network_as_it_was_given() -> None:
