@@ -148,6 +148,7 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("after", "shortcut", "clamp"),
     [(torch.relu, False, (0, math.inf)), (nn.ReLU6(), False, (0, 6)), (nn.Hardtanh(-2, 3), False, (-2, 3)),
+     (lambda x: x.clamp(-1, 2), False, (-1, 2)), (lambda x: x.clamp(max=2), False, (-math.inf, 2)),
      (torch.relu, True, (0, math.inf)), (torch.sigmoid, False, None), (lambda x: torch.relu(x) + x, False, None),
      (lambda x: torch.relu(x + 1), False, None), (nn.MaxPool2d(2), False, None)],
 )  # fmt: skip

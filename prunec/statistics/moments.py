@@ -110,8 +110,7 @@ class Moments:
 
     def _centred(self, name: str, rows: Tensor) -> _Centred:
         """Center rows [R, g, c], in float32 at least, and move the mean on; `count` has them already."""
-        rows = rows.transpose(0, 1)
-        rows = rows.float() if rows.element_size() < 4 else rows
+        rows = in_full(rows.transpose(0, 1))
         mean = rows.mean(1, keepdim=True)
         rows = rows - mean
         rest = rows.mean(1).double()
@@ -207,6 +206,11 @@ class Moments:
             self._divided = False
             for name in {"zz", "zy"} & self._sums.keys():
                 self._sums[name].mul_(self.count)
+
+
+def in_full(rows: Tensor) -> Tensor:
+    """The rows in float32 at least."""
+    return rows.float() if rows.element_size() < 4 else rows
 
 
 def clear(flat: Tensor, zz: Tensor, zy: Tensor | None) -> None:

@@ -29,7 +29,7 @@ from ..channels.spaces import Contraction
 from ..plan import Plan
 from ..readers import Blocks, groups_after
 from .folds import FEWER, Dealt, Folds, Rows
-from .moments import grouped, positions_per_sample
+from .moments import grouped, in_full, positions_per_sample
 from .patches import Draws, Layer
 from .sweep import Frontier
 
@@ -91,6 +91,10 @@ def _clamp(node: fx.Node, other: str | None) -> tuple[float, float] | None:
         return CLAMPS[packet]
     if packet in (aten.hardtanh, aten.hardtanh_):
         return float(argument(reader, "min_val")), float(argument(reader, "max_val"))
+    if packet is aten.clamp:
+        low, high = argument(reader, "min"), argument(reader, "max")
+        if not isinstance(low, fx.Node) and not isinstance(high, fx.Node):
+            return -math.inf if low is None else float(low), math.inf if high is None else float(high)
     return None
 
 
@@ -143,7 +147,7 @@ class Pair:
                 folds.add(fold, z, y)
                 fits = folds.rows or (batch == 0 and z.nbytes * len(self.fold) <= hold)  # those of all batches, or none
                 if stop.clamp is not None and shortcut is not None and fits:
-                    folds.rows.append(Rows(fold, z, y, shortcut, *stop.clamp))
+                    folds.rows.append(Rows(fold, in_full(z), in_full(y), in_full(shortcut), *stop.clamp))
             fit(stop, folds.on_cpu())
 
     def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
