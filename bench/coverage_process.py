@@ -10,6 +10,7 @@ import os
 import pathlib
 import resource
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -52,7 +53,9 @@ def _child(side: Side, one: architectures.Architecture, onnx: bool, patience: in
     torch.set_num_threads(1)
     clock = Clock(pipe.send)
     row = clock.row
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a crash prints; the row says what it was
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    os.dup2(nowhere.fileno(), 2)  # what a crash prints; the row says what it was
+    sys.stdout = sys.stderr = nowhere  # a thread of the parent that was printing holds the lock of its own for ever
     try:
         side(one, clock, onnx)
     except Exception as error:

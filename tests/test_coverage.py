@@ -35,6 +35,36 @@ def test_a_dozen_architectures_pass(tmp_path: Path) -> None:
     assert "crashes and hangs: 0" in printed
 
 
+LOCKED = """
+import os, sys, time, types
+import coverage_process
+parent = os.getpid()
+
+class Locked:  # as a thread of the parent that prints would leave it to a process forked meanwhile
+    def write(self, text):
+        while os.getpid() != parent:
+            time.sleep(1)
+    def flush(self):
+        pass
+
+def side(one, clock, onnx):
+    print("a warning", file=sys.stderr)
+    print("a line")
+    clock.row["result"] = "pass"
+
+sys.stderr = sys.stdout = Locked()
+row = coverage_process.isolated(side, types.SimpleNamespace(name="n", kind="k", size=1), False, 2)
+os.write(1, row["result"].encode())
+"""
+
+
+def test_a_printing_thread_of_the_parent_holds_no_network_up() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bench")])}
+    command = [sys.executable, "-c", LOCKED]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert run.stdout == "pass", run.stderr
+
+
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 def test_compress_with_its_defaults_runs_on_some(tmp_path: Path) -> None:
     rows, _ = _swept(tmp_path, "coverage_compress.json", "--compress")
