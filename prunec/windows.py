@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from . import graph
+from .capturable import is_random
 from .channels.contraction import argument
 from .channels.elementwise import is_elementwise
 from .channels.walk import overload_packet
@@ -92,7 +93,7 @@ class Shapes:
         """The windows of the inputs for a window of the output; None where the operator needs all of them."""
         if len(self.of(node)) != len(self.examples) or self.size(node, window.axis) is None:
             return None
-        if _is_random(node):
+        if is_random(node):  # fewer positions are other draws
             return None
         rule = RULES.get(overload_packet(node), _elementwise if is_elementwise(node) else None)
         return None if rule is None else rule(self, node, window)
@@ -101,16 +102,6 @@ class Shapes:
 def ends_of(node: fx.Node) -> tuple[str, ...]:
     """The names of the arguments that say what `select` or `slice` takes."""
     return ("index",) if overload_packet(node) is aten.select else ("start", "end", "step")
-
-
-def _is_random(node: fx.Node) -> bool:
-    """Return whether the output is drawn, so that fewer positions are other draws. Dropout that is off draws none."""
-    packet = overload_packet(node)
-    if packet is aten.dropout:
-        return bool(argument(node, "train"))
-    if packet is aten.scaled_dot_product_attention:
-        return float(argument(node, "dropout_p")) > 0
-    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
 
 
 def _elementwise(shapes: Shapes, node: fx.Node, window: Window) -> Needs:

@@ -160,6 +160,7 @@ def python_random(self: Any, y: Tensor) -> Tensor:
     ids=lambda value: str(getattr(value, "__name__", "")),
 )
 def test_what_would_be_another_network_each_time_is_refused(middle: Forward, words: str) -> None:
+    random.seed(0)  # now and then two numbers are as good as equal
     with pytest.raises(CaptureError) as caught:
         capture(network(middle), (IMAGES[:2],))
     assert words in str(caught.value)

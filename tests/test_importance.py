@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from prunec import graph
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
-from prunec.compression import prepared
 from prunec.data import as_images
 from prunec.importance import by_position
+from prunec.pipeline import Pipeline
 from prunec.program import Context
 from prunec.statistics.patches import SHARED, Draws
 
@@ -37,7 +37,8 @@ class Token(nn.Module):
 
 
 def shares(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    program = prepared(capture(model, (images[:2],)))
+    """Without `hoist-slices`, behind which there is one position alone."""
+    program = Pipeline.parse("explicit-bias,analyse").run(capture(model, (images[:2],)), Context())
     found = by_position(program, Context(calibration=as_images(images)))
     layers = {one.node: graph.layer_of(one.weight) for one in program.fact(Channels).contractions}
     return {layers[name]: share for name, share in found.items()}
