@@ -5,7 +5,7 @@ He et al. 2017 and CaP add a bias to bias-free layers: the mean of what was remo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
@@ -13,7 +13,7 @@ from torch import fx
 from prunec import graph
 from prunec.channels.contraction import RULES, argument, is_transposed
 from prunec.channels.walk import overload_packet
-from prunec.facts import Norms
+from prunec.facts import norms_anew
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 
@@ -32,8 +32,7 @@ class ExplicitBias(Pass):
             if overload_packet(node) in RULES and argument(node, "bias") is None:
                 _add(module, node)
         module.recompile()
-        norms = [replace(program.fact(Norms))] if program.has(Norms) else []  # as true as before, and said anew
-        return program.rewritten(module, *norms)
+        return program.rewritten(module, *norms_anew(program))
 
 
 def _add(module: fx.GraphModule, layer: fx.Node) -> None:

@@ -2,8 +2,8 @@
 
 Behind the last attention of a vision transformer only the class token is read: the layers there work on 197 positions,
 and 196 results are thrown away. The slice that takes the class token is moved up, past every operator that treats
-positions alike (`prunec.windows`), so that these layers see one position. ViT-Tiny loses 7% of its MACs, and no output
-moves. Where no product gets smaller the network stays as it is.
+positions alike (`prunec.windows`), so that these layers see one position. ViT-Tiny loses 6.4% of its MACs, and no
+output moves. Where no product gets smaller the network stays as it is.
 
 What a target asks for a share of is the network as it was before: the fact `Unhoisted`.
 """
@@ -11,18 +11,18 @@ What a target asks for a share of is the network as it was before: the fact `Unh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import fx
 
 from prunec import graph
 from prunec.channels.analysis import analyse
 from prunec.channels.walk import overload_packet
-from prunec.facts import Norms, Unhoisted
+from prunec.facts import Unhoisted, norms_anew
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.samples import noise_like
-from prunec.windows import MULTIPLY, SIZED, Needs, Shapes, Window, aten, ends_of
+from prunec.windows import MULTIPLY, PICKS, SIZED, Needs, Shapes, Window, aten, ends_of
 
 Wanted = Mapping[fx.Node, Window]
 
@@ -36,6 +36,8 @@ class HoistSlices(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """The network that computes fewer positions, with the `Unhoisted` fact, or the one given."""
+        if not any(overload_packet(node) in PICKS for node in program.module.graph.nodes):
+            return program
         module = graph.rebuild(program.module, {})
         shapes = _shapes(program, module)
         computed, needs = _demanded(module, shapes)
@@ -45,9 +47,8 @@ class HoistSlices(Pass):
             _rewrite(node, shapes, computed, needs.get(node, {}))
         module.graph.eliminate_dead_code()
         module.recompile()
-        norms = [replace(program.fact(Norms))] if program.has(Norms) else []  # as true as before, and said anew
         before = Unhoisted(program.knowing(analyse(program)))
-        return program.rewritten(graph.rebuild(module, {}), *norms, before)
+        return program.rewritten(graph.rebuild(module, {}), *norms_anew(program), before)
 
 
 def _shapes(program: Program, module: fx.GraphModule) -> Shapes:

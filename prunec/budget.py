@@ -12,7 +12,7 @@ from . import quantity
 from .channels.analysis import analyse
 from .channels.spaces import Channels
 from .errors import BudgetError, PassError
-from .facts import Unhoisted, unhoisted
+from .facts import unhoisted
 from .memory import memory
 from .program import Program
 from .quantity import LatencyQuantity, Quantity
@@ -59,8 +59,7 @@ def _budget(channels: Channels, target: Target, program: Program | None, latency
     if found is None:
         raise PassError("a target in milliseconds needs a latency table: prunec.latency.search has one measured")
     dense = found.dense
-    if program is not None and program.has(Unhoisted) and target.kind != "latency":
-        whole = unhoisted(program)
+    if program is not None and target.kind != "latency" and (whole := unhoisted(program)) is not program:
         dense = quantity_of(target.kind, whole.fact(Channels), whole).dense
     allowed = target.allowed(dense)
     least = least_of(channels, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -24,6 +24,11 @@ class Norms:
     """The batch norms that were folded, by the weight that they were folded into; perhaps none."""
 
     by_weight: Mapping[str, Norm]
+
+
+def norms_anew(program: Program) -> list[Norms]:
+    """The `Norms` of a program for one that has rewritten it: as true as before, and a fact of its own."""
+    return [replace(program.fact(Norms))] if program.has(Norms) else []
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from .channels.elementwise import is_elementwise
 from .channels.walk import overload_packet
 
 aten = torch.ops.aten
+PICKS = (aten.select, aten.slice)  # take a window of their input
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Shapes:
 
     def picked(self, node: fx.Node) -> Window | None:
         """The window that `select` or `slice` takes of its input; None for another operator, or a step."""
-        if overload_packet(node) not in (aten.select, aten.slice) or not isinstance(node.args[0], fx.Node):
+        if overload_packet(node) not in PICKS or not isinstance(node.args[0], fx.Node):
             return None
         axis = int(argument(node, "dim")) % self.rank(node.args[0])
         size = self.size(node.args[0], axis)
