@@ -30,7 +30,7 @@ from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.refit import refitted
 from prunec.registry import STRATEGIES
-from prunec.statistics.folds import Dealt, Folds
+from prunec.statistics.folds import FEWEST, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.statistics.relative import relative_error
 from prunec.statistics.sweep import Frontier, outputs
@@ -47,7 +47,7 @@ class Branches(Pass):
     """
 
     method: Compensator = field(default_factory=lambda: STRATEGIES["compensators"].make("sequential"))
-    images: int = 128
+    images: int = 64
     rows: int = 4096
     factor: float = 3.0
 
@@ -76,7 +76,7 @@ class Branches(Pass):
         """By space: the error without each branch in turn, in one walk of the dense network that forks at each."""
         if not channels.branches:
             return {}
-        dealt = Dealt.of(context.images().take(self.images, context.seed), context.batch)
+        dealt = Dealt.of(context.images().take(self.images, context.seed), context.batch, FEWEST)
         whole, reached, errors = Frontier(program.module, dealt.batches), 0, {}
         dense = _finished(whole.fork(program.module), 0)
         for one in context.track(channels.branches, "branches"):

@@ -204,7 +204,7 @@ def _errors(
     dense = outputs(module, values)
     spread.add(dense, len(batch[0]))
     for name, narrow in sliced.items():
-        ends[name] = floats(narrow(*batch))
+        ends[name] = floats(narrow(*channels_last(narrow, batch)))
     return {name: squared_error(end, dense) for name, end in ends.items()}
 
 

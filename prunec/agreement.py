@@ -44,34 +44,59 @@ class Agreement:
 
 
 @torch.no_grad()
-def agreement_of(dense: nn.Module, compressed: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Agreement:
-    """Run both networks over batches and compare their outputs. Raises NumericsError for outputs that are no numbers.
+def agreements_of(
+    dense: nn.Module, compressed: Sequence[nn.Module], batches: Iterable[tuple[Tensor, ...]]
+) -> list[Agreement]:
+    """Compare the outputs of some networks with the dense network's, which runs each batch once.
 
-    Scores of classes are the first output [N, C] or [N, C, positions, …], of two classes or more.
+    Scores of classes are the first output [N, C] or [N, C, positions, …], of two classes or more. Raises NumericsError
+    for outputs that are no numbers.
     """
-    spread, squared, images, answers, positions = Spread(), 0.0, 0, "", 1
-    shares: list[NDArray[np.float64]] = []
-    divergence: list[Tensor] = []
+    spread, found = Spread(), [_Comparison() for _ in compressed]
     for batch in batches:
         samples = len(batch[0])
         with full_float32():
-            wanted, found = (floats(network(*batch)) for network in (dense, compressed))
-        spread.add(wanted, samples)
-        squared += squared_error(found, wanted)
-        images += samples
-        place, answers = scores_in(wanted, samples)
+            wanted = floats(dense(*batch))
+            spread.add(wanted, samples)
+            for one, network in zip(found, compressed, strict=True):
+                one.add(floats(network(*batch)), wanted, samples)
+    return [one.agreement(spread) for one in found]
+
+
+def agreement_of(dense: nn.Module, compressed: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Agreement:
+    """Compare the outputs of one network with the dense network's, as `agreements_of`."""
+    return agreements_of(dense, [compressed], batches)[0]
+
+
+class _Comparison:
+    """Accumulates what one network answers as the dense one does."""
+
+    def __init__(self) -> None:
+        self._squared, self._images, self._answers, self._positions = 0.0, 0, "", 1
+        self._shares: list[NDArray[np.float64]] = []
+        self._divergence: list[Tensor] = []
+
+    def add(self, found: Sequence[Tensor], wanted: Sequence[Tensor], samples: int) -> None:
+        """Add the outputs for so many images."""
+        self._squared += squared_error(found, wanted)
+        self._images += samples
+        place, self._answers = scores_in(wanted, samples)
         if place is not None:
             reference, output = wanted[place].double(), found[place].double()
             same = same_class(reference.cpu().numpy(), output.cpu().numpy()).reshape(samples, -1)
-            positions = same.shape[1]
-            shares.append(same.mean(1))
-            divergence.append(_divergence(reference, output).reshape(samples, -1).mean(1).cpu())
-    error = spread.relative(squared)
-    if not shares:
-        return Agreement(images, answers, None, None, error, None)
-    each = np.concatenate(shares)
-    interval = wilson(float(each.mean()), images) if positions == 1 else t_interval(each)
-    return Agreement(images, answers, float(each.mean()), interval, error, float(torch.cat(divergence).mean()))
+            self._positions = same.shape[1]
+            self._shares.append(same.mean(1))
+            self._divergence.append(_divergence(reference, output).reshape(samples, -1).mean(1).cpu())
+
+    def agreement(self, spread: Spread) -> Agreement:
+        """Return the agreement over all images; `spread` is that of the dense outputs."""
+        error = spread.relative(self._squared)
+        if not self._shares:
+            return Agreement(self._images, self._answers, None, None, error, None)
+        each = np.concatenate(self._shares)
+        interval = wilson(float(each.mean()), self._images) if self._positions == 1 else t_interval(each)
+        kl = float(torch.cat(self._divergence).mean())
+        return Agreement(self._images, self._answers, float(each.mean()), interval, error, kl)
 
 
 def scores_in(outputs: Sequence[Tensor], samples: int) -> tuple[int | None, str]:

@@ -19,7 +19,7 @@ from .plan import Plan
 from .program import Context, Program
 from .quantity import LatencyQuantity
 from .statistics.relative import relative_error
-from .statistics.sweep import floats
+from .statistics.sweep import channels_last, floats
 from .target import Target
 from .terms import Cost, Counts, Mixed
 
@@ -143,7 +143,8 @@ class Allocation:
         plan = Plan(self.channels, self.keep(counts))
         narrow = surgery.apply(self.program.module, dense_fit.fitted(self.program, plan))
         module, chosen = self.program.module, self.context.choosing
-        batches = list(chosen.take(images, self.context.seed).batches(self.context.batch))
+        given = chosen.take(images, self.context.seed).batches(self.context.batch)
+        batches = [channels_last(module, batch) for batch in given]
         key = module, chosen, images
         if key not in self.outputs:
             self.outputs[key] = [floats(module(*batch)) for batch in batches]

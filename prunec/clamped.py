@@ -22,7 +22,7 @@ from .statistics.folds import Folds
 from .strategy import Change, Fit, Fits, unchanged
 
 STEPS = 10  # at most; layers of a lower rank take more than others
-ENOUGH = 0.99  # of the error before: a step that leaves more is the last
+ENOUGH = 0.98  # of the error before: a step that leaves more is the last
 FARTHER = 1.5  # times as far as the fit to y' is, for it lies behind; at 1.8 the error swings
 
 

@@ -11,19 +11,20 @@ network whose layers were fitted without those kept back: the same but for the i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from .agreement import Agreement, Interval, agreement_of
+from .agreement import Agreement, Interval, agreements_of
 from .data import Images
 from .learning import Learning
 from .pipeline import Instrument, Pass, Pipeline
 from .plan import Plan
 from .program import Context, Program
 from .progress import silent
+from .statistics.sweep import channels_last
 
 SHARE, LEAST, FEWEST = 10, 32, 16  # one of so many images is kept back, at least so many; fewer say nothing
 MOST = 4  # at most one of so many
@@ -119,12 +120,10 @@ def estimate(
         few = f"for that takes {needed(images.step)} images or more, and {len(images)} were given"
         return Estimate(notes=(f"the error on other images was not measured, {few}",))
     try:
-        others: dict[int, Agreement] = {}
-        for part, compressed in judged():
-            others[part] = _compared(dense, compressed, kept, context, "estimating the error on other images")
-            if part == 1:
-                as_many = images.take(len(kept), context.seed)
-                own = _compared(dense, compressed, as_many, context, "estimating the error")
+        networks = dict(judged())
+        others = _compared(dense, networks, kept, context, "estimating the error on other images")
+        as_many = images.take(len(kept), context.seed)
+        own = _compared(dense, {1: networks[1]}, as_many, context, "estimating the error")[1]
     except Exception as error:  # a run does not end in a number of its report
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return Estimate(len(kept), notes=(f"the error on {len(kept)} images kept back was not measured: {reason}",))
@@ -136,11 +135,17 @@ def estimate(
     return Estimate(len(kept), other.answers, other.agreement, other.interval, *errors, kl, learning, notes)
 
 
-def _compared(dense: Program, compressed: Program, images: Images, context: Context, what: str) -> Agreement:
+def _compared(
+    dense: Program, networks: Mapping[int, Program], images: Images, context: Context, what: str
+) -> dict[int, Agreement]:
     size = dense.only_batch or context.batch
     steps = range(-(-len(images) // size))
-    batches = (batch for _, batch in zip(context.track(steps, what), images.batches(size), strict=True))
-    return agreement_of(dense.module, compressed.module, batches)
+    batches = (
+        channels_last(dense.module, batch)
+        for _, batch in zip(context.track(steps, what), images.batches(size), strict=True)
+    )
+    found = agreements_of(dense.module, [one.module for one in networks.values()], batches)
+    return dict(zip(networks, found, strict=True))
 
 
 def _notes(other: Agreement, own: Agreement, given: int) -> tuple[str, ...]:

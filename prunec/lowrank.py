@@ -13,6 +13,7 @@ well, it is as a layer that reads A x, with the covariance of that (successive, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from .channels.spaces import Split
 from .errors import NumericsError
-from .solvers import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve
+from .solvers import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve_by
 
 SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
 ROUNDING = 1e-5  # of the largest variance; products of float32 are summed, and one below may well be negative
@@ -70,10 +71,14 @@ class Parts:
 
     def truncated(self, rank: int) -> Tensor:
         """The weight [O, I·taps] of that rank which best gives what the layer gives."""
+        return self.truncations(rank, [self.layer.weight])[0]
+
+    def truncations(self, rank: int, weights: Sequence[Tensor]) -> list[Tensor]:
+        """The weights of that rank, with one first layer, which best give what each of `weights` gives."""
         try:
-            return self._truncated(rank)
+            return self._truncations(rank, weights)
         except NumericsError:
-            return self._positive(rank)._truncated(rank)
+            return self._positive(rank)._truncations(rank, weights)
 
     def errors(self, highest: int) -> Tensor:
         """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
@@ -85,14 +90,18 @@ class Parts:
     def _positive(self, highest: int) -> Parts:
         return Parts.of(self.layer.positive(), self.split, highest)
 
-    def _truncated(self, rank: int) -> Tensor:
-        first, (gram, cross) = self.first[:rank], self._moments(rank)
-        second = solve(add_ridge(gram[None], RIDGE), cross[None])[0]  # [r·t2, O]
-        second = second.T.reshape(len(self.layer.weight), -1, self.split.taps[1])
-        if self.split.then is not None:
-            after = Layer(second.flatten(1), gram)
-            second = Parts.of(after, self.split.then, rank).truncated(rank).reshape(second.shape)
-        return fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split)
+    def _truncations(self, rank: int, weights: Sequence[Tensor]) -> list[Tensor]:
+        first, gram = self.first[:rank], self._gram(rank)
+        factor, found = cholesky(add_ridge(gram[None], RIDGE)), []
+        for weight in weights:
+            cross = self._cross(rank, replace(self.layer, weight=weight))
+            second = solve_by(factor, cross[None])[0]  # [r·t2, O]
+            second = second.T.reshape(len(weight), -1, self.split.taps[1])
+            if self.split.then is not None:
+                after = Layer(second.flatten(1), gram)
+                second = Parts.of(after, self.split.then, rank).truncated(rank).reshape(second.shape)
+            found.append(fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split))
+        return found
 
     def _errors(self, highest: int) -> Tensor:
         layer, split = self.layer, self.split
@@ -100,7 +109,7 @@ class Parts:
             return torch.full((highest + 1,), float(layer.variance > 0), dtype=layer.weight.dtype)
         if split.then is not None:
             return self._sampled(highest)
-        gram, cross = self._moments(highest)
+        gram, cross = self._gram(highest), self._cross(highest, layer)
         factor = cholesky(add_ridge(gram[None], RIDGE))
         explained = torch.linalg.solve_triangular(factor[0], cross, upper=False).square().sum(1)  # [r·t2], in order
         gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / layer.variance
@@ -116,8 +125,8 @@ class Parts:
         less = self.layer.weight - self.truncated(rank) if rank else self.layer.weight
         return float(((less @ self.layer.covariance) * less).sum().clamp_min(0)) / self.layer.variance
 
-    def _moments(self, rank: int) -> tuple[Tensor, Tensor]:
-        """Compute the moments of the features that the second layer reads: Cov [r·t2, r·t2], and with W x [r·t2, O]."""
+    def _gram(self, rank: int) -> Tensor:
+        """Compute the covariance of the features that the second layer reads, [r·t2, r·t2]."""
         first, taps = self.first[:rank], self.split.taps[1]
         seen, width = _seen(self.layer.covariance, self.split), first.shape[1]
         gram = first.new_empty(len(first), taps, len(first), taps)
@@ -126,9 +135,12 @@ class Parts:
             block = (half @ first.T).reshape(len(first), taps - tap, len(first))
             gram[:, tap, :, tap:] = block.transpose(1, 2)
             gram[:, tap:, :, tap] = block.permute(2, 1, 0)
-        cross = first @ unfold(self.layer.cross, self.split).T  # [r, O·t2]
-        cross = cross.reshape(len(first), -1, taps).transpose(1, 2).flatten(0, 1)
-        return gram.flatten(2).flatten(0, 1), cross
+        return gram.flatten(2).flatten(0, 1)
+
+    def _cross(self, rank: int, layer: Layer) -> Tensor:
+        """Compute the covariance of those features and of what `layer` gives, [r·t2, O]."""
+        cross = self.first[:rank] @ unfold(layer.cross, self.split).T  # [r, O·t2]
+        return cross.reshape(rank, -1, self.split.taps[1]).transpose(1, 2).flatten(0, 1)
 
 
 def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -56,15 +55,12 @@ def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
 
 def truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
     """Fits of a lower rank: the features are chosen once, what reads them is fitted anew for each."""
-    covariance = moments.covariance[0]
-    parts = lowrank.Parts.of(lowrank.Layer(fits.all[0][0], covariance), split, rank)
-
-    def low(fit: Fit) -> Fit:
-        weight, bias = fit
-        less = replace(parts, layer=lowrank.Layer(weight[0], covariance)).truncated(rank)[None]
-        return less, bias + ((weight - less) @ moments.mean_z[:, :, None])[:, :, 0]
-
-    return fits.changed(low)
+    parts = lowrank.Parts.of(lowrank.Layer(fits.all[0][0], moments.covariance[0]), split, rank)
+    given = [fits.all, *(fit for _, fit in fits.held_out)]
+    low = []
+    for (weight, bias), less in zip(given, parts.truncations(rank, [one[0][0] for one in given]), strict=True):
+        low.append((less[None], bias + ((weight - less) @ moments.mean_z[:, :, None])[:, :, 0]))
+    return Fits(low[0], [(folds, fit) for (folds, _), fit in zip(fits.held_out, low[1:], strict=True)])
 
 
 def _folded(method: Compensator, dense: fx.GraphModule, stop: Stop, folds: Folds, mask: Tensor) -> Fits:

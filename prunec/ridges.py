@@ -9,34 +9,33 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .solvers import add_ridge, ridge_level, solve
+from .solvers import ridge_level
 from .statistics.folds import Folds
 from .statistics.moments import Moments
 from .statistics.parts import Parts
 from .strategy import Fit
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)  # from nearly none to "leave it"
-START = 2  # the place of the first that is tried
-JUDGES = 4  # parts of the images, or up to twice as many, whose errors decide
+USUAL = 2  # the place of the one that is used where none can be chosen
+START = 5  # the place of the first that is tried
 
 
 class Trials:
     """Fits with some of the `RIDGES`, by place, to all images but some, and their errors on a few parts of those."""
 
     def __init__(self, folds: Folds, weight: Tensor) -> None:
-        judges = range(0, len(folds.parts), max(1, len(folds.parts) // JUDGES))
-        self._own, self._rest, self._weight = folds.own.at(judges), folds.rest.at(judges), weight
+        (self._own, self._rest), self._weight = folds.judges, weight
         self._errors: dict[int, float] = {}
 
-    def best(self) -> int:
-        """Go up from the first as long as that lowers the error, else down."""
+    def best(self, start: int = START) -> int:
+        """Go up from `start` as long as that lowers the error, else down."""
         for step in (1, -1):
-            place = START
+            place = start
             while 0 <= place + step < len(RIDGES) and self.error(place + step) < self.error(place):
                 place += step
-            if place != START:
+            if place != start:
                 return place
-        return START
+        return start
 
     def error(self, place: int) -> float:
         """The squared error of the rows of a few parts, each by the fit that has not seen it."""
@@ -58,7 +57,6 @@ def _each_fit(parts: Parts, weight: Tensor, ridge: float) -> Fit:
 
 def ridge_fit(moments: Moments, weight: Tensor, ridge: float | Tensor) -> Fit:
     """Weight [g, o, d] and bias [g, o] with one ridge for all groups or one for each, [g]."""
-    gram = moments.zz
-    level = ridge_level(gram, ridge)[:, None, None]  # r
-    fitted = solve(add_ridge(gram, ridge), moments.zy + level * weight.mT).mT
+    level = ridge_level(moments.zz, ridge)[:, None, None]  # r
+    fitted = moments.solved(ridge, moments.zy + level * weight.mT).mT
     return fitted, moments.mean_y - (fitted @ moments.mean_z[:, :, None])[:, :, 0]

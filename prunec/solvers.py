@@ -58,7 +58,12 @@ def solve(gram: Tensor, right: Tensor) -> Tensor:
 
     Raises NumericsError where no ridge is enough, or where the solution is not finite.
     """
-    found: Tensor = torch.cholesky_solve(right, cholesky(gram))
+    return solve_by(cholesky(gram), right)
+
+
+def solve_by(factor: Tensor, right: Tensor) -> Tensor:
+    """Solve with a lower factor [g, d, d] of a gram that `cholesky` gave. Raises NumericsError if it is not finite."""
+    found: Tensor = torch.cholesky_solve(right, factor)
     return require_finite(found, "the solution of a fit")
 
 

@@ -96,16 +96,12 @@ class Compensator:
         """
         raise NotImplementedError(f"{type(self).__name__} fits no layer by itself")
 
-    def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
-        """`fit`, or what held-out errors say is better for this layer."""
-        return self.fit
-
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
         """The fit to all images, and those to the images outside each part of the folds; each changed by `then`.
 
         Those that were kept back are in the former alone: no choice and no other fit has seen them.
         """
-        return then(self.fits_by(self.chosen(folds, weight, bias), folds, weight, bias))
+        return then(self.fits_by(self.fit, folds, weight, bias))
 
     @staticmethod
     def fits_by(fit: Callable[[Moments, Tensor, Tensor], Fit], folds: Folds, weight: Tensor, bias: Tensor) -> Fits:

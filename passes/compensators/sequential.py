@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunec.clamped import fitted_through
-from prunec.ridges import RIDGES, START, Trials, ridge_fit
+from prunec.ridges import RIDGES, START, USUAL, Trials, ridge_fit
 from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
 from prunec.strategy import Change, Compensator, Fit, Fits, unchanged
+
+CHOICES = 2  # of the ridge of a layer, of which the second is for targets behind a clamp
 
 
 @dataclass(frozen=True)
@@ -35,26 +37,34 @@ class Sequential(Compensator):
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> Fit:
         """The refitted weight and bias, with as much more ridge as few rows ask for (`Moments.shrinkage`)."""
         share = moments.shrinkage.clamp(max=0.999)
-        return ridge_fit(moments, weight, (RIDGES[START] if self.ridge is None else self.ridge) + share / (1 - share))
+        return ridge_fit(moments, weight, (RIDGES[USUAL] if self.ridge is None else self.ridge) + share / (1 - share))
 
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
         """Fits to all images and to those outside each part of the folds, through a clamp where one follows.
 
-        The ridge is chosen anew for the targets of each step: those that are free are easier to meet.
+        The ridge is chosen anew for the first targets that are free, which are easier to meet.
         """
+        place, steps = START, 0
+        fit: Callable[[Moments, Tensor, Tensor], Fit] = self.fit
+        choose = self.ridge is None and len(folds.parts) > 1
 
         def fits_of(each: Folds) -> Fits:
-            return self.fits_by(self.chosen(each, weight, bias), each, weight, bias)
+            nonlocal place, steps, fit
+            if choose and steps < CHOICES:
+                place, fit = _chosen(each, weight, bias, place)
+            steps += 1
+            return self.fits_by(fit, each, weight, bias)
 
         return fitted_through(folds, fits_of, then)
 
-    def chosen(self, folds: Folds, weight: Tensor, bias: Tensor) -> Callable[[Moments, Tensor, Tensor], Fit]:
-        """The fit with the ridge that has the least error on the parts left out, or the layer as it is."""
-        if self.ridge is not None or len(folds.parts) == 1:
-            return self.fit
-        trials = Trials(folds, weight)
-        best = trials.best()
-        if trials.error_of(weight, bias) <= trials.error(best):
-            return lambda _, same, bias: (same, bias)
-        rows = float(folds.rest.count.mean())  # of the fits by which it was chosen: fewer ask for more, r = c / n
-        return lambda moments, weight, _: ridge_fit(moments, weight, RIDGES[best] * rows / moments.count)
+
+def _chosen(
+    folds: Folds, weight: Tensor, bias: Tensor, start: int
+) -> tuple[int, Callable[[Moments, Tensor, Tensor], Fit]]:
+    """The place of the best ridge, searched from `start`, and the fit with it, or with the layer as it is."""
+    trials = Trials(folds, weight)
+    best = trials.best(start)
+    if trials.error_of(weight, bias) <= trials.error(best):
+        return best, lambda _, same, bias: (same, bias)
+    rows = float(folds.rest.count.mean())  # of the fits by which it was chosen: fewer ask for more, r = c / n
+    return best, lambda moments, weight, _: ridge_fit(moments, weight, RIDGES[best] * rows / moments.count)

@@ -21,6 +21,7 @@ FOLDS = 16
 SHARED, LEAST = 4, 4  # images of a fold, and folds, before there are more folds
 WIDE = 512  # columns of a layer; of a wider one folds are left out several at a time
 FEWEST = 4  # parts
+JUDGES = 4  # parts, or up to twice as many, whose errors decide
 KEPT = -1  # the fold of images of which no choice is made
 FEWER = (-2, -4)  # folds of these once more, beside layers that are fitted to a half and to a quarter of the others
 
@@ -82,6 +83,9 @@ class Folds:
     """Moments of the fold `KEPT`."""
     rows: list[Rows] = field(default_factory=list)
     """The rows themselves, where what follows clamps them."""
+    like: Folds | None = None
+    """The moments of the same rows with other targets."""
+    _fewer: dict[int, Moments] = field(default_factory=dict)
 
     def add(self, fold: int, z: Tensor, y: Tensor) -> None:
         """Add rows z [R, g, d] and y [R, g, o] of one fold."""
@@ -95,14 +99,14 @@ class Folds:
         self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
     def aimed(self, targets: Sequence[Tensor]) -> Folds:
-        """The moments with other targets, [R, g, o] of each of `rows`."""
+        """The moments with other targets, [R, g, o] of each of `rows`; all that is known of the inputs is shared."""
         pairs = list(zip(self.rows, targets, strict=True))
         parts = {
             folds: one.aimed([(rows.z, y) for rows, y in pairs if rows.fold in folds])
             for folds, one in self.parts.items()
         }
         kept = self.kept and self.kept.aimed([(rows.z, y) for rows, y in pairs if rows.fold == KEPT])
-        return Folds(parts, kept)
+        return Folds(parts, kept, like=self)
 
     def on_cpu(self) -> Folds:
         """Return a copy on the CPU, where all that follows is computed."""
@@ -112,24 +116,38 @@ class Folds:
     @cached_property
     def total(self) -> Moments:
         """The moments of all images but those kept back."""
-        return next(iter(self.parts.values())) if len(self.parts) == 1 else self.own.joined()
+        known = None if self.like is None else self.like.total
+        return next(iter(self.parts.values())) if len(self.parts) == 1 else self.own.joined(known)
 
     @cached_property
     def every(self) -> Moments:
         """The moments of all images."""
-        return self.total if self.kept is None else Parts.of([self.total, self.kept]).joined()
+        if self.kept is None:
+            return self.total
+        return Parts.of([self.total, self.kept]).joined(None if self.like is None else self.like.every)
 
     def fewer(self, fold: int) -> Moments:
         """The moments of a half or a quarter of the images, for one of `FEWER`; of all where the folds are too few."""
-        some = [one for folds, one in self.parts.items() if folds[0] % -fold == 0]
-        return self.total if len(some) in (0, len(self.parts)) else Parts.of(some).joined()
+        if fold not in self._fewer:
+            some = [one for folds, one in self.parts.items() if folds[0] % -fold == 0]
+            known = None if self.like is None else self.like.fewer(fold)
+            whole = len(some) in (0, len(self.parts))
+            self._fewer[fold] = self.total if whole else Parts.of(some).joined(known)
+        return self._fewer[fold]
 
     @cached_property
     def own(self) -> Parts:
         """Return the moments of each part."""
-        return Parts.of(list(self.parts.values()))
+        return Parts.of(list(self.parts.values()), None if self.like is None else self.like.own.inputs)
 
     @cached_property
     def rest(self) -> Parts:
         """Return for each part the moments of all of `total` but its own; undefined for one part alone."""
-        return self.own.without_each(self.total)
+        return self.own.without_each(self.total, None if self.like is None else self.like.rest.inputs)
+
+    @cached_property
+    def judges(self) -> tuple[Parts, Parts]:
+        """Return a few of `own` and of `rest`, by whose errors a choice is made."""
+        places = range(0, len(self.parts), max(1, len(self.parts) // JUDGES))
+        own, rest = (one.inputs for one in self.like.judges) if self.like else (None, None)
+        return self.own.at(places, own), self.rest.at(places, rest)

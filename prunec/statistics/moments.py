@@ -29,8 +29,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ENOUGH = 2  # rows a column
+from ..solvers import add_ridge, cholesky, solve, solve_by
+
+ENOUGH, PLENTY = 2, 256  # rows a column
 FLAT = 1e-16  # of the squared mean: a variance below is the rounding of a constant
+NARROW = 1024  # columns of a layer whose factors are kept
+
+Factors = dict[float, Tensor]  # Cholesky factors of Cov[z, z] with a ridge, [g, d, d], by the ridge
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,12 @@ class Moments:
         self.count = 0
         self._sums: dict[str, Tensor] = {}  # means of z and y, and sums of the products of what is left without them
         self._divided = False  # the sums zz and zy are covariances
+        self.factors: Factors = {}
 
     def add(self, z: Tensor, y: Tensor | None = None) -> None:
         """Add rows; with `y` the cross moments too."""
         self._multiply()
+        self.factors = {}
         before, more = self.count, len(z)
         self.count += more
         steps = more * before / self.count
@@ -86,10 +93,21 @@ class Moments:
             self._sums[name] = value
 
     @staticmethod
-    def of(count: int, means: tuple[Tensor, Tensor], zz: Tensor, zy: Tensor, variance_y: Tensor) -> Moments:
-        """Create the moments of `count` rows from means of z and y, covariances and variances."""
+    def of(
+        count: int,
+        means: tuple[Tensor, Tensor],
+        zz: Tensor,
+        zy: Tensor,
+        variance_y: Tensor,
+        factors: Factors | None = None,
+    ) -> Moments:
+        """Create the moments of `count` rows from means of z and y, covariances and variances.
+
+        `factors` are those of the same zz, known from other targets.
+        """
         found = Moments()
         found.count, found._divided = count, True
+        found.factors = {} if factors is None else factors
         found._sums = {"z": means[0], "y": means[1], "zz": zz, "zy": zy, "yy": variance_y * count}
         return found
 
@@ -100,8 +118,19 @@ class Moments:
             left, right = (z - mean_z.to(z)).transpose(0, 1), y.transpose(0, 1)
             steps.append([(left.mT @ right).double(), right.double().sum(1), right.double().square().sum(1)])
         zy, sums, squares = (sum(each).cpu() / self.count for each in zip(*steps, strict=True))
-        zy.masked_fill_((self.zz.diagonal(dim1=1, dim2=2) <= 0)[..., None], 0.0)
-        return Moments.of(self.count, (mean_z, sums), self.zz, zy, squares - sums.square())
+        clear_rows(self.zz, zy)
+        return Moments.of(self.count, (mean_z, sums), self.zz, zy, squares - sums.square(), self.factors)
+
+    def solved(self, ridge: float | Tensor, right: Tensor) -> Tensor:
+        """(Cov[z, z] + ridge · mean diag Cov[z, z] · I)^-1 right, [g, d, o].
+
+        The factors of narrow layers are kept, for other targets. Raises NumericsError as `solvers.solve`.
+        """
+        if isinstance(ridge, Tensor) or self.width > NARROW:
+            return solve(add_ridge(self.zz, ridge), right)
+        if ridge not in self.factors:
+            self.factors[ridge] = cholesky(add_ridge(self.zz, ridge))
+        return solve_by(self.factors[ridge], right)
 
     @property
     def finite(self) -> bool:
@@ -221,14 +250,22 @@ def clear(flat: Tensor, zz: Tensor, zy: Tensor | None) -> None:
             zy.masked_fill_(flat[..., None], 0.0)
 
 
+def clear_rows(zz: Tensor, zy: Tensor) -> None:
+    """Set covariances [..., d, o] to zero for the columns of z whose variance in [..., d, d] is zero."""
+    zy.masked_fill_((zz.diagonal(dim1=-2, dim2=-1) <= 0)[..., None], 0.0)
+
+
 def _joint(left: _Centred, right: _Centred, steps: float, more: int) -> tuple[Tensor, Tensor]:
     """Factors [g, d, 2] and [g, 2, o] of what joins a batch to the rest: of its step, less what its own rows have."""
     return torch.stack([steps * left.step, -more * left.rest], 2), torch.stack([right.step, right.rest], 1)
 
 
 def positions_per_sample(columns: int, minimum: int, samples: int) -> int:
-    """Positions to draw from each sample: a fit wants twelve rows a column, and never fewer than `minimum` in all."""
-    return max(1, -(-max(12 * columns, minimum) // max(samples, 1)))
+    """Return how many positions to draw from each sample: for twelve rows a column, and `minimum` in all.
+
+    A narrow layer, depthwise for instance, has `PLENTY` rows a column at most.
+    """
+    return max(1, -(-max(12 * columns, min(minimum, PLENTY * columns)) // max(samples, 1)))
 
 
 def grouped(y: Tensor, groups: int) -> Tensor:
