@@ -37,7 +37,7 @@ from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.source import imported  # noqa: E402
+from prunec.user_code import imported  # noqa: E402
 
 IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 CIFAR = "scale=255,mean=.485/.456/.406,std=.229/.224/.225"

@@ -25,6 +25,7 @@ from .compression_report import capture_facts, size_facts
 from .constraints import ANY, Constraints
 from .data import Images, as_images
 from .device import CPU, named
+from .digest import state_digest
 from .estimate import Estimate, Planned, estimate, keep_back
 from .facts import unhoisted
 from .latency.engine import On
@@ -37,7 +38,6 @@ from .progress import Track, silent
 from .samples import noise_like, why_nothing_varies
 from .saved import require_same, save_program, save_weights
 from .signature import require_runnable, signature_of
-from .source import state_digest
 from .target import Target
 
 if TYPE_CHECKING:

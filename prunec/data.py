@@ -21,11 +21,12 @@ from .arrays import Array, ready
 from .batches import as_batches, gathered
 from .calling import Inputs
 from .device import CPU
+from .digest import tensor_digest
 from .errors import DataError, PrunecError
 from .preprocess import Preprocess
 from .progress import Track, silent
 from .signature import ANY, Signature, is_label
-from .source import imported, tensor_digest
+from .user_code import imported
 
 
 @dataclass(frozen=True, eq=False)

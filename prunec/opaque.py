@@ -26,9 +26,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from .calling import tensors_of
 from .calls import Call, Seen, Values, learned
 from .device import CPU, device_of
+from .digest import state_digest
 from .errors import CaptureError, SpecError
 from .preserved import preserved
-from .source import state_digest
 
 Run = Callable[[], object]
 Answer = Callable[[tuple[Any, ...], dict[str, Any]], Any]

@@ -6,31 +6,25 @@ Nothing is ever downloaded, and no pickled code is read: weights come from a loc
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import itertools
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import CaptureError, PrunecError, kind_of
+from .digest import state_digest
+from .errors import CaptureError, kind_of
 from .exported_file import load_exported
 from .lazy import has_lazy
+from .user_code import imported
 from .weights_file import JIT, JIT_ADVICE, weights_alone, weights_for
 
 _FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18 or a .pt2 file"
-_serial = itertools.count()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,77 +74,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises CaptureError where the file cannot be read, or where a name or a shape does not fit (`prunec.weights_file`).
     """
     model.load_state_dict(weights_for(model, path), strict=False)
-
-
-def state_digest(module: nn.Module | torch.export.ExportedProgram) -> str:
-    """The sha256, in hexadecimal, of the state dict: names, dtypes, shapes and bytes, in the order of the names."""
-    state = module.state_dict
-    named = state() if callable(state) else state
-    return tensor_digest((key, value) for key, value in sorted(named.items()) if isinstance(value, Tensor))
-
-
-def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """The sha256, in hexadecimal, of the names, dtypes, shapes and bytes of tensors, in the order given."""
-    digest = hashlib.sha256()
-    for name, tensor in named:
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-@contextmanager
-def imported(reference: str, blame: type[PrunecError]) -> Iterator[object]:
-    """Yield the object that ``file.py:name`` or ``package.module:name`` refers to.
-
-    While the block runs, the folder of the file (for a module, the current one) is on ``sys.path``. Whatever is wrong
-    with the reference, or with the code when it is imported, is raised as ``blame``.
-    """
-    place, _, name = reference.rpartition(":")
-    path = Path(place)
-    if not place or not name:
-        raise blame(f"{reference!r} names nothing to call: expected file.py:name or package.module:name")
-    if path.suffix == ".py" and not path.is_file():
-        raise blame(f"there is no file {place}: check the path in {reference!r}")
-    folder = str((path.parent if path.suffix == ".py" else Path()).resolve())
-    sys.path.insert(0, folder)
-    try:
-        module = _imported_module(place, blame)
-        try:
-            found = attrgetter(name)(module)
-        except AttributeError as error:
-            close = difflib.get_close_matches(name, vars(module))
-            advice = f": did you mean {close[0]}?" if close else f": define it, or correct the name in {reference!r}"
-            raise blame(f"{place} defines no {name!r}{advice}") from error
-        yield found
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-
-
-def _imported_module(place: str, blame: type[PrunecError]) -> ModuleType:
-    try:
-        return _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{place}.".startswith(f"{error.name}."):
-            raise blame(
-                f"no module named {error.name!r}: install it, run from its folder, or say file.py:name"
-            ) from error
-        raise blame(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _run_file(path: Path) -> ModuleType:
-    name = f"_prunec_{path.stem}_{next(_serial)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _factory(source: str) -> nn.Module:

@@ -8,7 +8,7 @@ from conftest import SHARED
 from torch import Tensor, nn
 
 from prunec.errors import CaptureError
-from prunec.source import imported
+from prunec.user_code import imported
 
 SIZES = {"cifar_resnet20": 32, "cifar_resnet56": 32, "resnet50_c4": 160}
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

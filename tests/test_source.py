@@ -9,8 +9,9 @@ from conftest import SHARED, needs_shared
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from prunec.digest import state_digest
 from prunec.errors import CaptureError
-from prunec.source import load_model, state_digest
+from prunec.source import load_model
 
 NETS = """
 import torch

@@ -18,9 +18,9 @@ from ..deploy.layers import network_of
 from ..deploy.targets import DeployTarget
 from ..deploy.timing.sampling import until
 from ..diff.profiles import Kernel, kernels
+from ..digest import state_digest
 from ..program import Program
 from ..progress import Track, silent
-from ..source import state_digest
 from .kernel_owners import Piece, owned, pieces, shared_out
 from .measure import ROUNDS
 from .profiled import WARM_UP, Inputs, added_ms, profiled

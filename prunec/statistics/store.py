@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from .. import artefacts, graph
+from ..digest import tensor_digest
 from ..errors import PrunecError
 from ..opaque import paths_in
 from ..program import Context, Program
-from ..source import tensor_digest
 from ..versions import versions
 from .moments import Moments
 
