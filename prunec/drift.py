@@ -8,6 +8,7 @@ Equal infinities agree, and what is NaN in a already is no fault of b.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -17,9 +18,9 @@ import torch.utils._pytree as pytree
 from torch import Tensor, fx
 
 from .device import full_float32
-from .identity import in_float64
 
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of what is exact
+SHORT = (torch.float32, torch.float16, torch.bfloat16)
 ROUNDINGS = 10.0  # times the rounding error of the network itself, and a drift may be no more than that
 
 
@@ -100,3 +101,16 @@ def _moved(a: Tensor, b: Tensor) -> float:
 def _real(value: Any) -> Tensor:
     real: Tensor = torch.view_as_real(value) if value.is_complex() else value
     return real.double()
+
+
+def in_float64(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy in double precision, casts to single and half precision included."""
+    double = copy.deepcopy(module).double()
+    for node in double.graph.nodes:
+        node.args, node.kwargs = (_widened(value) for value in (node.args, node.kwargs))
+    double.recompile()
+    return double
+
+
+def _widened(value: Any) -> Any:
+    return pytree.tree_map(lambda leaf: torch.float64 if leaf in SHORT else leaf, value)

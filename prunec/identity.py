@@ -7,7 +7,6 @@ Where a norm, a softmax or a mean runs over the channels themselves, the full ne
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,15 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_map
 
 from . import graph, surgery
 from .channels.spaces import Axis, Channels
+from .drift import in_float64
 from .plan import Plan
 from .program import Program
 from .statistics.sweep import floats, outputs
-
-SHORT = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
@@ -122,16 +119,3 @@ def _as_infinite(a: Tensor, b: Tensor) -> bool:
     """Return whether two outputs hold the same infinities, and no NaN."""
     infinite = a.isinf() | b.isinf()
     return bool((a[infinite] == b[infinite]).all()) and not bool((a.isnan() | b.isnan()).any())
-
-
-def in_float64(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy in double precision, casts to single and half precision included."""
-    double = copy.deepcopy(module).double()
-    for node in double.graph.nodes:
-        node.args, node.kwargs = (_widened(value) for value in (node.args, node.kwargs))
-    double.recompile()
-    return double
-
-
-def _widened(value: Any) -> Any:
-    return tree_map(lambda leaf: torch.float64 if leaf in SHORT else leaf, value)

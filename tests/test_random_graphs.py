@@ -19,7 +19,8 @@ from prunec import cost, surgery
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
-from prunec.identity import in_float64, prove, random_plan
+from prunec.drift import in_float64
+from prunec.identity import prove, random_plan
 from prunec.plan import Plan
 
 
