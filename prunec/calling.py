@@ -19,6 +19,8 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
+from .errors import CaptureError
+
 Inputs: TypeAlias = tuple[Any, ...] | Mapping[str, Any]  # positional arguments, or keywords
 
 
@@ -30,6 +32,13 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def tensors_of(value: Any) -> tuple[Tensor, ...]:
     """The tensors inside a nested value, in order."""
     return tuple(leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def samples_of(value: Tensor, count: int) -> Tensor:
+    """Take `count` samples of a batch, from its start and over again. Raises CaptureError where there is no batch."""
+    if value.dim() == 0 or not value.shape[0]:
+        raise CaptureError(f"an example input of shape {tuple(value.shape)} has no batch in front; give [N, …], N ≥ 1")
+    return value.detach()[torch.arange(count, device=value.device) % len(value)]
 
 
 def filled(value: Any, tensors: Iterable[Tensor]) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from . import graph
-from .calling import Inputs, arguments, calling_of, filled, flatten, register_dataclasses, tensors_of
+from .calling import Inputs, arguments, calling_of, filled, flatten, register_dataclasses, samples_of, tensors_of
 from .capturable import plain_module, require_deterministic, require_finite, require_same
 from .control_flow import has_blocks, require_full_precision, without_branches
 from .device import device_of
@@ -35,7 +35,6 @@ from .original import Original
 from .preserved import preserved
 from .process_state import kept_process_state
 from .program import Program
-from .samples import samples_of
 from .signature import advice_on_types, require_precision
 
 UNBOUNDED = 2**31  # samples: a range that ends before ends because of something in the network

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from .calling import tensors_of
+from .calling import samples_of, tensors_of
 from .data import Images
 from .deploy import runtime
 from .device import CPU, device_of, full_float32
 from .errors import DataError, PrunecError
 from .progress import Track, silent
-from .samples import samples_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

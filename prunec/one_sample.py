@@ -12,13 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, fx
 
-from .calling import tensors_of
+from .calling import samples_of, tensors_of
 from .capturable import close
 from .device import full_float32
 from .diagnosis import first_line
 from .original import Original
 from .program import Program
-from .samples import samples_of
 
 ADVICE = (
     "look for a squeeze() without a dimension, which takes away a batch of one too (write squeeze((2, 3)) or flatten(1)"

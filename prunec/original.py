@@ -13,10 +13,9 @@ from torch.export.graph_signature import InputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
 from . import graph
-from .calling import filled, tensors_of
+from .calling import filled, samples_of, tensors_of
 from .device import CPU, device_of, full_float32
 from .preserved import preserved
-from .samples import samples_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .calling import samples_of
 from .device import CPU
-from .errors import CaptureError
-
-
-def samples_of(value: Tensor, count: int) -> Tensor:
-    """`count` samples of a batch, from its start and over again. Raises CaptureError where there is no batch."""
-    if value.dim() == 0 or not value.shape[0]:
-        raise CaptureError(f"an example input of shape {tuple(value.shape)} has no batch in front; give [N, …], N ≥ 1")
-    return value.detach()[torch.arange(count, device=value.device) % len(value)]
 
 
 def noise_like(examples: Sequence[Tensor], count: int, seed: int = 0) -> tuple[Tensor, ...]:

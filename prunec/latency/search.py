@@ -21,6 +21,7 @@ from torch import Tensor
 from ..aligned import aligned
 from ..allocation import Allocation
 from ..budget import leanest
+from ..calling import samples_of
 from ..channels.spaces import Channels
 from ..device import CPU
 from ..errors import BackendError, BudgetError, SpecError
@@ -30,7 +31,7 @@ from ..plan import Plan
 from ..program import Context, Program
 from ..progress import Track, silent
 from ..quantity import LatencyQuantity
-from ..samples import noise_like, samples_of
+from ..samples import noise_like
 from ..several import one_limit
 from ..strategy import Allocator
 from ..target import Target
