@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 import prunec  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy import parity  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.user_code import imported  # noqa: E402
 

@@ -40,12 +40,11 @@ from prunec.channels.spaces import Channels  # noqa: E402
 from prunec.compression import prepared  # noqa: E402
 from prunec.deploy import parity  # noqa: E402
 from prunec.deploy.export import export_onnx  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.drift import in_float64  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
 from prunec.fitting import analysed  # noqa: E402
 from prunec.identity import prove, random_plan  # noqa: E402
-from prunec.versions import versions  # noqa: E402
+from prunec.machine import environment, versions  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
 PATIENCE = 300  # processor seconds for all of it

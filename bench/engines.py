@@ -33,8 +33,8 @@ from prunec.deploy.engines import config  # noqa: E402
 from prunec.deploy.engines.build import build  # noqa: E402
 from prunec.deploy.engines.package import package  # noqa: E402
 from prunec.deploy.engines.settings import Settings  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import BackendError  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 
 BACKEND, PROFILE = "tensorrt-rtx", "1/8/32"

@@ -42,10 +42,10 @@ from latency_network import ENGINES, Bench  # noqa: E402
 
 from prunec.capture import capture  # noqa: E402
 from prunec.deploy import benchmark  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.errors import BudgetError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.latency.summary import summary  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.program import Context  # noqa: E402
 

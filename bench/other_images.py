@@ -37,9 +37,9 @@ from accuracy import CIFAR, IMAGENETTE, Row, load_network, mean_of  # noqa: E402
 import prunec  # noqa: E402
 from prunec.agreement import agreement_of  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.estimate import keep_back  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.program import Program  # noqa: E402
 

@@ -36,8 +36,8 @@ from accuracy import ROWS, counted_macs, load_network  # noqa: E402
 
 import prunec  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 
 OURS: dict[str, dict[str, str]] = {

@@ -38,8 +38,8 @@ from prunec.deploy import parity, provenance, reference  # noqa: E402
 from prunec.deploy.cast import cast  # noqa: E402
 from prunec.deploy.export import export_onnx  # noqa: E402
 from prunec.deploy.quantize import quantize  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.program import Context  # noqa: E402

@@ -33,7 +33,7 @@ from other_images import CASES, Case, network_of  # noqa: E402
 import prunec  # noqa: E402
 from prunec import graph, refit  # noqa: E402
 from prunec.data import load_images  # noqa: E402
-from prunec.deploy.runtime import environment  # noqa: E402
+from prunec.machine import environment  # noqa: E402
 from prunec.passes import compensate  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.readers import Blocks, as_matrix, groups_after  # noqa: E402

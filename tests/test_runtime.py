@@ -12,8 +12,9 @@ import onnx.parser
 import pytest
 import torch
 
-from prunec.deploy.runtime import Model, environment, run, session
+from prunec.deploy.runtime import Model, run, session
 from prunec.errors import BackendError, DataError, SpecError
+from prunec.machine import environment
 
 DOUBLE = onnx.parser.parse_model("""
     <ir_version: 10, opset_import: ["" : 18]>

@@ -22,9 +22,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import SpecError
+from ..machine import environment, load_average
 from ..progress import Track, silent
 from .providers import nodes_by_provider
-from .runtime import Array, Model, denormals_as_zero, environment, load_average, session
+from .runtime import Array, Model, denormals_as_zero, session
 from .timing.inputs import first_of, noise
 from .timing.metrics import summary
 from .timing.onnx_sessions import bound

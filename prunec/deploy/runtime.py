@@ -3,17 +3,14 @@
 Denormal weights made a trained MobileNet 8x slower (onnxruntime issue 12959). The thread pools of two sessions in one
 process steal each other's cores while they spin, and one that never spins wakes up for every kernel: measured with two
 threads, ResNet-56 at batch 1 took 15.8 ms beside others that spin, 4.4 ms without, 3.1 ms where a pool spins until its
-run is over (2.7 ms alone). `environment` says what the timings are true for.
+run is over (2.7 ms alone). `prunec.machine.environment` says what the timings are true for.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +30,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 Model = bytes | Path | onnx.ModelProto
 
-FLAGS = {"avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "asimddp", "sve", "neon", "fma"}
-PACKAGES = (
-    "prunec", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnx", "torch", "numpy",
-)  # fmt: skip
 FLOAT8_HINT = "; it fuses FP8 layers into kernels that it does not have: prunec evaluate --as-written does not"
 NUMBERS = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
 ERRORS_ONLY = 3  # of ONNX Runtime's log severities
@@ -132,28 +125,6 @@ def signature(session: InferenceSession) -> str:
     return f"the model takes {', '.join(entries)}"
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the versions that a time is true for."""
-    fields = _cpuinfo()
-    flags = (fields.get("flags") or fields.get("Features") or "").split()
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return {
-        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
-        "isa": sorted(FLAGS & set(flags)) or [platform.machine()],
-        "cores": os.cpu_count(),
-        "affinity": affinity,
-        "load_average": load_average(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-    }
-
-
-def load_average() -> list[float] | None:
-    """The load averages of 1, 5 and 15 minutes."""
-    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
-
-
 def _options(runtime: Any, threads: int) -> Any:
     """Session options for `threads`; the pool spins during calls and sleeps between them."""
     if threads < 1:
@@ -212,18 +183,3 @@ def _shapes(arrays: Any) -> str:
 def _reason(error: Exception) -> str:
     """The first line of ONNX Runtime's message, without its code."""
     return str(error).strip().splitlines()[0].rpartition(" : ")[2].rstrip(". ") if str(error).strip() else "no reason"
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The fields of the first core, where the system has such a file."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(errors="replace").split("\n\n")[0].splitlines() if path.is_file() else []
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def _version(package: str) -> str | None:
-    """The installed version of `package`."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

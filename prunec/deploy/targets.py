@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import SpecError
-from .runtime import environment
+from ..machine import environment
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..deploy.runtime import environment
 from ..deploy.targets import target_of
 from ..errors import BackendError, SpecError
+from ..machine import environment
 from ..spec import parse
 from .table import Table
 from .table_cache import kept

@@ -21,9 +21,9 @@ from torch import Tensor
 from .. import artefacts, graph
 from ..digest import tensor_digest
 from ..errors import PrunecError
+from ..machine import versions
 from ..opaque import paths_in
 from ..program import Context, Program
-from ..versions import versions
 from .moments import Moments
 
 FORMAT = 3  # of the file, and of how rows are drawn and summed

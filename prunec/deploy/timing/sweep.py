@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ...errors import SpecError
+from ...machine import environment, load_average
 from ...progress import Track, silent
-from ..runtime import Array, denormals_as_zero, environment, load_average
+from ..runtime import Array, denormals_as_zero
 from . import cores
 from .contestant import Entry, Opened, Setup
 from .gpu_state import gpu_state, throttled

@@ -1,0 +1,64 @@
+"""Report the machine, its load, and the versions that a result depends on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FLAGS = {"avx", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "asimddp", "sve", "neon", "fma"}
+PACKAGES = (
+    "prunec", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnx", "torch", "numpy",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions by package."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("prunec", "numpy", "onnx", "onnxruntime", "onnxscript"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    found.setdefault("prunec", "uninstalled")
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Return the machine and the versions that a measured time is true for."""
+    fields = _cpuinfo()
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "isa": sorted(FLAGS & set(flags)) or [platform.machine()],
+        "cores": os.cpu_count(),
+        "affinity": affinity,
+        "load_average": load_average(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def load_average() -> list[float] | None:
+    """Return the load averages of 1, 5 and 15 minutes; None where the system has none."""
+    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Read the fields of the first core; none where the system has no such file."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(errors="replace").split("\n\n")[0].splitlines() if path.is_file() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _version(package: str) -> str | None:
+    """Return the installed version of `package`; None where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
