@@ -32,6 +32,7 @@ from prunec.channels.spaces import Channels  # noqa: E402
 from prunec.compression import PREPARE  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.facts import Curves  # noqa: E402
+from prunec.graph import floats  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.plan import Plan  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
@@ -39,7 +40,6 @@ from prunec.program import Context, Program  # noqa: E402
 from prunec.registry import STRATEGIES  # noqa: E402
 from prunec.several import spend  # noqa: E402
 from prunec.statistics.relative import relative_error  # noqa: E402
-from prunec.statistics.sweep import floats  # noqa: E402
 from prunec.target import Target  # noqa: E402
 
 CURVES = PREPARE + ",calibrate,select,ranks,branches,sensitivity"

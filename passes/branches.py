@@ -25,6 +25,7 @@ from prunec import branches, graph, surgery
 from prunec.channels.spaces import Channels, Space
 from prunec.constraints import Constraints
 from prunec.facts import Curve, Curves
+from prunec.graph import outputs
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
@@ -33,7 +34,7 @@ from prunec.registry import STRATEGIES
 from prunec.statistics.folds import FEWEST, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.statistics.relative import relative_error
-from prunec.statistics.sweep import Frontier, outputs
+from prunec.statistics.sweep import Frontier
 from prunec.strategy import Compensator
 
 MOST = 8  # layers refitted behind a branch that is gone

@@ -31,13 +31,14 @@ from torch import Tensor, fx
 from prunec import graph, linalg, lowrank, surgery
 from prunec.channels.spaces import Channels, Contraction, Space, Split
 from prunec.facts import Curve, Curves, Statistics
+from prunec.graph import floats, outputs
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
 from prunec.solvers import naming
 from prunec.statistics.relative import Spread, squared_error
-from prunec.statistics.sweep import channels_last, floats, outputs
+from prunec.statistics.sweep import channels_last
 
 LEAST = 1e-6  # of the largest scale: no less is believed
 

@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from .arrays import Array
 from .device import full_float32
+from .graph import floats
 from .statistics.relative import Spread, squared_error
-from .statistics.sweep import floats
 
 Z95 = NormalDist().inv_cdf(0.975)  # standard errors to either end of a 95% interval
 Interval = tuple[float, float]

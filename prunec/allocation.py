@@ -15,11 +15,12 @@ from .budget import Budget, budgets
 from .channels.spaces import Channels, Space
 from .errors import PassError
 from .facts import Curves
+from .graph import floats
 from .plan import Plan
 from .program import Context, Program
 from .quantity import LatencyQuantity
 from .statistics.relative import relative_error
-from .statistics.sweep import channels_last, floats
+from .statistics.sweep import channels_last
 from .target import Target
 from .terms import Cost, Counts, Mixed
 

@@ -19,11 +19,11 @@ from torch.nn import functional
 from . import graph
 from .channels.spaces import Channels, Contraction
 from .errors import PassError
+from .graph import outputs
 from .once import once
 from .program import Context, Program
 from .readers import readers_of
 from .statistics.relative import by_sample
-from .statistics.sweep import outputs
 
 IMAGES = 128
 Edit = Callable[[Contraction, Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""The few things that every walk over a captured graph needs: reading, running, shapes, rebuilding."""
+"""Read, run and rebuild captured graphs: the few things that every walk over one needs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_leaves
 
 Values = dict[fx.Node, Any]
 
@@ -85,6 +86,17 @@ def example_values(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Values
             if node.op == "call_function":
                 values[node] = run_node(module, node, values)
     return values
+
+
+def outputs(module: fx.GraphModule, values: Values) -> list[Tensor]:
+    """Return the floating-point tensors among the outputs of a graph, from the values of its last nodes."""
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    return floats([values[leaf] for leaf in tree_leaves(output.args) if isinstance(leaf, fx.Node)])
+
+
+def floats(value: Any) -> list[Tensor]:
+    """List the floating-point tensors in outputs: classes and masks have no error to measure."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def rebuild(

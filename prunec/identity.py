@@ -18,9 +18,9 @@ from torch import Tensor, fx
 from . import graph, surgery
 from .channels.spaces import Axis, Channels
 from .drift import in_float64
+from .graph import floats, outputs
 from .plan import Plan
 from .program import Program
-from .statistics.sweep import floats, outputs
 
 
 def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:

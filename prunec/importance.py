@@ -16,10 +16,10 @@ from torch import Tensor
 from . import graph
 from .channels.spaces import Channels
 from .gradients import surprise
+from .graph import outputs
 from .once import once
 from .program import Context, Program
 from .statistics.patches import Layer
-from .statistics.sweep import outputs
 
 IMAGES = 32
 STEP = 8  # images at a time: all values are kept for the slopes

@@ -28,10 +28,10 @@ from .channels.spaces import Axis, Channels, Space
 from .cost import Macs
 from .data import Images
 from .errors import PassError
+from .graph import floats, outputs
 from .program import Context, Program
 from .progress import Track, silent
 from .statistics.relative import by_sample
-from .statistics.sweep import floats, outputs
 
 IMPOSSIBLE = -1e4  # a logit whose class has no probability
 CONSTANT = 1e-12  # of the squares: a variance below is rounding

@@ -26,6 +26,7 @@ from prunec.cost import Macs, counts_of
 from prunec.data import as_images
 from prunec.deploy import parity
 from prunec.facts import Curve, Curves
+from prunec.graph import floats
 from prunec.memory import memory
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
@@ -33,7 +34,6 @@ from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
 from prunec.several import spend
 from prunec.spending import with_count
-from prunec.statistics.sweep import floats
 from prunec.target import Target
 
 IMAGES = torch.randn(48, 3, 12, 12, generator=torch.Generator().manual_seed(3))

@@ -15,12 +15,12 @@ from prunec.channels.spaces import Channels
 from prunec.compression import prepared
 from prunec.data import as_images
 from prunec.facts import Curve, Curves, Statistics
+from prunec.graph import floats
 from prunec.passes.sensitivity import Sensitivity, _scaled
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
 from prunec.program import Context, Program
 from prunec.readers import weight_of
-from prunec.statistics.sweep import floats
 from prunec.target import Target
 
 IMAGES = torch.randn(48, 3, 12, 12, generator=torch.Generator().manual_seed(2))

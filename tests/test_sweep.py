@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from prunec.capture import capture
-from prunec.statistics.sweep import Frontier, channels_last, outputs
+from prunec.graph import outputs
+from prunec.statistics.sweep import Frontier, channels_last
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

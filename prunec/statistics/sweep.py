@@ -7,11 +7,9 @@ advanced side by side, segment by segment, and no prefix is ever run twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from .. import graph
 
@@ -93,14 +91,3 @@ def channels_last(module: fx.GraphModule, batch: tuple[Tensor, ...]) -> tuple[Te
         return batch
     images = torch.channels_last
     return tuple(one.contiguous(memory_format=images) if one.dim() == 4 else one for one in batch)
-
-
-def outputs(module: fx.GraphModule, values: graph.Values) -> list[Tensor]:
-    """The floating-point tensors that the graph returns, from the values of its last nodes."""
-    (output,) = (node for node in module.graph.nodes if node.op == "output")
-    return floats([values[leaf] for leaf in tree_leaves(output.args) if isinstance(leaf, fx.Node)])
-
-
-def floats(value: Any) -> list[Tensor]:
-    """The floating-point tensors in what a network returns: classes and masks have no error to measure."""
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
