@@ -18,10 +18,11 @@ from torch import fx
 from prunec import graph
 from prunec.channels.analysis import analyse
 from prunec.channels.walk import overload_packet
-from prunec.facts import Unhoisted, norms_anew
+from prunec.facts import norms_anew
 from prunec.pipeline import Pass
 from prunec.program import Context, Program
 from prunec.samples import noise_like
+from prunec.unhoisted import Unhoisted
 from prunec.windows import MULTIPLY, PICKS, SIZED, Needs, Shapes, Window, aten, ends_of
 
 Wanted = Mapping[fx.Node, Window]

@@ -12,12 +12,12 @@ from . import quantity
 from .channels.analysis import analyse
 from .channels.spaces import Channels
 from .errors import BudgetError, PassError
-from .facts import unhoisted
 from .memory import memory
 from .program import Program
 from .quantity import LatencyQuantity, Quantity
 from .target import NAMES, Target
 from .terms import Cost, Counts, Terms
+from .unhoisted import unhoisted
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from .data import Images, as_images
 from .device import CPU, named
 from .digest import state_digest
 from .estimate import Estimate, Planned, estimate, keep_back
-from .facts import unhoisted
 from .latency.engine import On
 from .method import PIPELINE, PREPARE, Method, batch_of, require_effect, require_kept
 from .pipeline import Instrument, Pipeline, Time, Verify
@@ -39,6 +38,7 @@ from .samples import noise_like, why_nothing_varies
 from .saved import require_same, save_program, save_weights
 from .signature import require_runnable, signature_of
 from .target import Target
+from .unhoisted import unhoisted
 
 if TYPE_CHECKING:
     from onnx import ModelProto

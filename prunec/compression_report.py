@@ -10,11 +10,11 @@ from . import graph
 from .channels.spaces import Channels
 from .cost import Macs, counts_of
 from .data import Images
-from .facts import unhoisted
 from .machine import versions
 from .opaque import paths_in
 from .plan import Plan
 from .program import Program
+from .unhoisted import unhoisted
 
 
 def capture_facts(dense: Program, left_out: int) -> dict[str, Any]:

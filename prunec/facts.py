@@ -32,18 +32,6 @@ def norms_anew(program: Program) -> list[Norms]:
 
 
 @dataclass(frozen=True)
-class Unhoisted:
-    """The network, with its `Channels`, before slices were moved up; there where some were."""
-
-    program: Program
-
-
-def unhoisted(program: Program) -> Program:
-    """The network as it was before slices were moved up: what a target asks for a share of."""
-    return program.fact(Unhoisted).program if program.has(Unhoisted) else program
-
-
-@dataclass(frozen=True)
 class Statistics:
     """Dense moments of the input of each contraction, by node name."""
 

@@ -20,11 +20,11 @@ from prunec.cli import app
 from prunec.compression import prepared
 from prunec.cost import Macs, total_macs
 from prunec.drift import drift
-from prunec.facts import Unhoisted, unhoisted
 from prunec.latency import search, shapes, whole
 from prunec.latency.engine import On
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
+from prunec.unhoisted import Unhoisted, unhoisted
 
 TOKENS, WIDTH, HEADS = 9, 8, 2
 HOIST = Pipeline.parse("hoist-slices,analyse")

@@ -48,9 +48,9 @@ def inspect(
     from ..compression import prepared
     from ..constraints import Constraints
     from ..cost import total_macs
-    from ..facts import unhoisted
     from ..report.console import amount, spaces_table
     from ..source import load_model
+    from ..unhoisted import unhoisted
 
     loaded = load_model(model, weights)
     captured = capture(loaded.model, example_inputs(loaded, input_shape), tuple(opaque or ()))

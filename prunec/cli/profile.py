@@ -46,7 +46,6 @@ def profile(
     """
     from ..capture import capture
     from ..compression import prepared
-    from ..facts import unhoisted
     from ..latency import search, shapes
     from ..latency.engine import On
     from ..latency.summary import summary
@@ -54,6 +53,7 @@ def profile(
     from ..registry import STRATEGIES
     from ..report.console import latency_table
     from ..source import load_model
+    from ..unhoisted import unhoisted
 
     engine = On.parse(on)
     engine.require_here()

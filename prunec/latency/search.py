@@ -25,7 +25,6 @@ from ..calling import samples_of
 from ..channels.spaces import Channels
 from ..device import CPU
 from ..errors import BackendError, BudgetError, SpecError
-from ..facts import unhoisted
 from ..pipeline import Pipeline
 from ..plan import Plan
 from ..program import Context, Program
@@ -36,6 +35,7 @@ from ..several import one_limit
 from ..strategy import Allocator
 from ..target import Target
 from ..terms import Counts
+from ..unhoisted import unhoisted
 from . import blocks, engine, measure, whole
 from .cost import Latency, latency_of
 from .engine import On
