@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from . import graph
 from .channels.spaces import CONSUMES, PRODUCES, Channels, Contraction, Space
@@ -16,7 +16,8 @@ from .facts import Norms, Statistics
 from .gradients import contributions
 from .linalg import Reader
 from .program import Context, Program
-from .readers import reader, readers_of
+from .readers import Blocks, columns_of, readers_of, weight_of
+from .statistics.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -113,3 +114,8 @@ class Evidence:
     def contributions(self) -> Tensor:
         """Activation times gradient of each coordinate, by sample, float64 [samples, size] (`prunec.gradients`)."""
         return contributions(self.program, self.context)[:, self.space.coordinates]
+
+
+def reader(module: fx.GraphModule, one: Contraction, space: Space, moments: Moments) -> Reader:
+    """Collect the covariance, weight and columns of one layer that reads a space."""
+    return Reader(moments.covariance, Blocks.of(one).weight(weight_of(module, one)), columns_of(one, space))

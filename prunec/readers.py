@@ -13,8 +13,6 @@ from torch import Tensor, fx
 
 from . import graph
 from .channels.spaces import Channels, Contraction, Space
-from .linalg import Reader
-from .statistics.moments import Moments
 
 WIDEST = 6144  # columns of the largest full-kernel covariance
 
@@ -103,8 +101,3 @@ def columns_of(one: Contraction, space: Space) -> Tensor:
     if blocks.folded:
         return channels
     return (channels[:, :, None] * blocks.taps + torch.arange(blocks.taps)).flatten(1)
-
-
-def reader(module: fx.GraphModule, one: Contraction, space: Space, moments: Moments) -> Reader:
-    """One reader of a space, with the dense statistics."""
-    return Reader(moments.covariance, Blocks.of(one).weight(weight_of(module, one)), columns_of(one, space))
