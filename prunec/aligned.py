@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .alignment import AUTO, Alignment
+from .alignment import Alignment
 from .allocation import Allocation
 from .channels.spaces import Channels
-from .constraints import Constraints
+from .constraints import AUTO, Constraints
 from .errors import BudgetError
 from .registry import STRATEGIES
 from .several import one_limit, spend

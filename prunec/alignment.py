@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from .channels.spaces import PRODUCES, Channels, Space
+from .constraints import AUTO, NONE
 from .deploy.targets import TARGETS, DeployTarget, target_of
 from .errors import SpecError
 
 ROOM = 4  # blocks in a space whose steps are whole blocks
-NONE, AUTO = "none", "auto"
 
 
 @dataclass(frozen=True)

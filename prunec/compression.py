@@ -15,14 +15,14 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from . import artefacts
-from .alignment import AUTO, Alignment
+from .alignment import Alignment
 from .budget import written
 from .calling import Inputs
 from .capturable import plain_module
 from .capture import capture
 from .channels.spaces import Channels
 from .compression_report import capture_facts, size_facts
-from .constraints import ANY, Constraints
+from .constraints import ANY, AUTO, Constraints
 from .data import Images, as_images
 from .device import CPU, named
 from .digest import state_digest

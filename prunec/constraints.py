@@ -15,6 +15,8 @@ from typing import Any
 
 from .errors import SpecError
 
+NONE, AUTO = "none", "auto"  # of `align`
+
 
 @dataclass(frozen=True)
 class Constraints:
@@ -31,7 +33,7 @@ class Constraints:
     only: tuple[str, ...] = ()
     limits: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     round_to: int = 1
-    align: str = "none"
+    align: str = NONE
 
     def __post_init__(self) -> None:
         """Raise SpecError for what cannot be meant."""

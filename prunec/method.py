@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from .alignment import AUTO
 from .conflicts import METHOD, require_no_conflict
+from .constraints import AUTO
 from .errors import SpecError
 from .pipeline import Pipeline
 from .registry import STRATEGIES

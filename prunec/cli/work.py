@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from .. import device
-from ..alignment import AUTO, Alignment
+from ..alignment import Alignment
 from ..compression import Result, compress
+from ..constraints import AUTO
 from ..data import Images
 from ..deploy import providers, runtime
 from ..deploy.export import OPSETS
