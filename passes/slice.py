@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec import surgery
-from prunec.branches import tidied
+from prunec.bypass import tidied
 from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Context, Program

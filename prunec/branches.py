@@ -15,13 +15,10 @@ from torch import Tensor, fx
 
 from . import graph
 from .channels.spaces import Branch, Channels
-from .channels.walk import overload_packet
-from .plan import Plan
 from .program import Program
 
 aten: Any = torch.ops.aten
 ADD = aten.add.Tensor
-IDEMPOTENT = {aten.relu, aten.hardtanh, aten.clamp, aten.clamp_min}  # twice is once
 
 
 def found(program: Program, channels: Channels) -> Iterator[Branch]:
@@ -71,34 +68,3 @@ def _names(nodes: Set[fx.Node]) -> tuple[frozenset[str], frozenset[str]]:
         frozenset(node.name for node in nodes if node.op != "get_attr"),
         frozenset(str(node.target) for node in nodes if node.op == "get_attr"),
     )
-
-
-def bypass(old: fx.Node, new: fx.Node, plan: Plan) -> bool:
-    """Let the copy of an add whose branch is gone hand on its shortcut, under its own name; whether it is one."""
-    shortcut = plan.bypassed.get(old.name)
-    if shortcut is None:
-        return False
-    place = [source.name for source in old.args[:2] if isinstance(source, fx.Node)].index(shortcut)
-    new.target, new.args, new.kwargs = aten.alias.default, (new.args[place],), {}
-    return True
-
-
-def tidied(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    """The network without what stands in for its adds, and without an activation of what it has been applied to."""
-    copy = graph.rebuild(module, {})
-    for node in list(copy.graph.nodes):
-        if node.name in plan.bypassed:
-            (source,) = node.all_input_nodes
-            readers = list(node.users)
-            node.replace_all_uses_with(source)
-            for reader in readers:
-                if _repeats(reader, source):
-                    reader.replace_all_uses_with(source)
-                    copy.graph.erase_node(reader)
-            copy.graph.erase_node(node)
-    return graph.rebuild(copy, {})
-
-
-def _repeats(reader: fx.Node, source: fx.Node) -> bool:
-    same = reader.target == source.target and overload_packet(reader) in IDEMPOTENT
-    return same and (reader.args[1:], reader.kwargs) == (source.args[1:], source.kwargs)

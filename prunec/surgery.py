@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from . import graph
-from .branches import bypass
+from .bypass import bypass
 from .channels.contraction import argument
 from .channels.narrowing import narrow_arguments
 from .channels.spaces import Contraction

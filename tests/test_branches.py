@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import prunec
 from prunec import graph, quantity, surgery
 from prunec.allocation import Allocation
-from prunec.branches import found, tidied
+from prunec.branches import found
+from prunec.bypass import tidied
 from prunec.capture import capture
 from prunec.channels.spaces import Branch, Channels
 from prunec.compression import PIPELINE, prepared
