@@ -18,7 +18,7 @@ from .facts import Curves
 from .graph import floats
 from .plan import Plan
 from .program import Context, Program
-from .quantity import LatencyQuantity
+from .quantity import Resource
 from .statistics.relative import relative_error
 from .statistics.sweep import channels_last
 from .target import Target
@@ -38,7 +38,7 @@ class Allocation:
     target: Target
     program: Program | None = None
     context: Context | None = None
-    latency: LatencyQuantity | None = None  # where the target asks for one
+    latency: Resource | None = None  # where the target asks for one
     weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.several`)
     starts: list[Array] = field(default_factory=list, compare=False)  # such as were best so far, with other tables, too
     outputs: dict[Hashable, Outputs] = field(default_factory=dict, compare=False)  # of dense networks that were tried

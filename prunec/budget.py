@@ -14,7 +14,7 @@ from .channels.spaces import Channels
 from .errors import BudgetError, PassError
 from .memory import memory
 from .program import Program
-from .quantity import LatencyQuantity, Quantity
+from .quantity import Quantity, Resource
 from .target import NAMES, Target
 from .terms import Cost, Counts, Terms
 from .unhoisted import unhoisted
@@ -24,7 +24,7 @@ from .unhoisted import unhoisted
 class Budget:
     """A quantity and how much of it may remain."""
 
-    quantity: Quantity | LatencyQuantity
+    quantity: Resource
     target: Target
     allowed: int
     dense: int  # of the network before slices were moved up
@@ -44,7 +44,7 @@ def budgets(
     channels: Channels,
     target: Target,
     program: Program | None,
-    latency: LatencyQuantity | None = None,
+    latency: Resource | None = None,
 ) -> tuple[Budget, ...]:
     """Compute the budget of each part of the target.
 
@@ -54,7 +54,7 @@ def budgets(
     return tuple(_budget(channels, one, program, latency) for one in target.each)
 
 
-def _budget(channels: Channels, target: Target, program: Program | None, latency: LatencyQuantity | None) -> Budget:
+def _budget(channels: Channels, target: Target, program: Program | None, latency: Resource | None) -> Budget:
     found = latency if target.kind == "latency" else quantity_of(target.kind, channels, program)
     if found is None:
         raise PassError("a target in milliseconds needs a latency table: prunec.latency.search has one measured")
@@ -109,7 +109,7 @@ def _missed(row: Mapping[str, Any]) -> str:
     )
 
 
-def least_of(channels: Channels, found: Quantity | LatencyQuantity) -> int:
+def least_of(channels: Channels, found: Resource) -> int:
     """Compute the least amount that can remain, with each layer whole or in parts, whichever costs least."""
     if not channels.prunable:
         return found.dense

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor, fx
@@ -19,10 +19,32 @@ from . import graph
 from .channels.narrowing import places_of
 from .channels.spaces import Channels, Factoring
 from .cost import Macs, gates_of, rows_of, sizes_of, space_of_coordinates
-from .terms import Array, Cost, Counts, Mixed, Terms
+from .terms import Array, Cost, Counts, Terms
 
-if TYPE_CHECKING:
-    from .latency.cost import Latency
+
+class Resource(Protocol):
+    """Cost of the keep counts that a target may name: the largest of several sums, whatever they are sums of."""
+
+    @property
+    def dense(self) -> int:
+        """Return the cost of the dense network."""
+
+    @property
+    def steps(self) -> int:
+        """Count the sums, of which the largest is the cost."""
+
+    @property
+    def cost(self) -> Cost:
+        """Return the cost of the only step, where there is one."""
+
+    def used(self, counts: Counts | None = None) -> Array:
+        """Compute the cost of each step, [steps], with these counts; of the dense network without."""
+
+    def total(self, counts: Counts | None = None) -> int:
+        """Compute the cost of the worst step."""
+
+    def weighted(self, weights: Array) -> Cost:
+        """Sum the costs of the steps, each times its weight [steps]."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +89,6 @@ class Quantity:
     def weighted(self, weights: Array) -> Terms:
         """The sum over the steps, each times its weight [steps]."""
         return self.terms.scaled(weights @ self.together)
-
-
-@dataclass(frozen=True)
-class LatencyQuantity:
-    """The time of a run, which is no sum of terms: what a table of latencies makes of the counts, in nanoseconds."""
-
-    cost: Latency
-    dense: int  # as measured
-
-    kind = "latency"
-    steps = 1
-
-    def used(self, counts: Counts | None = None) -> Array:
-        """The time with these counts, [1]."""
-        return np.array([self.total(counts)], dtype=np.float64)
-
-    def total(self, counts: Counts | None = None) -> int:
-        """The time with these counts; of the dense network without."""
-        return self.cost.exact.total(counts)
-
-    def weighted(self, weights: Array) -> Cost:
-        """The time times its weight [1]."""
-        return Mixed((self.cost.exact,), (float(weights[0]),))
 
 
 def macs(channels: Channels) -> Quantity:

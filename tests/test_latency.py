@@ -30,7 +30,7 @@ from prunec.diff.profiles import kernels
 from prunec.errors import BackendError, BudgetError, DataError, SpecError
 from prunec.latency import blocks, engine, layer_models, measure, profiled, search, shapes
 from prunec.latency.correction import Correction
-from prunec.latency.cost import LayerTime, latency_of
+from prunec.latency.cost import LatencyQuantity, LayerTime, latency_of
 from prunec.latency.engine import On
 from prunec.latency.summary import summary
 from prunec.latency.surface import Surface
@@ -39,7 +39,6 @@ from prunec.latency.tries import ROUNDS
 from prunec.latency.whole import digest_of
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
-from prunec.quantity import LatencyQuantity
 from prunec.registry import STRATEGIES
 
 pytestmark = pytest.mark.timed

@@ -23,7 +23,7 @@ from ..cost import Macs
 from ..memory import VIEWS, value_terms
 from ..program import Program
 from ..quantity import Builder
-from ..terms import Array, Counts, Terms, parts_cost, settled
+from ..terms import Array, Cost, Counts, Mixed, Terms, parts_cost, settled
 from .correction import Correction
 from .shapes import Layer
 from .surface import NS, Surface
@@ -222,3 +222,26 @@ def _values_written(program: Program, layers: Sequence[Layer]) -> Terms:
         if node.op == "call_function" and node.name not in timed and overload_packet(node) not in VIEWS:
             value_terms(build, channels, node, values[node], 1)
     return build.terms()
+
+
+@dataclass(frozen=True)
+class LatencyQuantity:
+    """Time of a run in nanoseconds, by a table of latencies: a `Resource` that is no sum of terms."""
+
+    cost: Latency
+    dense: int  # as measured
+
+    kind = "latency"
+    steps = 1
+
+    def used(self, counts: Counts | None = None) -> Array:
+        """The time with these counts, [1]."""
+        return np.array([self.total(counts)], dtype=np.float64)
+
+    def total(self, counts: Counts | None = None) -> int:
+        """The time with these counts; of the dense network without."""
+        return self.cost.exact.total(counts)
+
+    def weighted(self, weights: Array) -> Cost:
+        """The time times its weight [1]."""
+        return Mixed((self.cost.exact,), (float(weights[0]),))

@@ -29,7 +29,6 @@ from ..pipeline import Pipeline
 from ..plan import Plan
 from ..program import Context, Program
 from ..progress import Track, silent
-from ..quantity import LatencyQuantity
 from ..samples import noise_like
 from ..several import one_limit
 from ..strategy import Allocator
@@ -37,7 +36,7 @@ from ..target import Target
 from ..terms import Counts
 from ..unhoisted import unhoisted
 from . import blocks, engine, measure, whole
-from .cost import Latency, latency_of
+from .cost import Latency, LatencyQuantity, latency_of
 from .engine import On
 from .shapes import Layer, LayerShape, layers_of
 from .surface import NS
