@@ -44,6 +44,7 @@ from prunec.capture import capture  # noqa: E402
 from prunec.deploy import benchmark  # noqa: E402
 from prunec.errors import BudgetError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.latency.engine import table_of  # noqa: E402
 from prunec.latency.summary import summary  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
@@ -76,7 +77,7 @@ def met(bench: Bench) -> list[dict[str, Any]]:
             rows.append(told("met", found))
             continue
         found["off"] = found["share"] / 0.6 - 1
-        found["sum_error"] = summary(bench.known, on.table())["error"]
+        found["sum_error"] = summary(bench.known, table_of(on))["error"]
         rows.append(told("met", found))
     return rows
 

@@ -28,7 +28,7 @@ from prunec.deploy import benchmark  # noqa: E402
 from prunec.deploy.export import export_onnx  # noqa: E402
 from prunec.deploy.timing.statistics import Z95  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
-from prunec.latency.engine import On  # noqa: E402
+from prunec.on import On  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.plan import Plan  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402

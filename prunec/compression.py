@@ -27,7 +27,7 @@ from .data import Images, as_images
 from .device import CPU, named
 from .digest import state_digest
 from .estimate import Estimate, Planned, estimate, keep_back
-from .latency.engine import On
+from .latency.engine import checked
 from .method import PIPELINE, PREPARE, Method, batch_of, require_effect, require_kept
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
@@ -112,7 +112,7 @@ def compress(
     limits = MappingProxyType(dict(limits or {}))
     constraints = Constraints(tuple(freeze), tuple(only), limits, round_to, str(AUTO if align is None else align))
     Alignment.parse(constraints.align)
-    engine = On.parse(on or "ort-cpu")
+    engine = checked(on or "ort-cpu")
     place = named(device)
     model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))

@@ -21,7 +21,7 @@ from .target import Target
 if TYPE_CHECKING:
     from .calling import Calling
     from .data import Images
-    from .latency.engine import On
+    from .on import On
     from .original import Original
 
 T = TypeVar("T")

@@ -21,7 +21,8 @@ from prunec.compression import prepared
 from prunec.cost import Macs, total_macs
 from prunec.drift import drift
 from prunec.latency import search, shapes, whole
-from prunec.latency.engine import On
+from prunec.latency.engine import table_of
+from prunec.on import On
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
 from prunec.unhoisted import Unhoisted, unhoisted
@@ -201,7 +202,7 @@ def test_a_share_of_the_time_is_one_of_the_network_as_it_was_given(
     network = Transformer(READ["first"]).eval()
     program = prepared(capture(network, (torch.randn(2, TOKENS, WIDTH),)))
     before = unhoisted(program)
-    table, _ = search.filled(On().table(), program, shapes.layers_of(program))
+    table, _ = search.filled(table_of(On()), program, shapes.layers_of(program))
     table, _ = search.filled(table, before, shapes.layers_of(before))
     other, wanted = (table.wholes[whole.digest_of(one)].ms for one in (program, before))
     assert other != pytest.approx(wanted, rel=1e-4)

@@ -31,12 +31,13 @@ from prunec.errors import BackendError, BudgetError, DataError, SpecError
 from prunec.latency import blocks, engine, layer_models, measure, profiled, search, shapes
 from prunec.latency.correction import Correction
 from prunec.latency.cost import LatencyQuantity, LayerTime, latency_of
-from prunec.latency.engine import On
+from prunec.latency.engine import table_of
 from prunec.latency.summary import summary
 from prunec.latency.surface import Surface
 from prunec.latency.table import Table, Whole, Within, ladder, odd_of, weights_of
 from prunec.latency.tries import ROUNDS
 from prunec.latency.whole import digest_of
+from prunec.on import On
 from prunec.pipeline import Pipeline
 from prunec.program import Context, Program
 from prunec.registry import STRATEGIES
@@ -163,7 +164,7 @@ def test_tables_survive_their_file(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"format": 99}')
     for name, said in (("bad.json", "this prunec reads 3"), ("none.json", "check the path")):
         with pytest.raises(DataError, match=said):
-            On.parse(str(tmp_path / name)).table()
+            table_of(On.parse(str(tmp_path / name)))
 
 
 @pytest.mark.parametrize(
@@ -250,16 +251,16 @@ def test_a_network_is_measured_and_its_target_met() -> None:
     latency = result.report["notes"]["allocate"]["latency"]
     assert latency["share"] == pytest.approx(0.6, rel=0.2)
     assert 1 <= len(latency["rounds"]) <= ROUNDS
-    block = engine.On().table().likes.block
+    block = table_of(On()).likes.block
     assert all(len(result.plan.keep[name]) % block == 0 for name in ("0", "2"))  # the rest of a block is free
-    again = engine.On().table()
+    again = table_of(On())
     layers = shapes.layers_of(prepared(capture(three(64, 64, 64), EXAMPLE)))
     assert measure.missing(again, measure.needs_of(layers)) == {}
 
 
 def test_the_layers_of_a_network_add_up_to_about_its_time() -> None:
     program = prepared(capture(demo.load_network(), (torch.randn(2, 1, 28, 28),)))
-    table, _ = search.filled(On().table(), program, shapes.layers_of(program))
+    table, _ = search.filled(table_of(On()), program, shapes.layers_of(program))
     facts = summary(program, table)
     assert abs(facts["error"]) < 0.5  # beside other tests; the bench says how near it comes on a quiet machine
     whole = table.wholes[digest_of(program)]
@@ -272,7 +273,7 @@ def test_a_network_is_measured_in_parts_too() -> None:
     plain = prepared(capture(three(64, 64, 64), EXAMPLE))
     program = Pipeline.parse("calibrate,select,ranks").run(plain, Context(calibration=as_images(IMAGES)))
     layers = shapes.layers_of(program)
-    table, _ = search.filled(On().table(), program, layers)
+    table, _ = search.filled(table_of(On()), program, layers)
     factors = Correction.of(table, table.wholes[digest_of(program)]).factors
     parts = {part for layer in layers if layer.rank >= 0 for part in layer.parts}
     assert parts

@@ -20,9 +20,10 @@ from prunec.cli import app
 from prunec.compression import prepared
 from prunec.errors import BackendError, DataError, PrunecWarning, SpecError
 from prunec.latency import engine, measure, search, shapes, table_cache, whole
-from prunec.latency.engine import On
+from prunec.latency.engine import checked, table_of
 from prunec.latency.shapes import LayerShape
 from prunec.latency.table import Grid, Table, Whole, Within
+from prunec.on import On
 from prunec.program import Program
 
 CONV = LayerShape("conv", (8, 8), (3, 3), (1, 1), (1, 1), (1, 1))
@@ -38,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def plain() -> Table:
-    return On().table().with_grids({CONV: GRID}).with_whole("ab", WHOLE)
+    return table_of(On()).with_grids({CONV: GRID}).with_whole("ab", WHOLE)
 
 
 def conv(side: int) -> LayerShape:
@@ -103,7 +104,7 @@ def test_whatever_is_wrong_in_a_table_is_said_in_one_sentence_before_any_work(na
     path = tmp_path / "table.json"
     path.write_text(json.dumps(found))
     with pytest.raises(DataError) as caught:
-        On.parse(str(path))
+        checked(str(path))
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
     assert "prunec profile" in str(caught.value)
@@ -114,9 +115,9 @@ def test_whatever_is_wrong_in_a_table_is_said_in_one_sentence_before_any_work(na
 def test_files_that_are_no_tables(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_bytes(data)
     with pytest.raises(DataError, match="is no latency table"):
-        On.parse(str(tmp_path / "table.json"))
+        checked(str(tmp_path / "table.json"))
     with pytest.raises(DataError, match="cannot be read"):
-        On.parse(str(tmp_path / "none.json"))
+        checked(str(tmp_path / "none.json"))
 
 
 # Kept
@@ -124,9 +125,9 @@ def test_files_that_are_no_tables(data: bytes, tmp_path: Path) -> None:
 
 def test_what_is_kept_is_found_again_and_by_nobody_else(cache: Path) -> None:
     kept = table_cache.keep(plain())
-    assert On().table() == kept == plain()
-    assert On().table().own
-    assert On(batch=8).table().grids == On(threads=2).table().grids == {}
+    assert table_of(On()) == kept == plain()
+    assert table_of(On()).own
+    assert table_of(On(batch=8)).grids == table_of(On(threads=2)).grids == {}
     assert [path.name for path in cache.glob("*.json")] == [table_cache.path_of(kept).name]
 
 
@@ -134,17 +135,17 @@ def test_a_copy_of_a_kept_table_can_be_handed_in_and_not_changed(cache: Path, tm
     table_cache.keep(plain())
     path = tmp_path / "copy.json"
     path.write_bytes(table_cache.path_of(plain()).read_bytes())
-    handed = On.parse(str(path)).table()
+    handed = table_of(On.parse(str(path)))
     assert handed == plain()
     assert not handed.own
     path.write_text(path.read_text().replace("5.0", "6.0"))
     with pytest.raises(DataError, match="it is not what was written"):
-        On.parse(str(path))
+        checked(str(path))
 
 
 def test_a_table_of_the_users_is_never_kept(cache: Path, tmp_path: Path) -> None:
     plain().save(tmp_path / "table.json")
-    handed = On.parse(str(tmp_path / "table.json")).table()
+    handed = table_of(On.parse(str(tmp_path / "table.json")))
     assert engine.is_here(handed)
     more = handed.with_grids({conv(4): GRID})
     assert table_cache.keep(more) is more
@@ -157,14 +158,14 @@ def test_a_damaged_table_is_set_aside_and_measured_anew(spoil: bytes | None, cac
     path = table_cache.path_of(kept)
     path.write_bytes(path.read_bytes().replace(b"4.0", b"4.5") if spoil is None else spoil)
     with pytest.warns(PrunecWarning, match=r"was set aside as .*, and what is needed is measured anew"):
-        found = On().table()
+        found = table_of(On())
     assert (found.grids, found.wholes) == ({}, {})
     assert not path.exists()
     assert path.with_name(f"{path.name}.damaged").exists()
     assert table_cache.keep(found.with_grids({CONV: GRID})).grids == {CONV: GRID}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert On().table().grids == {CONV: GRID}
+        assert table_of(On()).grids == {CONV: GRID}
 
 
 def test_a_table_of_another_machine_under_this_name_is_damaged() -> None:
@@ -173,7 +174,7 @@ def test_a_table_of_another_machine_under_this_name_is_damaged() -> None:
     table_cache.keep(other)
     table_cache.path_of(other).rename(table_cache.path_of(kept))
     with pytest.warns(PrunecWarning, match="is of another machine"):
-        assert On().table().grids == {}
+        assert table_of(On()).grids == {}
 
 
 @pytest.mark.parametrize("place", ["a file", "below a file", "a folder of that name"])
@@ -183,7 +184,7 @@ def test_where_nothing_can_be_kept_the_run_goes_on(place: str, tmp_path: Path, m
     monkeypatch.setenv("PRUNEC_CACHE", str(folder))
     if place == "a folder of that name":
         (tmp_path / f"{table_cache.path_of(Table(engine.machine(), 1, 1)).name}.lock").mkdir()
-    table = On().table().with_grids({CONV: GRID})
+    table = table_of(On()).with_grids({CONV: GRID})
     with pytest.warns(PrunecWarning, match="counts for this run alone; set PRUNEC_CACHE"):
         table = table_cache.keep(table)
     assert table.grids == {CONV: GRID}
@@ -211,20 +212,20 @@ def test_the_command_says_so_in_a_sentence_and_writes_the_file(
 
 
 def test_many_writers_lose_nothing() -> None:
-    empty = [On().table() for _ in range(12)]
+    empty = [table_of(On()) for _ in range(12)]
 
     def write(side: int) -> None:
         table_cache.keep(empty[side].with_grids({conv(side + 1): GRID}).with_whole(str(side), Whole(1.0, 1, 0.0, {})))
 
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(write, range(12)))
-    found = On().table()
+    found = table_of(On())
     assert set(found.grids) == {conv(side + 1) for side in range(12)}
     assert set(found.wholes) == {str(side) for side in range(12)}
 
 
 def test_of_two_grids_the_one_that_knows_more_stays_and_else_all_is_measured_again() -> None:
-    ours = On().table()
+    ours = table_of(On())
     narrow, wide = (Grid((8, one), (8, one), ((1.0, 2.0), (2.0, 3.0))) for one in (21, 27))
     both = Grid((8, 21, 27), (8, 21, 27), ((1.0,) * 3,) * 3)
     assert table_cache.keep(ours.with_grids({CONV: narrow})).grids[CONV] == narrow
@@ -241,7 +242,7 @@ def test_of_two_grids_the_one_that_knows_more_stays_and_else_all_is_measured_aga
 
 def test_a_network_keeps_the_parts_that_others_measured() -> None:
     parts = {conv(4): Within(1.0, ((8, 8),))}
-    table = On().table().with_grids({CONV: GRID, conv(4): GRID})
+    table = table_of(On()).with_grids({CONV: GRID, conv(4): GRID})
     table_cache.keep(table.with_whole("ab", replace(WHOLE, within={**WHOLE.within, **parts})))
     found = table_cache.keep(table.with_whole("ab", replace(WHOLE, ms=6.0))).wholes["ab"]
     assert found == Whole(6.0, 3, 1.0, {**WHOLE.within, **parts})
@@ -300,18 +301,18 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_one_network_at_two_sizes_is_two_networks(measured: list[str]) -> None:
     for side in (12, 16):
         program = seen(net(), 2, 3, side, side)
-        table, _ = search.filled(On().table(), program, shapes.layers_of(program))
+        table, _ = search.filled(table_of(On()), program, shapes.layers_of(program))
     assert len(table.wholes) == 2
     assert measured.count("a network") == 2
     assert measured.count("linear") == 1
-    search.filled(On().table(), program, shapes.layers_of(program))
+    search.filled(table_of(On()), program, shapes.layers_of(program))
     assert measured.count("a network") == 2
 
 
 def test_what_a_users_table_lacks_is_measured_and_not_kept(measured: list[str], cache: Path, tmp_path: Path) -> None:
     Table(engine.machine(), 1, 1).save(tmp_path / "table.json")
     program = seen(net(), 2, 3, 12, 12)
-    table, _ = search.filled(On.parse(str(tmp_path / "table.json")).table(), program, shapes.layers_of(program))
+    table, _ = search.filled(table_of(On.parse(str(tmp_path / "table.json"))), program, shapes.layers_of(program))
     assert len(table.wholes) == 1
     assert len(measured) == 3
     assert not cache.exists()
@@ -328,16 +329,16 @@ def test_two_that_measure_a_shape_at_other_widths_end_with_both(
 
     def disturbed(table: Table) -> Table:
         for into, out in others:
-            keep(On().table().with_grids({shape: Grid((into,), (out,), ((1.0,),))}))
+            keep(table_of(On()).with_grids({shape: Grid((into,), (out,), ((1.0,),))}))
             break
         return keep(table)
 
     monkeypatch.setattr(search, "keep", disturbed)
-    table, _ = search.filled(On().table(), program, shapes.layers_of(program))
+    table, _ = search.filled(table_of(On()), program, shapes.layers_of(program))
     grid = table.grids[shape]
     assert {3, 5} <= set(grid.ins)
     assert {8, 21} <= set(grid.outs)
-    assert On().table().grids[shape] == grid
+    assert table_of(On()).grids[shape] == grid
     monkeypatch.setattr(search, "keep", lambda table: replace(table, grids={}))
     with pytest.raises(BackendError, match="run again"):
         search.filled(Table(engine.machine(), 1, 1), program, shapes.layers_of(program))
@@ -346,6 +347,6 @@ def test_two_that_measure_a_shape_at_other_widths_end_with_both(
 def test_a_network_that_fixes_its_batch_is_measured_at_no_other(measured: list[str]) -> None:
     program = replace(seen(net(), 2, 3, 12, 12), dynamic_batch=False)
     with pytest.raises(SpecError, match=r"takes 2 samples at once .* ask for ort-cpu\{batch=2\}"):
-        search.filled(On().table(), program, shapes.layers_of(program))
-    table, _ = search.filled(On(batch=2).table(), program, shapes.layers_of(program))
+        search.filled(table_of(On()), program, shapes.layers_of(program))
+    table, _ = search.filled(table_of(On(batch=2)), program, shapes.layers_of(program))
     assert len(table.wholes) == 1

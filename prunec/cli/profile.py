@@ -47,7 +47,7 @@ def profile(
     from ..capture import capture
     from ..compression import prepared
     from ..latency import search, shapes
-    from ..latency.engine import On
+    from ..latency.engine import checked, table_of
     from ..latency.summary import summary
     from ..latency.table_cache import path_of
     from ..registry import STRATEGIES
@@ -55,7 +55,7 @@ def profile(
     from ..source import load_model
     from ..unhoisted import unhoisted
 
-    engine = On.parse(on)
+    engine = checked(on)
     engine.require_here()
     splits = STRATEGIES["decomposers"].make(decomposer)
     loaded = load_model(model, weights)
@@ -64,7 +64,7 @@ def profile(
         warn(note)
     program = prepared(captured)
     with progress() as track:
-        table, _ = search.filled(engine.table(), program, shapes.all_layers_of(program, splits), track)
+        table, _ = search.filled(table_of(engine), program, shapes.all_layers_of(program, splits), track)
         if (before := unhoisted(program)) is not program:
             table, _ = search.filled(table, before, shapes.layers_of(before), track)
     facts = {"model": loaded.source, "kept": str(path_of(table)) if table.own else None, **summary(program, table)}

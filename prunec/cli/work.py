@@ -16,8 +16,9 @@ from ..data import Images
 from ..deploy import providers, runtime
 from ..deploy.export import OPSETS
 from ..errors import BackendError, DataError, SpecError
-from ..latency.engine import On
+from ..latency.engine import checked
 from ..method import BATCH, Method
+from ..on import On
 from ..opaque import unwritable
 from ..pipeline import Instrument
 from ..plan import Plan
@@ -70,7 +71,7 @@ def method_of(options: Options) -> Method:
 
 def engine_of(options: Options) -> On:
     """Return the engine of a latency target and of the before-after comparison. Raises SpecError for a bad --on."""
-    return On.parse(options.on or "ort-cpu", options.threads or 1)
+    return checked(options.on or "ort-cpu", options.threads or 1)
 
 
 def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | None]:

@@ -25,6 +25,7 @@ from ..calling import samples_of
 from ..channels.spaces import Channels
 from ..device import CPU
 from ..errors import BackendError, BudgetError, SpecError
+from ..on import On
 from ..pipeline import Pipeline
 from ..plan import Plan
 from ..program import Context, Program
@@ -37,7 +38,6 @@ from ..terms import Counts
 from ..unhoisted import unhoisted
 from . import blocks, engine, measure, whole
 from .cost import Latency, LatencyQuantity, latency_of
-from .engine import On
 from .shapes import Layer, LayerShape, layers_of
 from .surface import NS
 from .table import Table
@@ -147,7 +147,7 @@ def ready(program: Program, on: On | None, context: Context) -> tuple[Table, lis
 
     Raises BackendError where a table from another machine lacks layers of it, SpecError where the batches differ.
     """
-    table, layers = (on or On()).table(), layers_of(program)
+    table, layers = engine.table_of(on or On()), layers_of(program)
     if engine.is_here(table):
         table, model = filled(table, program, layers, context.track)
         return table, layers, model
