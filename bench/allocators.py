@@ -30,13 +30,14 @@ from prunec.allocation import Allocation  # noqa: E402
 from prunec.capture import capture  # noqa: E402
 from prunec.channels.spaces import Channels  # noqa: E402
 from prunec.compression import PREPARE  # noqa: E402
+from prunec.context import Context  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.facts import Curves  # noqa: E402
 from prunec.graph import floats  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.plan import Plan  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Context, Program  # noqa: E402
+from prunec.program import Program  # noqa: E402
 from prunec.registry import STRATEGIES  # noqa: E402
 from prunec.several import spend  # noqa: E402
 from prunec.statistics.relative import relative_error  # noqa: E402

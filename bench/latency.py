@@ -41,6 +41,7 @@ from accuracy import ROWS  # noqa: E402
 from latency_network import ENGINES, Bench  # noqa: E402
 
 from prunec.capture import capture  # noqa: E402
+from prunec.context import Context  # noqa: E402
 from prunec.deploy import benchmark  # noqa: E402
 from prunec.errors import BudgetError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
@@ -48,7 +49,6 @@ from prunec.latency.engine import table_of  # noqa: E402
 from prunec.latency.summary import summary  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
-from prunec.program import Context  # noqa: E402
 
 NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
 AWARE = {"cifar_resnet56": "latency:0.6", "resnet50_c4": "latency:0.6", "mobilenet_v1_075": "latency:0.85"}

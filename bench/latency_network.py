@@ -22,6 +22,7 @@ from accuracy import Row, load_network  # noqa: E402
 from prunec.capture import capture  # noqa: E402
 from prunec.compression import PREPARE  # noqa: E402
 from prunec.constraints import Constraints  # noqa: E402
+from prunec.context import Context  # noqa: E402
 from prunec.cost import Macs, counts_of  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy import benchmark  # noqa: E402
@@ -32,7 +33,7 @@ from prunec.on import On  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.plan import Plan  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Context, Program  # noqa: E402
+from prunec.program import Program  # noqa: E402
 from prunec.target import Target  # noqa: E402
 
 IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}

@@ -33,6 +33,7 @@ from accuracy import ROWS, Row, load_network  # noqa: E402
 
 import prunec  # noqa: E402
 from prunec.capture import capture  # noqa: E402
+from prunec.context import Context  # noqa: E402
 from prunec.data import Images, load_images  # noqa: E402
 from prunec.deploy import parity, provenance, reference  # noqa: E402
 from prunec.deploy.cast import cast  # noqa: E402
@@ -42,7 +43,6 @@ from prunec.evaluate import accuracy  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.pipeline import Pipeline  # noqa: E402
 from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Context  # noqa: E402
 
 NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
 TARGETS = {"cifar_resnet56": "macs:0.5"}  # of the several that bench/accuracy.py has

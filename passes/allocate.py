@@ -8,11 +8,12 @@ from types import MappingProxyType
 from prunec.aligned import aligned
 from prunec.allocation import Allocation
 from prunec.channels.spaces import Channels
+from prunec.context import Context
 from prunec.errors import BudgetError
 from prunec.facts import Curves
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.strategy import Allocator
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.channels.spaces import Channels
+from prunec.context import Context
 from prunec.fitting import analysed
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from torch import Tensor, fx
 
 from prunec import graph
 from prunec.channels.walk import overload_packet
+from prunec.context import Context
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 
 aten = torch.ops.aten
 

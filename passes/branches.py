@@ -24,11 +24,12 @@ from torch import Tensor
 from prunec import branches, graph, surgery
 from prunec.channels.spaces import Channels, Space
 from prunec.constraints import Constraints
+from prunec.context import Context
 from prunec.facts import Curve, Curves
 from prunec.graph import outputs
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.refit import refitted
 from prunec.registry import STRATEGIES
 from prunec.statistics.folds import FEWEST, Dealt, Folds

@@ -12,11 +12,12 @@ from torch import Tensor, fx
 
 from prunec import graph
 from prunec.channels.spaces import Channels, Contraction
+from prunec.context import Context
 from prunec.errors import NumericsError
 from prunec.facts import Statistics
 from prunec.importance import by_position
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.readers import Blocks, readers_of
 from prunec.statistics import store
 from prunec.statistics.moments import Moments, positions_per_sample

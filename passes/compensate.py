@@ -9,10 +9,11 @@ from types import MappingProxyType
 from torch import Tensor
 
 from prunec import surgery
+from prunec.context import Context
 from prunec.importance import by_position
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.refit import refitted
 from prunec.registry import STRATEGIES
 from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds

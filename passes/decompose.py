@@ -15,9 +15,10 @@ from torch import fx
 from prunec import graph, lowrank
 from prunec.channels.contraction import argument
 from prunec.channels.spaces import Split
+from prunec.context import Context
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 
 SHARED_OUT = {"stride": 1, "padding": 0, "dilation": 1}  # arguments by axis, and what the other layer gets
 

@@ -13,9 +13,10 @@ from torch import fx
 from prunec import graph
 from prunec.channels.contraction import RULES, argument, is_transposed
 from prunec.channels.walk import overload_packet
+from prunec.context import Context
 from prunec.facts import norms_anew
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from torch import Tensor, fx
 
 from prunec import graph
 from prunec.channels.contraction import argument
+from prunec.context import Context
 from prunec.facts import Norm, Norms
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 
 aten = torch.ops.aten
 NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)

@@ -18,9 +18,10 @@ from torch import fx
 from prunec import graph
 from prunec.channels.analysis import analyse
 from prunec.channels.walk import overload_packet
+from prunec.context import Context
 from prunec.facts import norms_anew
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.samples import noise_like
 from prunec.unhoisted import Unhoisted
 from prunec.windows import MULTIPLY, PICKS, SIZED, Needs, Shapes, Window, aten, ends_of

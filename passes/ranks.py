@@ -16,9 +16,10 @@ from torch import Tensor
 
 from prunec import factoring, graph, lowrank
 from prunec.channels.spaces import Channels, Contraction, Factoring, Product, Space
+from prunec.context import Context
 from prunec.facts import Curve, Curves, Statistics
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.readers import weight_of
 from prunec.registry import STRATEGIES
 from prunec.solvers import naming

@@ -17,9 +17,10 @@ from torch import Tensor, fx
 
 from prunec import graph
 from prunec.channels.contraction import argument
+from prunec.context import Context
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.statistics.sweep import Frontier
 
 aten = torch.ops.aten

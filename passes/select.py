@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from prunec.channels.spaces import Channels
+from prunec.context import Context
 from prunec.evidence import Evidence
 from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pass
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.solvers import naming
 from prunec.strategy import Selector

@@ -30,11 +30,12 @@ from torch import Tensor, fx
 
 from prunec import graph, linalg, lowrank, surgery
 from prunec.channels.spaces import Channels, Contraction, Space, Split
+from prunec.context import Context
 from prunec.facts import Curve, Curves, Statistics
 from prunec.graph import floats, outputs
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
 from prunec.solvers import naming
 from prunec.statistics.relative import Spread, squared_error

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from prunec import surgery
 from prunec.bypass import tidied
+from prunec.context import Context
 from prunec.pipeline import Pass
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import torch
 from . import dense_fit, surgery
 from .budget import Budget, budgets
 from .channels.spaces import Channels, Space
+from .context import Context
 from .errors import PassError
 from .facts import Curves
 from .graph import floats
 from .plan import Plan
-from .program import Context, Program
+from .program import Program
 from .quantity import Resource
 from .statistics.relative import relative_error
 from .statistics.sweep import channels_last

@@ -23,6 +23,7 @@ from .capture import capture
 from .channels.spaces import Channels
 from .compression_report import capture_facts, size_facts
 from .constraints import ANY, AUTO, Constraints
+from .context import Context
 from .data import Images, as_images
 from .device import CPU, named
 from .digest import state_digest
@@ -32,7 +33,7 @@ from .method import PIPELINE, PREPARE, Method, batch_of, require_effect, require
 from .pipeline import Instrument, Pipeline, Time, Verify
 from .plan import Plan
 from .process_state import kept_process_state
-from .program import Context, Program
+from .program import Program
 from .progress import Track, silent
 from .samples import noise_like, why_nothing_varies
 from .saved import require_same, save_program, save_weights

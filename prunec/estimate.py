@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from .agreement import Agreement, Interval, agreements_of
+from .context import Context
 from .data import Images
 from .learning import Learning
 from .pipeline import Instrument, Pass, Pipeline
 from .plan import Plan
-from .program import Context, Program
+from .program import Program
 from .progress import silent
 from .statistics.sweep import channels_last
 

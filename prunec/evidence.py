@@ -10,12 +10,13 @@ from torch import Tensor, fx
 
 from . import graph
 from .channels.spaces import CONSUMES, PRODUCES, Channels, Contraction, Space
+from .context import Context
 from .cost import Macs
 from .errors import PassError
 from .facts import Norms, Statistics
 from .gradients import contributions
 from .linalg import Reader
-from .program import Context, Program
+from .program import Program
 from .readers import Blocks, columns_of, readers_of, weight_of
 from .statistics.moments import Moments
 

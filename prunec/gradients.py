@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from . import graph
 from .channels.spaces import Channels, Contraction
+from .context import Context
 from .errors import PassError
 from .graph import outputs
 from .once import once
-from .program import Context, Program
+from .program import Program
 from .readers import readers_of
 from .statistics.relative import by_sample
 

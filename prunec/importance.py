@@ -15,10 +15,11 @@ from torch import Tensor
 
 from . import graph
 from .channels.spaces import Channels
+from .context import Context
 from .gradients import surprise
 from .graph import outputs
 from .once import once
-from .program import Context, Program
+from .program import Program
 from .statistics.patches import Layer
 
 IMAGES = 32

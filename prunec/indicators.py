@@ -25,11 +25,12 @@ from torch import Tensor, fx
 
 from . import graph
 from .channels.spaces import Axis, Channels, Space
+from .context import Context
 from .cost import Macs
 from .data import Images
 from .errors import PassError
 from .graph import floats, outputs
-from .program import Context, Program
+from .program import Program
 from .progress import Track, silent
 from .statistics.relative import by_sample
 

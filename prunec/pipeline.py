@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, fx
 
 from . import spec as grammar
+from .context import Context
 from .device import full_float32
 from .drift import allowed, drift, noise_of, outputs_of
 from .errors import BackendError, NumericsError, PassError, SpecError
-from .program import Context, Program
+from .program import Program
 from .registry import PASSES
 
 Inputs = tuple[Tensor, ...]

@@ -1,32 +1,23 @@
-"""Define the Program that passes transform and the Context that they may use; both are frozen."""
+"""Define the Program that passes transform: a captured network and the facts known about it; frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, fx
 
 from . import graph
-from .constraints import ANY, Constraints
 from .errors import PassError
-from .progress import Track, silent
-from .target import Target
 
 if TYPE_CHECKING:
     from .calling import Calling
-    from .data import Images
-    from .on import On
     from .original import Original
 
 T = TypeVar("T")
-CHOOSE = 8  # an eighth of the images
-FEW = 32  # images: fewer are not shared out
 
 
 @dataclass(frozen=True)
@@ -89,49 +80,3 @@ class Program:
     def rewritten(self, module: fx.GraphModule, *facts: object) -> Program:
         """Another network: every fact that is not given again is forgotten."""
         return replace(self, module=module, facts=MappingProxyType({type(fact): fact for fact in facts}))
-
-
-@dataclass(frozen=True)
-class Context:
-    """Inputs of a pipeline run besides the program: target, constraints, images and settings."""
-
-    target: Target | None = None
-    constraints: Constraints = ANY
-    calibration: Images | None = None  # unlabelled
-    seed: int = 0
-    batch: int = 64  # samples a step of a sweep
-    cache: Path | None = None  # a folder for statistics, to be used again
-    track: Track = silent
-    notes: dict[str, Any] = field(default_factory=dict)  # what passes wish to report, by pass name
-    kept: Images | None = None  # kept back from every choice: the last refit alone reads them
-    on: On | None = None  # the engine whose milliseconds a target means; ONNX Runtime here where nothing is said
-
-    def images(self) -> Images:
-        """The calibration images. Raises PassError where there are none."""
-        if self.calibration is None:
-            raise PassError("this pipeline needs calibration images; give some (--data IMAGES)")
-        return self.calibration
-
-    @cached_property
-    def choosing(self) -> Images:
-        """The calibration images by which choices are made: an eighth, which `fitting` leaves out; all of few."""
-        images, count = self.images(), self._choosing
-        return images.take(count, self.seed) if count else images
-
-    @cached_property
-    def fitting(self) -> Images:
-        """The calibration images that dense statistics are made of."""
-        images, count = self.images(), self._choosing
-        return images.take(len(images), self.seed, skip=count) if count else images
-
-    @property
-    def _choosing(self) -> int:
-        images = self.images()
-        count = -(-len(images) // CHOOSE) // images.step * images.step
-        return count if len(images) >= FEW and count else 0
-
-    def wanted(self) -> Target:
-        """The target. Raises PassError where there is none."""
-        if self.target is None:
-            raise PassError("this pipeline needs a target; give one (--target macs:0.5)")
-        return self.target

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from . import graph, lowrank, surgery
+from .context import Context
 from .plan import Plan
-from .program import Context, Program
+from .program import Program
 from .readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
 from .statistics.folds import Dealt, Folds
 from .statistics.moments import Moments

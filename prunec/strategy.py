@@ -11,11 +11,12 @@ from torch import Tensor
 
 from .allocation import Allocation
 from .channels.spaces import Split
+from .context import Context
 from .cost import Counts
 from .evidence import Evidence
 from .facts import Curve
 from .plan import Plan
-from .program import Context, Program
+from .program import Program
 from .statistics.folds import FEWER, KEPT, Folds
 from .statistics.moments import Moments
 

@@ -10,10 +10,11 @@ from micro import networks
 
 from prunec.capture import capture
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.cost import Macs, counts_of
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 
 NETS = networks()
 

@@ -18,12 +18,12 @@ from prunec.allocation import Allocation
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
 from prunec.constraints import ANY, Constraints
+from prunec.context import Context
 from prunec.cost import Counts, Macs
 from prunec.data import as_images
 from prunec.errors import BudgetError, PassError
 from prunec.facts import Curve, Curves
 from prunec.pipeline import Pipeline
-from prunec.program import Context
 from prunec.registry import STRATEGIES
 from prunec.several import spend
 from prunec.spending import afford, descent, give_back

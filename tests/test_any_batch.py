@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.gradients import contributions, surprise
 from prunec.indicators import indicators
-from prunec.program import Context, Program
+from prunec.program import Program
 
 IMAGES = as_images(torch.randn(48, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
 

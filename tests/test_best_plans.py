@@ -16,12 +16,12 @@ from prunec.allocation import Allocation
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.facts import Curves
 from prunec.finish import finished
 from prunec.multichoice import choose
 from prunec.pipeline import Pipeline
-from prunec.program import Context
 from prunec.rebalance import rebalanced
 from prunec.registry import STRATEGIES
 from prunec.several import spend

@@ -23,6 +23,7 @@ from prunec.capture import capture
 from prunec.channels.spaces import Branch, Channels
 from prunec.compression import PIPELINE, prepared
 from prunec.constraints import ANY, Constraints
+from prunec.context import Context
 from prunec.cost import Macs, counts_of
 from prunec.data import as_images
 from prunec.deploy import parity
@@ -31,7 +32,7 @@ from prunec.graph import floats
 from prunec.memory import memory
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.several import spend
 from prunec.spending import with_count

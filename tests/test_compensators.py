@@ -17,10 +17,11 @@ from prunec.capture import capture
 from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels
 from prunec.compression import PREPARE
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.statistics.moments import Moments
 from prunec.statistics.sweep import Frontier

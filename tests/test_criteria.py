@@ -18,13 +18,14 @@ import prunec
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import PREPARE, prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.errors import PassError
 from prunec.evidence import Evidence
 from prunec.facts import Norms
 from prunec.gradients import contributions
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.target import Target
 

@@ -19,13 +19,14 @@ from prunec import compression, device, graph, identity
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import PIPELINE, PREPARE
+from prunec.context import Context
 from prunec.data import Images, as_images
 from prunec.deploy import parity
 from prunec.errors import BackendError, CaptureError, SpecError
 from prunec.evaluate import accuracy
 from prunec.pipeline import Pass, Pipeline, Verify
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.statistics import store
 from prunec.target import Target
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.deploy.export import export_onnx
 from prunec.deploy.layers import Layer, Network, network_of
@@ -20,7 +21,6 @@ from prunec.diff.compare import compare
 from prunec.diff.plans import read
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context
 
 Groups = list[tuple[list[str], list[str]]]
 

@@ -19,10 +19,11 @@ import prunec
 from prunec import compression, estimate
 from prunec.agreement import Agreement, agreement_of, wilson
 from prunec.compression import Result
+from prunec.context import Context
 from prunec.data import Images
 from prunec.estimate import Estimate, keep_back, kept_back, needed
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.report.console import outcome_table
 
 NET = networks()["residual"]

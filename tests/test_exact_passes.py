@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from prunec.capture import capture
 from prunec.compression import PREPARE
+from prunec.context import Context
 from prunec.drift import drift
 from prunec.facts import Norms
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 
 EXACT = tuple(name for name in PREPARE.split(",") if name != "analyse")
 aten = torch.ops.aten

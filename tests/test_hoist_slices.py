@@ -18,13 +18,14 @@ from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels
 from prunec.cli import app
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.cost import Macs, total_macs
 from prunec.drift import drift
 from prunec.latency import search, shapes, whole
 from prunec.latency.engine import table_of
 from prunec.on import On
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.unhoisted import Unhoisted, unhoisted
 
 TOKENS, WIDTH, HEADS = 9, 8, 2

@@ -9,8 +9,8 @@ from micro import three
 from torch import Tensor
 
 import prunec
+from prunec.context import Context
 from prunec.data import Images
-from prunec.program import Context
 
 
 def numbered(count: int) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from prunec import graph
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.importance import by_position
 from prunec.pipeline import Pipeline
-from prunec.program import Context
 from prunec.statistics.patches import SHARED, Draws
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from prunec import graph
 from prunec.channels.spaces import Channels
+from prunec.context import Context
 from prunec.cost import Macs
 from prunec.data import as_images
 from prunec.errors import PassError
 from prunec.indicators import indicators
-from prunec.program import Context, Program
+from prunec.program import Program
 
 IMAGES = as_images(torch.randn(64, 3, 12, 12, generator=torch.Generator().manual_seed(1)))
 

@@ -20,6 +20,7 @@ from prunec.budget import leanest
 from prunec.capture import capture
 from prunec.channels.spaces import Channels, Split
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.cost import Macs
 from prunec.data import as_images
 from prunec.deploy.layers import network_of
@@ -39,7 +40,7 @@ from prunec.latency.tries import ROUNDS
 from prunec.latency.whole import digest_of
 from prunec.on import On
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 
 pytestmark = pytest.mark.timed

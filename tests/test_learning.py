@@ -12,12 +12,12 @@ from torch import Tensor
 import prunec
 from prunec.agreement import Agreement, agreement_of
 from prunec.compression import Result, prepared
+from prunec.context import Context
 from prunec.data import Images
 from prunec.estimate import keep_back
 from prunec.learning import Learning
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context
 from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.moments import Moments
 

@@ -12,11 +12,12 @@ from prunec import lowrank
 from prunec.capture import capture
 from prunec.channels.spaces import Channels, Factoring, Split
 from prunec.compression import PREPARE
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.errors import NumericsError
 from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.readers import weight_of
 from prunec.registry import STRATEGIES
 

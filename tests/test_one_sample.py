@@ -14,11 +14,12 @@ import prunec.passes
 from prunec import surgery
 from prunec.capture import capture
 from prunec.channels.analysis import analyse
+from prunec.context import Context
 from prunec.deploy import parity
 from prunec.deploy.export import export_onnx
 from prunec.pipeline import Pipeline, Verify
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 
 Head = Callable[[nn.Module, Tensor], Tensor]
 

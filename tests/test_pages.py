@@ -15,10 +15,11 @@ from torch import Tensor, fx, nn
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.evidence import Evidence
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.recipe import Options
 from prunec.spec import bind, parse, text_of
 

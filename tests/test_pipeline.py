@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import fx, nn
 
+from prunec.context import Context
 from prunec.errors import NumericsError, PassError, SpecError
 from prunec.pipeline import Instrument, Pass, Pipeline, Time, _note
-from prunec.program import Context, Program
+from prunec.program import Program
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from prunec.capture import capture
 from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels
 from prunec.compression import PREPARE, prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.errors import BudgetError, PassError
 from prunec.facts import Curve, Curves
 from prunec.identity import random_plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.several import spend
 from prunec.target import Target

@@ -23,10 +23,10 @@ from torch import nn
 from prunec.capture import capture
 from prunec.cli.export import FOLDED
 from prunec.compression import PREPARE
+from prunec.context import Context
 from prunec.deploy.export import export_onnx
 from prunec.deploy.runtime import Array, run, session
 from prunec.pipeline import Pipeline
-from prunec.program import Context
 
 EACH = 20  # networks an export
 NETWORKS = int(os.environ.get("PRUNEC_RANDOM_NETWORKS", "500"))

@@ -18,11 +18,12 @@ from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels, Split
 from prunec.compression import PREPARE
 from prunec.constraints import ANY, Constraints
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.facts import Curves
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.registry import STRATEGIES
 from prunec.target import Target
 

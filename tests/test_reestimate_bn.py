@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from prunec.capture import capture
 from prunec.compression import PREPARE
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.errors import SpecError
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.target import Target
 
 CUT = f"{PREPARE},calibrate,select,allocate{{method=uniform}},compensate{{method=none}},slice"

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from prunec.capture import capture
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.errors import NumericsError
 from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pipeline
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.statistics.relative import CONSTANT, Spread, relative_error
 
 IMAGES = torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(0))

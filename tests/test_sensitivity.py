@@ -13,13 +13,14 @@ from prunec import graph, lowrank, surgery
 from prunec.capture import capture
 from prunec.channels.spaces import Channels
 from prunec.compression import prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.facts import Curve, Curves, Statistics
 from prunec.graph import floats
 from prunec.passes.sensitivity import Sensitivity, _scaled
 from prunec.pipeline import Pipeline
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.readers import weight_of
 from prunec.target import Target
 

@@ -15,10 +15,10 @@ from torch import nn
 import prunec
 from prunec.capture import capture
 from prunec.compression import Result, prepared
+from prunec.context import Context
 from prunec.data import as_images
 from prunec.facts import Statistics
 from prunec.passes import calibrate
-from prunec.program import Context
 from prunec.statistics import store
 from prunec.statistics.moments import Moments
 

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from prunec.capture import capture
+from prunec.context import Context
 from prunec.drift import drift
 from prunec.errors import NumericsError
 from prunec.original import Original
 from prunec.pipeline import Pass, Pipeline, Verify
-from prunec.program import Context, Program
+from prunec.program import Program
 
 NAME = "test-verify"  # of every pass in this file
 

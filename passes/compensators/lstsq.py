@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec import dense_fit
+from prunec.context import Context
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.strategy import Compensator
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from prunec import linalg, mixing
 from prunec.channels.spaces import CONSUMES
+from prunec.context import Context
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.strategy import Compensator
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec import repair
+from prunec.context import Context
 from prunec.plan import Plan
-from prunec.program import Context, Program
+from prunec.program import Program
 from prunec.strategy import Compensator
 
 

@@ -66,10 +66,10 @@ def export(
     """
     from .. import __version__
     from ..capture import capture
+    from ..context import Context
     from ..deploy import onnx_file, parity, provenance
     from ..deploy.export import export_onnx, opset_of
     from ..pipeline import Pipeline
-    from ..program import Context
     from ..signature import require_runnable
     from ..source import load_model
     from .model_options import example_inputs

@@ -65,10 +65,10 @@ def sensitivity(
     from ..capture import capture
     from ..compression import PREPARE
     from ..constraints import Constraints
+    from ..context import Context
     from ..device import named
     from ..errors import SpecError
     from ..pipeline import Pipeline
-    from ..program import Context
     from ..recipe import shape_of
     from ..report.console import sensitivity_table
     from ..report.curves import drawing

@@ -23,12 +23,13 @@ from ..allocation import Allocation
 from ..budget import leanest
 from ..calling import samples_of
 from ..channels.spaces import Channels
+from ..context import Context
 from ..device import CPU
 from ..errors import BackendError, BudgetError, SpecError
 from ..on import On
 from ..pipeline import Pipeline
 from ..plan import Plan
-from ..program import Context, Program
+from ..program import Program
 from ..progress import Track, silent
 from ..samples import noise_like
 from ..several import one_limit

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from .. import artefacts, graph
+from ..context import Context
 from ..digest import tensor_digest
 from ..errors import PrunecError
 from ..machine import versions
 from ..opaque import paths_in
-from ..program import Context, Program
+from ..program import Program
 from .moments import Moments
 
 FORMAT = 3  # of the file, and of how rows are drawn and summed
