@@ -32,6 +32,7 @@ from other_images import CASES, Case, network_of  # noqa: E402
 
 import prunec  # noqa: E402
 from prunec import graph, refit  # noqa: E402
+from prunec.compensation_interface import Fit, Fits  # noqa: E402
 from prunec.data import load_images  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.passes import compensate  # noqa: E402
@@ -39,7 +40,6 @@ from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.readers import Blocks, as_matrix, groups_after  # noqa: E402
 from prunec.statistics.folds import KEPT, Folds  # noqa: E402
 from prunec.statistics.parts import Parts  # noqa: E402
-from prunec.strategy import Fit, Fits  # noqa: E402
 
 TRAIN = "imagenet1000/train"
 RANDOM = ("mobilenet_v2", "resnet18", "shufflenet_v2_x0_5")  # of torchvision

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from prunec.aligned import aligned
 from prunec.allocation import Allocation
+from prunec.allocation_interface import Allocator
 from prunec.channels.spaces import Channels
 from prunec.context import Context
 from prunec.errors import BudgetError
@@ -15,7 +16,6 @@ from prunec.pipeline import Pass
 from prunec.plan import Plan
 from prunec.program import Program
 from prunec.registry import STRATEGIES
-from prunec.strategy import Allocator
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from prunec import branches, graph, surgery
 from prunec.channels.spaces import Channels, Space
+from prunec.compensation_interface import Compensator
 from prunec.constraints import Constraints
 from prunec.context import Context
 from prunec.facts import Curve, Curves
@@ -36,7 +37,6 @@ from prunec.statistics.folds import FEWEST, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.statistics.relative import relative_error
 from prunec.statistics.sweep import Frontier
-from prunec.strategy import Compensator
 
 MOST = 8  # layers refitted behind a branch that is gone
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from prunec import surgery
+from prunec.compensation_interface import Compensator
 from prunec.context import Context
 from prunec.importance import by_position
 from prunec.pipeline import Pass
@@ -18,7 +19,6 @@ from prunec.refit import refitted
 from prunec.registry import STRATEGIES
 from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.pair import Pair, Stop, stops_of
-from prunec.strategy import Compensator
 
 HOLD = 5 << 28  # bytes of the rows of one layer
 

@@ -22,8 +22,8 @@ from prunec.pipeline import Pass
 from prunec.program import Program
 from prunec.readers import weight_of
 from prunec.registry import STRATEGIES
+from prunec.selection_interface import Decomposer
 from prunec.solvers import naming
-from prunec.strategy import Decomposer
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from prunec.facts import Curves, Statistics
 from prunec.pipeline import Pass
 from prunec.program import Program
 from prunec.registry import STRATEGIES
+from prunec.selection_interface import Selector
 from prunec.solvers import naming
-from prunec.strategy import Selector
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 from .alignment import Alignment
 from .allocation import Allocation
+from .allocation_interface import Allocator
 from .channels.spaces import Channels
 from .constraints import AUTO, Constraints
 from .errors import BudgetError
 from .registry import STRATEGIES
 from .several import one_limit, spend
 from .spec import text_of
-from .strategy import Allocator
 from .terms import Counts
 
 SPENT = 0.9  # of what any width would use: wide steps in a small network can leave half of it

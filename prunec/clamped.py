@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .compensation_interface import Change, Fit, Fits, unchanged
 from .statistics.folds import Folds
-from .strategy import Change, Fit, Fits, unchanged
 
 STEPS = 10  # at most; layers of a lower rank take more than others
 ENOUGH = 0.98  # of the error before: a step that leaves more is the last

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from . import graph, lowrank
 from .channels.spaces import Split
+from .compensation_interface import Compensator, Fit, Fits, unchanged
 from .errors import NumericsError
 from .plan import Plan
 from .readers import Blocks, as_matrix, from_matrix, groups_after, weight_of
@@ -17,7 +18,6 @@ from .solvers import naming
 from .statistics.folds import Folds
 from .statistics.moments import Moments
 from .statistics.pair import Stop
-from .strategy import Compensator, Fit, Fits, unchanged
 
 Named = Mapping[str, Tensor]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .compensation_interface import Fit
 from .solvers import ridge_level
 from .statistics.folds import Folds
 from .statistics.moments import Moments
 from .statistics.parts import Parts
-from .strategy import Fit
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)  # from nearly none to "leave it"
 USUAL = 2  # the place of the one that is used where none can be chosen

@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from .allocation import UNIT, Allocation, Array
+from .allocation_interface import Allocator
 from .errors import BudgetError
 from .finish import finished
 from .spec import text_of
 from .spending import afford, give_back
-from .strategy import Allocator
 from .terms import Counts
 
 ROUNDS, AGAIN = 8, 3  # at first, and from weights that were best before

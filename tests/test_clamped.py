@@ -17,6 +17,7 @@ from prunec import clamped, refit, surgery
 from prunec.capture import capture
 from prunec.channels.spaces import Channels, Split
 from prunec.clamped import fitted_through
+from prunec.compensation_interface import Fits
 from prunec.compression import prepared
 from prunec.data import Images
 from prunec.passes import compensate
@@ -25,7 +26,6 @@ from prunec.plan import Plan
 from prunec.statistics.folds import KEPT, Dealt, Folds, Rows
 from prunec.statistics.moments import Moments
 from prunec.statistics.pair import Pair, stops_of
-from prunec.strategy import Fits
 
 INPUTS, OUTPUTS, FOLDS = 6, 4, 8
 

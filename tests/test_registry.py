@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from prunec.allocation_interface import Allocator
+from prunec.compensation_interface import Compensator
 from prunec.errors import BackendError, PassError, SpecError
 from prunec.pipeline import Pass
 from prunec.registry import PASSES, STRATEGIES, Folder
+from prunec.selection_interface import Criterion, Decomposer, Selector
 from prunec.spec import name_of, text_of
-from prunec.strategy import Allocator, Compensator, Criterion, Decomposer, Selector
 
 PACKAGE = "prunec_registry_sample"
 BASES = {

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation, Array
+from prunec.allocation_interface import Allocator
 from prunec.channels.spaces import Channels
 from prunec.cost import Counts
 from prunec.oracle import CHEAPER, Oracle
 from prunec.spending import descent
-from prunec.strategy import Allocator
 from prunec.tilt import first_layer
 
 CALLS = 12  # for each space: runs of less than two spaces

@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from prunec.allocation import Allocation
+from prunec.allocation_interface import Allocator
 from prunec.cost import Counts
 from prunec.errors import PassError
 from prunec.indicators import indicators
 from prunec.oracle import Oracle
 from prunec.spending import nearest
-from prunec.strategy import Allocator
 
 TRIED = 64
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation, Array
+from prunec.allocation_interface import Allocator
 from prunec.cost import Counts
 from prunec.spending import afford, give_back
-from prunec.strategy import Allocator
 
 
 @dataclass(frozen=True)

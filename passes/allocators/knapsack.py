@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation
+from prunec.allocation_interface import Allocator
 from prunec.finish import finished
 from prunec.multichoice import choose
 from prunec.rebalance import rebalanced
 from prunec.registry import STRATEGIES
 from prunec.spending import afford, with_count
-from prunec.strategy import Allocator
 from prunec.terms import Counts
 from prunec.tilt import tilted
 

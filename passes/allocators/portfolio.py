@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation
+from prunec.allocation_interface import Allocator
 from prunec.cost import Counts
 from prunec.oracle import CHEAPER, Oracle
 from prunec.registry import STRATEGIES
-from prunec.strategy import Allocator
 
 SLOPE, STEPS = 0.5, 4
 

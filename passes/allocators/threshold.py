@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation, Array
+from prunec.allocation_interface import Allocator
 from prunec.cost import Counts
 from prunec.facts import Curve
 from prunec.spending import afford, give_back
-from prunec.strategy import Allocator
 
 
 @dataclass(frozen=True)

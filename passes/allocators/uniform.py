@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.allocation import Allocation
+from prunec.allocation_interface import Allocator
 from prunec.channels.spaces import Channels
 from prunec.cost import Counts
 from prunec.spending import nearest
-from prunec.strategy import Allocator
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from prunec.compensation_interface import Compensator
 from prunec.statistics.moments import Moments
-from prunec.strategy import Compensator
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from prunec import graph, linalg
 from prunec.channels.spaces import Contraction
+from prunec.compensation_interface import Compensator
 from prunec.context import Context
 from prunec.facts import Statistics
 from prunec.plan import Plan
 from prunec.program import Program
 from prunec.readers import Blocks, from_matrix, weight_of
 from prunec.statistics.moments import Moments
-from prunec.strategy import Compensator
 from prunec.surgery import narrow
 
 

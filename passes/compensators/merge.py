@@ -17,10 +17,10 @@ from torch import Tensor
 
 from prunec import linalg, mixing
 from prunec.channels.spaces import CONSUMES
+from prunec.compensation_interface import Compensator
 from prunec.context import Context
 from prunec.plan import Plan
 from prunec.program import Program
-from prunec.strategy import Compensator
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunec.clamped import fitted_through
+from prunec.compensation_interface import Change, Compensator, Fit, Fits, unchanged
 from prunec.ridges import RIDGES, START, USUAL, Trials, ridge_fit
 from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
-from prunec.strategy import Change, Compensator, Fit, Fits, unchanged
 
 CHOICES = 2  # of the ridge of a layer, of which the second is for targets behind a clamp
 

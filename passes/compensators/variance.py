@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec import repair
+from prunec.compensation_interface import Compensator
 from prunec.context import Context
 from prunec.plan import Plan
 from prunec.program import Program
-from prunec.strategy import Compensator
 
 
 @dataclass(frozen=True)

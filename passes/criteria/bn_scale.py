@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunec.errors import PassError
 from prunec.evidence import Evidence
-from prunec.strategy import Criterion
+from prunec.selection_interface import Criterion
 
 
 @dataclass(frozen=True)

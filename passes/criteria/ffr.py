@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prunec.evidence import Evidence
 from prunec.linalg import Reader
-from prunec.strategy import Criterion
+from prunec.selection_interface import Criterion
 
 
 @dataclass(frozen=True)

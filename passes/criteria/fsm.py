@@ -22,7 +22,7 @@ from prunec.channels.spaces import Contraction
 from prunec.errors import PassError
 from prunec.evidence import Evidence
 from prunec.readers import Blocks
-from prunec.strategy import Criterion
+from prunec.selection_interface import Criterion
 
 
 @dataclass(frozen=True)

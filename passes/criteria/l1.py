@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunec.evidence import Evidence
-from prunec.strategy import Criterion
+from prunec.selection_interface import Criterion
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunec.evidence import Evidence
-from prunec.strategy import Criterion
+from prunec.selection_interface import Criterion
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.channels.spaces import Split
-from prunec.strategy import Decomposer
+from prunec.selection_interface import Decomposer
 
 
 @dataclass(frozen=True)

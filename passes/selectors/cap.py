@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prunec.evidence import Evidence
 from prunec.facts import Curve
 from prunec.linalg import forward
-from prunec.strategy import Selector
+from prunec.selection_interface import Selector
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from prunec.errors import PassError
 from prunec.evidence import Evidence
 from prunec.facts import Curve
 from prunec.linalg import along
-from prunec.strategy import Selector
+from prunec.selection_interface import Selector
 
 
 @dataclass(frozen=True)

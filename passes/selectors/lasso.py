@@ -20,7 +20,7 @@ import torch
 from prunec.evidence import Evidence
 from prunec.facts import Curve
 from prunec.linalg import Reader, along
-from prunec.strategy import Selector
+from prunec.selection_interface import Selector
 
 Array = npt.NDArray[np.float64]
 ZERO = 1e-9  # below it a beta is rounding

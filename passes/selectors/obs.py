@@ -14,7 +14,7 @@ from prunec.evidence import Evidence
 from prunec.exchange import exchanged
 from prunec.facts import Curve
 from prunec.linalg import backward
-from prunec.strategy import Selector
+from prunec.selection_interface import Selector
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch import Tensor
 from prunec.evidence import Evidence
 from prunec.facts import Curve
 from prunec.linalg import LEAST_VARIANCE, Reader, along
+from prunec.selection_interface import Selector
 from prunec.solvers import add_ridge, cholesky
-from prunec.strategy import Selector
 
 
 @dataclass(frozen=True)

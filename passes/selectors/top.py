@@ -13,7 +13,7 @@ from prunec.evidence import Evidence
 from prunec.facts import Curve
 from prunec.linalg import along
 from prunec.registry import STRATEGIES
-from prunec.strategy import Criterion, Selector
+from prunec.selection_interface import Criterion, Selector
 
 
 @dataclass(frozen=True)

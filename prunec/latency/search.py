@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..aligned import aligned
 from ..allocation import Allocation
+from ..allocation_interface import Allocator
 from ..budget import leanest
 from ..calling import samples_of
 from ..channels.spaces import Channels
@@ -33,7 +34,6 @@ from ..program import Program
 from ..progress import Track, silent
 from ..samples import noise_like
 from ..several import one_limit
-from ..strategy import Allocator
 from ..target import Target
 from ..terms import Counts
 from ..unhoisted import unhoisted

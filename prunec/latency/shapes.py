@@ -17,7 +17,7 @@ from .. import factoring, graph
 from ..channels.contraction import argument
 from ..channels.spaces import Channels, Contraction, Split
 from ..program import Program
-from ..strategy import Decomposer
+from ..selection_interface import Decomposer
 
 CONVOLUTION, TRANSPOSED, LINEAR = "conv", "conv-transposed", "linear"
 RELU, CLIP = "relu", "clip"

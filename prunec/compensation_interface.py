@@ -1,60 +1,18 @@
-"""Define the interfaces of criteria, selectors, allocators, compensators and decomposers; one algorithm a file."""
+"""Define the interface of compensators, and the fits that they give; one algorithm a file."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from .allocation import Allocation
-from .channels.spaces import Split
 from .context import Context
-from .cost import Counts
-from .evidence import Evidence
-from .facts import Curve
 from .plan import Plan
 from .program import Program
 from .statistics.folds import FEWER, KEPT, Folds
 from .statistics.moments import Moments
-
-
-class Criterion(ABC):
-    """Scores the coordinates of a space: how much each matters by itself, before anything makes up for its loss."""
-
-    @abstractmethod
-    def scores(self, evidence: Evidence) -> Tensor:
-        """The importance of each coordinate, float64 [size]; the lowest go first.
-
-        Raises PassError where the network has not what it needs, a batch norm for instance.
-        """
-
-
-class Selector(ABC):
-    """Chooses *which* coordinates of a space go, in a nested order."""
-
-    @abstractmethod
-    def curve(self, evidence: Evidence) -> Curve:
-        """The removal order of one space and the error after each removal."""
-
-
-class Allocator(ABC):
-    """Chooses *how many* coordinates of each space stay."""
-
-    @abstractmethod
-    def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
-
-    def settled(self, problem: Allocation) -> Allocator:
-        """The allocator that does the work: itself, or the one that it would hand this problem to."""
-        return self
-
-    def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """Counts of which the best is taken once each is within all limits (`prunec.several`)."""
-        yield self.counts(problem)
-
 
 Fit = tuple[Tensor, Tensor]
 
@@ -117,11 +75,3 @@ class Compensator:
         held_out.append(((KEPT,), whole))
         held_out += [((fold,), fit(folds.fewer(fold), weight, bias)) for fold in FEWER]
         return Fits(fit(folds.every, weight, bias), held_out)
-
-
-class Decomposer(ABC):
-    """Says how a layer may become two."""
-
-    @abstractmethod
-    def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
-        """The ways that may be tried: which axes of the kernel the first of the two has; empty where it stays one."""
