@@ -29,7 +29,7 @@ from prunec.deploy.targets import TARGETS
 from prunec.deploy.timing.inputs import noise
 from prunec.diff.profiles import kernels
 from prunec.errors import BackendError, BudgetError, DataError, SpecError
-from prunec.latency import blocks, engine, layer_models, measure, profiled, search, shapes
+from prunec.latency import blocks, engine, layer_models, measure, profiled, search, shapes, table_file
 from prunec.latency.correction import Correction
 from prunec.latency.cost import LatencyQuantity, LayerTime, latency_of
 from prunec.latency.engine import table_of
@@ -161,7 +161,7 @@ def test_tables_survive_their_file(tmp_path: Path) -> None:
     table = by_macs(program, Table(EVERYWHERE, 8, 2))
     table = table.with_whole("ab", Whole(1.0, 3, 0.2, {next(iter(table.grids)): Within(0.5, ((3, 8), (8, 12)))}))
     table.save(tmp_path / "table.json")
-    assert Table.load(tmp_path / "table.json") == table
+    assert table_file.load(tmp_path / "table.json") == table
     (tmp_path / "bad.json").write_text('{"format": 99}')
     for name, said in (("bad.json", "this prunec reads 3"), ("none.json", "check the path")):
         with pytest.raises(DataError, match=said):

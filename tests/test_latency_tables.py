@@ -19,7 +19,7 @@ from prunec.capture import capture
 from prunec.cli import app
 from prunec.compression import prepared
 from prunec.errors import BackendError, DataError, PrunecWarning, SpecError
-from prunec.latency import engine, measure, search, shapes, table_cache, whole
+from prunec.latency import engine, measure, search, shapes, table_cache, table_file, whole
 from prunec.latency.engine import checked, table_of
 from prunec.latency.shapes import LayerShape
 from prunec.latency.table import Grid, Table, Whole, Within
@@ -205,7 +205,7 @@ def test_the_command_says_so_in_a_sentence_and_writes_the_file(
     (said,) = (line for line in done.stderr.splitlines() if "warning" in line)
     assert said.startswith("warning: latency tables cannot be kept in")
     assert "the table is in table.json" in done.stderr
-    assert len(Table.load(tmp_path / "table.json").grids) == 1
+    assert len(table_file.load(tmp_path / "table.json").grids) == 1
 
 
 # Several processes

@@ -7,6 +7,7 @@ from typing import Any
 from ..deploy.targets import target_of
 from ..machine import environment
 from ..on import On
+from . import table_file
 from .table import Table
 from .table_cache import kept
 
@@ -15,13 +16,13 @@ def checked(text: str, threads: int = 1) -> On:
     """Parse an engine, and check the file of a table before any work. Raises DataError for a bad file."""
     found = On.parse(text, threads)
     if found.file is not None:
-        Table.load(found.file)
+        table_file.load(found.file)
     return found
 
 
 def table_of(on: On) -> Table:
     """Open the file, or what was measured on this machine before. Raises DataError for a bad file."""
-    return kept(Table(machine(), on.batch, on.threads)) if on.file is None else Table.load(on.file)
+    return kept(Table(machine(), on.batch, on.threads)) if on.file is None else table_file.load(on.file)
 
 
 def machine() -> dict[str, Any]:

@@ -113,13 +113,6 @@ class Table:
         """Write it, whole or not at all. Raises DataError where the disk refuses."""
         write_json(path, self.to_json())
 
-    @staticmethod
-    def load(path: Path) -> Table:
-        """Read what `save` wrote, all of it checked. Raises DataError for anything else."""
-        from .table_file import load
-
-        return load(path)
-
 
 def _whole(whole: Whole) -> dict[str, Any]:
     within = [
