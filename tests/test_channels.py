@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import SHARED, needs_shared
+from measures import macs_by_torch
 from micro import FROZEN, networks
 from programs import ready
 from shared_nets import load, shape_of
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from prunec import cost, surgery
 from prunec.capture import capture
@@ -35,13 +34,6 @@ def analysed(model: nn.Module, *shape: int) -> tuple[Program, Channels]:
 def micro(name: str) -> tuple[Program, Channels]:
     program = ready(name)
     return program, analyse(program)
-
-
-def macs_by_torch(module: nn.Module, x: Tensor) -> int:
-    """An independent count: torch's own FLOP counter, two FLOPs a MAC."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        module(x)  # a fused attention is not counted
-    return int(counter.get_total_flops()) // 2 // len(x)
 
 
 @pytest.mark.parametrize("name", NETS)

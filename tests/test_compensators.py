@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from measures import relative_error
 from micro import networks
 from programs import Stages, share
-from test_compress import relative_error
 from torch import Tensor, nn
 
 from prunec import cost, repair

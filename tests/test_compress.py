@@ -10,9 +10,10 @@ import onnx
 import pytest
 import torch
 from conftest import needs_shared
+from measures import relative_error
 from micro import networks
 from shared_nets import cifar, load
-from torch import Tensor, nn
+from torch import nn
 
 import prunec
 from prunec import cost
@@ -23,12 +24,6 @@ from prunec.registry import STRATEGIES
 
 NETS = networks()
 IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(1))
-
-
-def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Relative to the variance; where outputs do not vary (`class_token` reads no patch), to their squares."""
-    variance, squares = (wanted - wanted.mean(0)).square().sum(), wanted.square().sum()
-    return float((found - wanted).square().sum() / (variance if variance > 1e-9 * squares else squares))
 
 
 @pytest.mark.parametrize("name", [name for name in NETS if name != "outer_product"])  # all of it is frozen

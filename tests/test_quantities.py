@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from measures import macs_by_torch
 from micro import conv, networks
-from test_channels import macs_by_torch
 from torch import nn
 
 import prunec

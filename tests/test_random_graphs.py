@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_channels import macs_by_torch
+from measures import macs_by_torch
 from torch import Tensor, nn
 
 from prunec import cost, surgery

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from measures import relative_error
 from micro import Net, conv, head, networks, pooled
-from test_compress import relative_error
 from torch import Tensor, nn
 
 from prunec.capture import capture
