@@ -31,7 +31,7 @@ test: lint ## Set up, then lint, check the types and run the tests
 test-long: $(VENV)/.test ## Set up, then export 20,000 random networks and compare each with the module that it comes from
 	export PRUNEC_RANDOM_NETWORKS=20000 PRUNEC_RANDOM_SEED=$${PRUNEC_RANDOM_SEED:-$$(date +%s)}; \
 	echo "PRUNEC_RANDOM_SEED=$$PRUNEC_RANDOM_SEED"; \
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/test_random_exports.py
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/deploy/test_random_exports.py
 
 lint: $(VENV)/.test ## Set up, then ruff and mypy only
 	$(BIN)/ruff check

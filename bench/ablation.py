@@ -27,17 +27,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from accuracy import ROWS, Row, load_network  # noqa: E402
 
-from prunec.capture import capture  # noqa: E402
-from prunec.compression import PREPARE  # noqa: E402
-from prunec.context import Context  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
+from prunec.api import PREPARE  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.errors import PrunecError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.frontend.capture import capture  # noqa: E402
+from prunec.ir.program import Program  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.pipeline import Pipeline  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Program  # noqa: E402
-from prunec.target import Target  # noqa: E402
+from prunec.pipeline.context import Context  # noqa: E402
+from prunec.pipeline.pipeline import Pipeline  # noqa: E402
+from prunec.request.target import Target  # noqa: E402
 
 KINDS = ("selector", "decomposer", "allocator", "compensator")
 DEFAULT = ("obs", "collaborative", "portfolio", "sequential")

@@ -31,12 +31,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import prunec  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
-from prunec.deploy import parity  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
+from prunec.deploy.ort import parity  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
 from prunec.user_code import imported  # noqa: E402
 
 IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)

@@ -26,22 +26,22 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from accuracy import CIFAR, load_network  # noqa: E402
 
-from prunec.allocation import Allocation  # noqa: E402
-from prunec.capture import capture  # noqa: E402
+from prunec.allocation.multi_budget import spend  # noqa: E402
+from prunec.allocation.problem import Allocation  # noqa: E402
+from prunec.api import PREPARE  # noqa: E402
 from prunec.channels.spaces import Channels  # noqa: E402
-from prunec.compression import PREPARE  # noqa: E402
-from prunec.context import Context  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
-from prunec.facts import Curves  # noqa: E402
-from prunec.graph import floats  # noqa: E402
-from prunec.pipeline import Pipeline  # noqa: E402
-from prunec.plan import Plan  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Program  # noqa: E402
-from prunec.registry import STRATEGIES  # noqa: E402
-from prunec.several import spend  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
+from prunec.frontend.capture import capture  # noqa: E402
+from prunec.grammar.registry import STRATEGIES  # noqa: E402
+from prunec.ir.graph import floats  # noqa: E402
+from prunec.ir.program import Program  # noqa: E402
+from prunec.pipeline.context import Context  # noqa: E402
+from prunec.pipeline.pipeline import Pipeline  # noqa: E402
+from prunec.request.target import Target  # noqa: E402
+from prunec.statistics.facts import Curves  # noqa: E402
 from prunec.statistics.relative import relative_error  # noqa: E402
-from prunec.target import Target  # noqa: E402
+from prunec.surgery.plan import Plan  # noqa: E402
 
 CURVES = PREPARE + ",calibrate,select,ranks,branches,sensitivity"
 

@@ -34,17 +34,18 @@ import architectures  # noqa: E402
 import coverage_table  # noqa: E402
 from coverage_process import Clock, Row, Side, isolated  # noqa: E402
 
-from prunec import cost, surgery  # noqa: E402
-from prunec.capture import capture  # noqa: E402
+from prunec.api import prepared  # noqa: E402
 from prunec.channels.spaces import Channels  # noqa: E402
-from prunec.compression import prepared  # noqa: E402
-from prunec.deploy import parity  # noqa: E402
-from prunec.deploy.export import export_onnx  # noqa: E402
-from prunec.drift import in_float64  # noqa: E402
+from prunec.cost import macs as cost  # noqa: E402
+from prunec.deploy.onnx.export import export_onnx  # noqa: E402
+from prunec.deploy.ort import parity  # noqa: E402
 from prunec.errors import CaptureError  # noqa: E402
-from prunec.fitting import analysed  # noqa: E402
-from prunec.identity import prove, random_plan  # noqa: E402
+from prunec.frontend.capture import capture  # noqa: E402
+from prunec.ir.drift import in_float64  # noqa: E402
 from prunec.machine import environment, versions  # noqa: E402
+from prunec.surgery import slicing  # noqa: E402
+from prunec.surgery.identity import prove, random_plan  # noqa: E402
+from prunec.surgery.trial import analysed  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
 PATIENCE = 300  # processor seconds for all of it
@@ -71,7 +72,7 @@ def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
     row["deviation"] = prove(program, channels)
     clock("identity")
     plan = random_plan(channels, 1)
-    narrow = surgery.apply(program.module, plan)
+    narrow = slicing.apply(program.module, plan)
     row["macs_kept"] = cost.Macs.of(channels).total(cost.counts_of(channels, plan.keep))
     clock("slice")
     row["macs_counted"] = _counted(narrow, program.example_inputs)

@@ -20,12 +20,13 @@ import architectures
 import torch
 
 import prunec
-from prunec import cost, surgery
-from prunec.capture import capture
-from prunec.compression import prepared
+from prunec.api import prepared
+from prunec.cost import macs
 from prunec.errors import BudgetError, CaptureError
-from prunec.fitting import analysed
-from prunec.identity import random_plan
+from prunec.frontend.capture import capture
+from prunec.surgery import slicing
+from prunec.surgery.identity import random_plan
+from prunec.surgery.trial import analysed
 
 TARGET, SHARE = "macs:0.6", 0.6
 IMAGES = 16
@@ -55,7 +56,7 @@ def narrowed(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
         clock.row["result"] = f"not captured: {error}"
         return
     clock("capture")
-    narrow = surgery.apply(program.module, random_plan(analysed(program), 1, NARROW))
+    narrow = slicing.apply(program.module, random_plan(analysed(program), 1, NARROW))
     clock("slice")
     inputs = inputs if program.dynamic_batch else program.example_inputs
     _compressed(narrow, inputs, clock, onnx)
@@ -93,7 +94,7 @@ def _least(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
     """The share of the MACs that stays with one channel of every space."""
     channels = analysed(prepared(capture(model, inputs)))
     keep = random_plan(channels, 1, 0.0).keep
-    return cost.Macs.of(channels).total(cost.counts_of(channels, keep)) / cost.total_macs(channels)
+    return macs.Macs.of(channels).total(macs.counts_of(channels, keep)) / macs.total_macs(channels)
 
 
 def _verdict(row: dict[str, Any]) -> str:

@@ -19,8 +19,8 @@ import torch_pruning as tp
 from architectures import Architecture, build
 from torch import nn
 
-from prunec.deploy import parity
-from prunec.deploy.export import export_onnx
+from prunec.deploy.onnx.export import export_onnx
+from prunec.deploy.ort import parity
 from prunec.errors import PrunecError
 
 

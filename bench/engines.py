@@ -28,14 +28,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from accuracy import load_network  # noqa: E402
 from precision import NETWORKS, PRECISIONS, exported, lowered, row_of  # noqa: E402
 
-from prunec.data import load_images  # noqa: E402
-from prunec.deploy.engines import config  # noqa: E402
-from prunec.deploy.engines.build import build  # noqa: E402
-from prunec.deploy.engines.package import package  # noqa: E402
-from prunec.deploy.engines.settings import Settings  # noqa: E402
+from prunec.data.images import load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
+from prunec.deploy.tensorrt import config  # noqa: E402
+from prunec.deploy.tensorrt.build import build  # noqa: E402
+from prunec.deploy.tensorrt.package import package  # noqa: E402
+from prunec.deploy.tensorrt.settings import Settings  # noqa: E402
 from prunec.errors import BackendError  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
 
 BACKEND, PROFILE = "tensorrt-rtx", "1/8/32"
 

@@ -41,13 +41,13 @@ from gpu_paths import PATHS, Network, Opened, Skip  # noqa: E402
 
 import prunec  # noqa: E402
 from prunec import demo  # noqa: E402
-from prunec.compression import PREPARE, Result  # noqa: E402
+from prunec.api import PREPARE, Result  # noqa: E402
 from prunec.demo.network import FashionResNet  # noqa: E402
-from prunec.deploy.benchmark import paired_speedup, summary  # noqa: E402
-from prunec.deploy.parity import agreement  # noqa: E402
-from prunec.deploy.timing import sampling  # noqa: E402
-from prunec.deploy.timing.sampling import Stages  # noqa: E402
-from prunec.deploy.timing.statistics import Times  # noqa: E402
+from prunec.deploy.benchmark import sampling  # noqa: E402
+from prunec.deploy.benchmark.comparison import paired_speedup, summary  # noqa: E402
+from prunec.deploy.benchmark.sampling import Stages  # noqa: E402
+from prunec.deploy.benchmark.statistics import Times  # noqa: E402
+from prunec.deploy.ort.parity import agreement  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 
 BUDGET_SECONDS = 450  # and what began before then may take half a minute more

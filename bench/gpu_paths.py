@@ -22,8 +22,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from prunec.deploy.engines import build, runner
-from prunec.deploy.engines.settings import Settings
+from prunec.deploy.tensorrt import build, runner
+from prunec.deploy.tensorrt.settings import Settings
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 TORCH_TYPES = {"F32": torch.float32, "I64": torch.int64}
@@ -88,7 +88,7 @@ def exporter() -> str:
 def exported(module: nn.Module, sample: Tensor) -> onnx.ModelProto:
     """`module` as ONNX at the batch of `sample`."""
     if exporter() == "prunec":
-        from prunec.deploy.export import export_onnx
+        from prunec.deploy.onnx.export import export_onnx
 
         return export_onnx(module, (sample,), opset=20, dynamic_batch=False)
     names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
@@ -143,7 +143,7 @@ def _of_torch(module: Callable[[Tensor], Tensor], sample: Tensor) -> Opened:
 
 def ort_cpu(network: Network, precision: str) -> Opened:
     """ONNX Runtime on the CPU, one thread: the reference that every machine has."""
-    from prunec.deploy.runtime import session
+    from prunec.deploy.ort.runtime import session
 
     opened, feed = session(network.as_onnx(precision)), {"input": network.sample.numpy()}
 

@@ -40,15 +40,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from accuracy import ROWS  # noqa: E402
 from latency_network import ENGINES, Bench  # noqa: E402
 
-from prunec.capture import capture  # noqa: E402
-from prunec.context import Context  # noqa: E402
-from prunec.deploy import benchmark  # noqa: E402
+from prunec.deploy.benchmark import comparison  # noqa: E402
 from prunec.errors import BudgetError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.frontend.capture import capture  # noqa: E402
 from prunec.latency.engine import table_of  # noqa: E402
 from prunec.latency.summary import summary  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.pipeline import Pipeline  # noqa: E402
+from prunec.pipeline.context import Context  # noqa: E402
+from prunec.pipeline.pipeline import Pipeline  # noqa: E402
 
 NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
 AWARE = {"cifar_resnet56": "latency:0.6", "resnet50_c4": "latency:0.6", "mobilenet_v1_075": "latency:0.85"}
@@ -123,7 +123,7 @@ def trust(bench: Bench) -> list[dict[str, Any]]:
     """Trials in which one network is raced against itself."""
     given, claimed, ratios = bench.train.take(1, 0).inputs, 0, []
     for _ in range(TRIALS):
-        found = benchmark.compare(bench.dense, bench.dense, inputs=given)
+        found = comparison.compare(bench.dense, bench.dense, inputs=given)
         claimed += found.verdict != "no difference above the noise floor"
         ratios.append(found.speedup.ratio)
     far = max(abs(np.log(ratios)))

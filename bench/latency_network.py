@@ -19,22 +19,22 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from accuracy import Row, load_network  # noqa: E402
 
-from prunec.capture import capture  # noqa: E402
-from prunec.compression import PREPARE  # noqa: E402
-from prunec.constraints import Constraints  # noqa: E402
-from prunec.context import Context  # noqa: E402
-from prunec.cost import Macs, counts_of  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
-from prunec.deploy import benchmark  # noqa: E402
-from prunec.deploy.export import export_onnx  # noqa: E402
-from prunec.deploy.timing.statistics import Z95  # noqa: E402
+from prunec.api import PREPARE  # noqa: E402
+from prunec.cost.macs import Macs, counts_of  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
+from prunec.deploy.benchmark import comparison  # noqa: E402
+from prunec.deploy.benchmark.statistics import Z95  # noqa: E402
+from prunec.deploy.onnx.export import export_onnx  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
-from prunec.on import On  # noqa: E402
-from prunec.pipeline import Pipeline  # noqa: E402
-from prunec.plan import Plan  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Program  # noqa: E402
-from prunec.target import Target  # noqa: E402
+from prunec.frontend.capture import capture  # noqa: E402
+from prunec.ir.program import Program  # noqa: E402
+from prunec.pipeline.context import Context  # noqa: E402
+from prunec.pipeline.pipeline import Pipeline  # noqa: E402
+from prunec.request.constraints import Constraints  # noqa: E402
+from prunec.request.engine import On  # noqa: E402
+from prunec.request.target import Target  # noqa: E402
+from prunec.surgery.plan import Plan  # noqa: E402
 
 IMAGES = {"cifar_resnet56": 1024, "resnet50_c4": 256, "mobilenet_v1_075": 256}
 KNOWN = PREPARE + ",calibrate,select,ranks,branches,sensitivity"
@@ -49,7 +49,7 @@ def layers_in(program: Program) -> int:
     return sum(str(node.target).startswith(("aten.conv", "aten.linear")) for node in program.module.graph.nodes)
 
 
-def error_of(races: Sequence[benchmark.Comparison]) -> float:
+def error_of(races: Sequence[comparison.Comparison]) -> float:
     """The standard error of their mean, as a share of it: by how they differ, and by what each says of itself."""
     differ = stdev(math.log(one.speedup.ratio) for one in races) / math.sqrt(len(races))
     own = math.hypot(*(one.speedup.error for one in races)) / len(races)
@@ -123,9 +123,9 @@ class Bench:
         """The share of the dense time, the ends of its 95% interval, and the share while the machine was quickest."""
         given = self.train.take(on.batch, 0).inputs
         how: Any = {"batch": on.batch, "threads": on.threads, "seconds": SECONDS, "inputs": given}
-        races: list[benchmark.Comparison] = []
+        races: list[comparison.Comparison] = []
         while len(races) < RACES or (error_of(races) > SURE and len(races) < MOST):
-            races.append(benchmark.compare(self.dense, model, **how))
+            races.append(comparison.compare(self.dense, model, **how))
         share, reach = 1 / geometric_mean(one.speedup.ratio for one in races), math.exp(Z95 * error_of(races))
         return {
             "share": share,

@@ -35,13 +35,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from accuracy import CIFAR, IMAGENETTE, Row, load_network, mean_of  # noqa: E402
 
 import prunec  # noqa: E402
-from prunec.agreement import agreement_of  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
-from prunec.estimate import keep_back  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.ir.program import Program  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.program import Program  # noqa: E402
+from prunec.validation.agreement import agreement_of  # noqa: E402
+from prunec.validation.held_out import keep_back  # noqa: E402
 
 TRAIN, VAL = "imagenet1000/train", "imagenet1000/val"
 CENTRED, LITE = "scale=127.5,mean=1,std=1", "scale=1,mean=127,std=128"

@@ -35,10 +35,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from accuracy import ROWS, counted_macs, load_network  # noqa: E402
 
 import prunec  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
 
 OURS: dict[str, dict[str, str]] = {
     "merge (data-free, uniform, L1)": {"compensator": "merge", "allocator": "uniform", "selector": "top{by=l1}"},

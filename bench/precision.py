@@ -7,7 +7,7 @@
 Each network is compressed at its target of bench/accuracy.py (the first that halves it, or its only one), exported in
 opset 20, and lowered as `prunec cast` and `prunec quantize` do. Ranges are measured on 64 training images, INT8 is
 calibrated on 256, none with a label; the test images are read once a row. Everything of low precision is computed as
-the file is written (`prunec.deploy.reference`): ONNX Runtime on the CPU would hide what rounding does. Bars: FP16
+the file is written (`prunec.deploy.ort.reference`): ONNX Runtime on the CPU would hide what rounding does. Bars: FP16
 within 0.1 point of FP32, INT8 within 1 point on the ResNets; the exit code is 1 where one is missed.
 """
 
@@ -32,17 +32,18 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from accuracy import ROWS, Row, load_network  # noqa: E402
 
 import prunec  # noqa: E402
-from prunec.capture import capture  # noqa: E402
-from prunec.context import Context  # noqa: E402
-from prunec.data import Images, load_images  # noqa: E402
-from prunec.deploy import parity, provenance, reference  # noqa: E402
-from prunec.deploy.cast import cast  # noqa: E402
-from prunec.deploy.export import export_onnx  # noqa: E402
-from prunec.deploy.quantize import quantize  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
+from prunec.deploy.onnx import provenance  # noqa: E402
+from prunec.deploy.onnx.export import export_onnx  # noqa: E402
+from prunec.deploy.ort import parity, reference  # noqa: E402
+from prunec.deploy.precision.cast import cast  # noqa: E402
+from prunec.deploy.precision.quantize import quantize  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
+from prunec.frontend.capture import capture  # noqa: E402
 from prunec.machine import environment  # noqa: E402
-from prunec.pipeline import Pipeline  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
+from prunec.pipeline.context import Context  # noqa: E402
+from prunec.pipeline.pipeline import Pipeline  # noqa: E402
 
 NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
 TARGETS = {"cifar_resnet56": "macs:0.5"}  # of the several that bench/accuracy.py has

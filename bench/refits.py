@@ -31,13 +31,14 @@ from architectures import shim_torchvision  # noqa: E402
 from other_images import CASES, Case, network_of  # noqa: E402
 
 import prunec  # noqa: E402
-from prunec import graph, refit  # noqa: E402
-from prunec.compensation_interface import Fit, Fits  # noqa: E402
-from prunec.data import load_images  # noqa: E402
+from prunec.channels.matrix import Blocks, as_matrix, groups_after  # noqa: E402
+from prunec.compensation import layer_fit  # noqa: E402
+from prunec.compensation.interface import Fit, Fits  # noqa: E402
+from prunec.data.images import load_images  # noqa: E402
+from prunec.data.preprocess import Preprocess  # noqa: E402
+from prunec.ir import graph  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.passes import compensate  # noqa: E402
-from prunec.preprocess import Preprocess  # noqa: E402
-from prunec.readers import Blocks, as_matrix, groups_after  # noqa: E402
 from prunec.statistics.folds import KEPT, Folds  # noqa: E402
 from prunec.statistics.parts import Parts  # noqa: E402
 
@@ -90,11 +91,11 @@ def judging(network: str, found: list[Judged]) -> Callable[..., Any]:
         groups = groups_after(one, plan.mask)
         matrix = as_matrix(graph.numbers(pruned, one.weight), one, groups)
         start = matrix, graph.numbers(pruned, str(one.bias)).reshape(matrix.shape[:2])
-        every, held_out = refit.refitted(method, dense, pruned, stop, folds, plan)
+        every, held_out = layer_fit.refitted(method, dense, pruned, stop, folds, plan)
         if KEPT in held_out and not Blocks.of(one).folded:
             if one.node in plan.ranks:
                 split, rank = plan.ranks[one.node]
-                start = refit.truncated(folds.total, split, rank, Fits(start)).all
+                start = layer_fit.truncated(folds.total, split, rank, Fits(start)).all
             weight = as_matrix(held_out[KEPT][one.weight].double(), one, groups)
             fit = weight, held_out[KEPT][str(one.bias)].double().reshape(weight.shape[:2])
             found.append(Judged(network, one.weight, *errors(folds, [fit, start])))
@@ -129,7 +130,7 @@ def judge(case: Case, network: nn.Module, data: pathlib.Path) -> list[Judged]:
         images = load_images(data / case.train, Preprocess.parse(case.preprocess), case.images, 0).unlabelled()
         prunec.compress(network, images, target=case.target, **case.options)
     finally:
-        compensate.refitted = refit.refitted  # type: ignore[attr-defined]
+        compensate.refitted = layer_fit.refitted  # type: ignore[attr-defined]
     return found
 
 

@@ -3,5 +3,6 @@
 if __name__ != "prunec.passes":
     raise ImportError(
         f"this folder is the package prunec.passes, and was imported as '{__name__}': every class in it would exist"
-        " twice. Write `import prunec.passes`, or name a pass by its text: prunec.registry.PASSES.make('fold-bn')"
+        " twice. Write `import prunec.passes`, or name a pass by its text:"
+        " prunec.grammar.registry.PASSES.make('fold-bn')"
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from prunec.aligned import aligned
-from prunec.allocation import Allocation
-from prunec.allocation_interface import Allocator
+from prunec.allocation.aligned_counts import aligned
+from prunec.allocation.interface import Allocator
+from prunec.allocation.problem import Allocation
 from prunec.channels.spaces import Channels
-from prunec.context import Context
 from prunec.errors import BudgetError
-from prunec.facts import Curves
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
-from prunec.registry import STRATEGIES
+from prunec.grammar.registry import STRATEGIES
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.statistics.facts import Curves
+from prunec.surgery.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.channels.spaces import Channels
-from prunec.context import Context
-from prunec.fitting import analysed
-from prunec.pipeline import Pass
-from prunec.program import Program
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.surgery.trial import analysed
 
 
 @dataclass(frozen=True)

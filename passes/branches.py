@@ -21,22 +21,24 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from prunec import branches, graph, surgery
+from prunec.channels import branches
 from prunec.channels.spaces import Channels, Space
-from prunec.compensation_interface import Compensator
-from prunec.constraints import Constraints
-from prunec.context import Context
-from prunec.facts import Curve, Curves
-from prunec.graph import outputs
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
-from prunec.refit import refitted
-from prunec.registry import STRATEGIES
+from prunec.compensation.interface import Compensator
+from prunec.compensation.layer_fit import refitted
+from prunec.compensation.paired_sweep import Pair, Stop, stops_of
+from prunec.grammar.registry import STRATEGIES
+from prunec.ir import graph
+from prunec.ir.graph import outputs
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.request.constraints import Constraints
+from prunec.statistics.facts import Curve, Curves
 from prunec.statistics.folds import FEWEST, Dealt, Folds
-from prunec.statistics.pair import Pair, Stop, stops_of
 from prunec.statistics.relative import relative_error
 from prunec.statistics.sweep import Frontier
+from prunec.surgery import slicing
+from prunec.surgery.plan import Plan
 
 MOST = 8  # layers refitted behind a branch that is gone
 
@@ -95,7 +97,7 @@ class Branches(Pass):
         self, program: Program, whole: Frontier, place: int, plan: Plan, fold: list[int], seed: int
     ) -> list[list[Tensor]]:
         """The outputs of all batches without one branch, the next refitted, from `place` on."""
-        pruned = surgery.apply(program.module, plan)
+        pruned = slicing.apply(program.module, plan)
         narrow = whole.fork(pruned)
         (add,) = plan.bypassed
         pair = Pair(whole.fork(program.module), narrow, fold, (place, narrow.places[add]))

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from prunec import graph
+from prunec.channels.matrix import Blocks, readers_of
 from prunec.channels.spaces import Channels, Contraction
-from prunec.context import Context
 from prunec.errors import NumericsError
-from prunec.facts import Statistics
-from prunec.importance import by_position
-from prunec.pipeline import Pass
-from prunec.program import Program
-from prunec.readers import Blocks, readers_of
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.selection.importance import by_position
 from prunec.statistics import store
+from prunec.statistics.facts import Statistics
 from prunec.statistics.moments import Moments, positions_per_sample
 from prunec.statistics.patches import Draws, Layer
 from prunec.statistics.sweep import channels_last

@@ -8,17 +8,17 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from prunec import surgery
-from prunec.compensation_interface import Compensator
-from prunec.context import Context
-from prunec.importance import by_position
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
-from prunec.refit import refitted
-from prunec.registry import STRATEGIES
+from prunec.compensation.interface import Compensator
+from prunec.compensation.layer_fit import refitted
+from prunec.compensation.paired_sweep import Pair, Stop, stops_of
+from prunec.grammar.registry import STRATEGIES
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.selection.importance import by_position
 from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
-from prunec.statistics.pair import Pair, Stop, stops_of
+from prunec.surgery import slicing
+from prunec.surgery.plan import Plan
 
 HOLD = 5 << 28  # bytes of the rows of one layer
 
@@ -42,7 +42,7 @@ class Compensate(Pass):
             if plan.judging:
                 found = replace(found, judging={1: self.method.refit(program, plan.judged(), context).refit})
             return program.knowing(found)
-        pruned = surgery.apply(program.module, plan.judged())
+        pruned = slicing.apply(program.module, plan.judged())
         refit: dict[str, Tensor] = {}
         judging: dict[int, dict[str, Tensor]] = defaultdict(dict)
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import fx
 
-from prunec import graph, lowrank
-from prunec.channels.contraction import argument
+from prunec.channels.rules.contraction import argument
 from prunec.channels.spaces import Split
-from prunec.context import Context
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.solvers import lowrank
+from prunec.surgery.plan import Plan
 
 SHARED_OUT = {"stride": 1, "padding": 0, "dilation": 1}  # arguments by axis, and what the other layer gets
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import fx
 
-from prunec import graph
-from prunec.channels.contraction import RULES, argument, is_transposed
-from prunec.channels.walk import overload_packet
-from prunec.context import Context
-from prunec.facts import norms_anew
-from prunec.pipeline import Pass
-from prunec.program import Program
+from prunec.channels.interpreter import overload_packet
+from prunec.channels.rules.contraction import RULES, argument, is_transposed
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.statistics.facts import norms_anew
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from prunec import graph
-from prunec.channels.contraction import argument
-from prunec.context import Context
-from prunec.facts import Norm, Norms
-from prunec.pipeline import Pass
-from prunec.program import Program
+from prunec.channels.rules.contraction import argument
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.statistics.facts import Norm, Norms
 
 aten = torch.ops.aten
 NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)

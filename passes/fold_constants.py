@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from prunec import graph
-from prunec.channels.walk import overload_packet
-from prunec.context import Context
-from prunec.pipeline import Pass
-from prunec.program import Program
+from prunec.channels.interpreter import overload_packet
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
 
 aten = torch.ops.aten
 REPARAMETERISED = re.compile(r"(?:(?<=\.)|^)(?:parametrizations\.(\w+)\.original\d*|(\w+)_(?:orig|v|g))$")

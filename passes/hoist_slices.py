@@ -2,8 +2,8 @@
 
 Behind the last attention of a vision transformer only the class token is read: the layers there work on 197 positions,
 and 196 results are thrown away. The slice that takes the class token is moved up, past every operator that treats
-positions alike (`prunec.windows`), so that these layers see one position. ViT-Tiny loses 6.4% of its MACs, and no
-output moves. Where no product gets smaller the network stays as it is.
+positions alike (`prunec.channels.windows`), so that these layers see one position. ViT-Tiny loses 6.4% of its MACs, and
+no output moves. Where no product gets smaller the network stays as it is.
 
 What a target asks for a share of is the network as it was before: the fact `Unhoisted`.
 """
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from prunec import graph
 from prunec.channels.analysis import analyse
-from prunec.channels.walk import overload_packet
-from prunec.context import Context
-from prunec.facts import norms_anew
-from prunec.pipeline import Pass
-from prunec.program import Program
-from prunec.samples import noise_like
-from prunec.unhoisted import Unhoisted
-from prunec.windows import MULTIPLY, PICKS, SIZED, Needs, Shapes, Window, aten, ends_of
+from prunec.channels.interpreter import overload_packet
+from prunec.channels.windows import MULTIPLY, PICKS, SIZED, Needs, Shapes, Window, aten, ends_of
+from prunec.data.noise import noise_like
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.ir.unhoisted import Unhoisted
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.statistics.facts import norms_anew
 
 Wanted = Mapping[fx.Node, Window]
 

@@ -14,16 +14,18 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from prunec import factoring, graph, lowrank
+from prunec.channels import factorings as factoring
+from prunec.channels.matrix import weight_of
 from prunec.channels.spaces import Channels, Contraction, Factoring, Product, Space
-from prunec.context import Context
-from prunec.facts import Curve, Curves, Statistics
-from prunec.pipeline import Pass
-from prunec.program import Program
-from prunec.readers import weight_of
-from prunec.registry import STRATEGIES
-from prunec.selection_interface import Decomposer
-from prunec.solvers import naming
+from prunec.grammar.registry import STRATEGIES
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.selection.interface import Decomposer
+from prunec.solvers import lowrank
+from prunec.solvers.symmetric import naming
+from prunec.statistics.facts import Curve, Curves, Statistics
 
 
 @dataclass(frozen=True)

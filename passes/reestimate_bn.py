@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from prunec import graph
-from prunec.channels.contraction import argument
-from prunec.context import Context
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.channels.rules.contraction import argument
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
 from prunec.statistics.sweep import Frontier
+from prunec.surgery.plan import Plan
 
 aten = torch.ops.aten
 NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.default)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from prunec.channels.spaces import Channels
-from prunec.context import Context
-from prunec.evidence import Evidence
-from prunec.facts import Curves, Statistics
-from prunec.pipeline import Pass
-from prunec.program import Program
-from prunec.registry import STRATEGIES
-from prunec.selection_interface import Selector
-from prunec.solvers import naming
+from prunec.grammar.registry import STRATEGIES
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Selector
+from prunec.solvers.symmetric import naming
+from prunec.statistics.facts import Curves, Statistics
 
 
 @dataclass(frozen=True)

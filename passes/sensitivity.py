@@ -28,18 +28,20 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from prunec import graph, linalg, lowrank, surgery
+from prunec.channels.matrix import Blocks, columns_of, from_matrix, readers_of, weight_of
 from prunec.channels.spaces import Channels, Contraction, Space, Split
-from prunec.context import Context
-from prunec.facts import Curve, Curves, Statistics
-from prunec.graph import floats, outputs
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
-from prunec.readers import Blocks, columns_of, from_matrix, readers_of, weight_of
-from prunec.solvers import naming
+from prunec.ir import graph
+from prunec.ir.graph import floats, outputs
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.solvers import least_squares, lowrank
+from prunec.solvers.symmetric import naming
+from prunec.statistics.facts import Curve, Curves, Statistics
 from prunec.statistics.relative import Spread, squared_error
 from prunec.statistics.sweep import channels_last
+from prunec.surgery import slicing
+from prunec.surgery.plan import Plan
 
 LEAST = 1e-6  # of the largest scale: no less is believed
 
@@ -132,7 +134,7 @@ class Sensitivity(Pass):
             stays[columns_of(one, space)[gone].flatten()] = False
             kept = stays.nonzero().flatten()
             fitted = torch.zeros_like(weight)
-            fitted[:, :, kept] = linalg.absorb(moments.covariance, weight, kept, self.ridge)
+            fitted[:, :, kept] = least_squares.absorb(moments.covariance, weight, kept, self.ridge)
             shift = ((weight - fitted) @ moments.mean_z[:, :, None])[:, :, 0]
             if blocks.folded:
                 groups, rows, width = fitted.shape
@@ -182,8 +184,8 @@ def _sliced(
 ) -> fx.GraphModule:
     """The network without a part of one space: what a norm or a mean over it makes of the rest cannot be masked."""
     plan = Plan(channels, {space.name: curve.keep(space.size - gone[space.name])})
-    refit = {name: surgery.narrow(weight, name, plan, plan.mask) for name, weight in weights.items()}
-    return surgery.apply(module, replace(plan, refit=refit))
+    refit = {name: slicing.narrow(weight, name, plan, plan.mask) for name, weight in weights.items()}
+    return slicing.apply(module, replace(plan, refit=refit))
 
 
 @torch.no_grad()

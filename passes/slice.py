@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec import surgery
-from prunec.bypass import tidied
-from prunec.context import Context
-from prunec.pipeline import Pass
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pass
+from prunec.surgery import slicing
+from prunec.surgery.bypass import tidied
+from prunec.surgery.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class Slice(Pass):
     def run(self, program: Program, context: Context) -> Program:
         """The narrow network."""
         plan = program.fact(Plan)
-        narrow = surgery.apply(program.module, plan)
+        narrow = slicing.apply(program.module, plan)
         return program.rewritten(tidied(narrow, plan) if plan.bypassed else narrow, plan)

@@ -12,19 +12,19 @@ __version__ = "0.1.0"
 __all__ = ["Images", "PrunecError", "Result", "Target", "__version__", "compress", "inspect", "load_images"]
 
 if TYPE_CHECKING:
-    from .compression import Result, compress, inspect
-    from .data import Images, load_images
+    from .api import Result, compress, inspect
+    from .data.images import Images, load_images
     from .errors import PrunecError
-    from .target import Target
+    from .request.target import Target
 
 _HOMES = {
-    "compress": "compression",
-    "inspect": "compression",
-    "Result": "compression",
-    "Images": "data",
-    "load_images": "data",
+    "compress": "api",
+    "inspect": "api",
+    "Result": "api",
+    "Images": "data.images",
+    "load_images": "data.images",
     "PrunecError": "errors",
-    "Target": "target",
+    "Target": "request.target",
 }
 
 

@@ -1,7 +1,7 @@
 """Choose the device that a network computes on, and keep float32 at full precision there.
 
 Code that runs the network over images runs on the network's device, and copies the images there a batch at a time.
-Measurements are copied to the CPU, where all later steps are computed in float64 (`prunec.graph.numbers`,
+Measurements are copied to the CPU, where all later steps are computed in float64 (`prunec.ir.graph.numbers`,
 `Moments.on_cpu`): they are small, take many steps that wait for one another, and give the same result everywhere. The
 results are copied back to the network.
 """

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from .calling import samples_of, tensors_of
-from .data import Images
-from .deploy import runtime
+from .data.images import Images
+from .deploy.ort import runtime
 from .device import CPU, device_of, full_float32
 from .errors import DataError, PrunecError
+from .ir.calling import samples_of, tensors_of
 from .progress import Track, silent
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 import prunec
-from prunec.compression import PREPARE
+from prunec.api import PREPARE
 
 RTX = importlib.util.find_spec("tensorrt_rtx") is not None
 needs_rtx = pytest.mark.skipif(not RTX, reason="tensorrt_rtx is not installed: pip install tensorrt-rtx-cu13")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from torch import Tensor
 
-from prunec.data import Images
-from prunec.pipeline import Instrument, Pass
-from prunec.program import Program
-from prunec.spec import name_of
+from prunec.data.images import Images
+from prunec.grammar.spec import name_of
+from prunec.ir.program import Program
+from prunec.pipeline.pipeline import Instrument, Pass
 
 
 def rows(images: Tensor) -> set[bytes]:

@@ -7,7 +7,7 @@ from functools import cache
 import onnx
 
 from prunec import demo
-from prunec.compression import compress
+from prunec.api import compress
 
 
 @cache

@@ -8,13 +8,13 @@ from functools import cache
 import torch
 from micro import networks
 
-from prunec.capture import capture
-from prunec.compression import prepared
-from prunec.context import Context
-from prunec.cost import Macs, counts_of
-from prunec.pipeline import Pipeline
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.api import prepared
+from prunec.cost.macs import Macs, counts_of
+from prunec.frontend.capture import capture
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pipeline
+from prunec.surgery.plan import Plan
 
 NETS = networks()
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prunec.allocation import Allocation
+from prunec.allocation.problem import Allocation
 from prunec.channels.spaces import CONSUMES, PRODUCES, Branch, Channels, Factoring, Product, Site, Space, Split
-from prunec.cost import Counts
-from prunec.facts import Curve, Curves
-from prunec.target import Target
+from prunec.cost.macs import Counts
+from prunec.request.target import Target
+from prunec.statistics.facts import Curve, Curves
 
 Array = npt.NDArray[np.float64]
 SHAPES = ("convex", "saturated", "flat", "steps", "any")

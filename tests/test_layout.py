@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import shutil
@@ -22,6 +23,13 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST = {"prunec": 300, "passes": 300, "bench": 300, "tests": 400}  # lines; a list of cases may run on a little
+GROUND = ("errors", "progress", "device", "machine", "user_code")
+ROOMS = (
+    *("files", "grammar", "ir", "data", "request", "pipeline", "frontend", "channels", "surgery", "cost", "solvers"),
+    *("statistics", "selection", "compensation", "allocation", "validation", "deploy", "compare", "lint", "latency"),
+    *("report", "demo", "evaluate", "api", "cli", "__main__", "passes"),
+)  # in the order in which the data walks: a room imports from those before it
+MOST_AT_THE_DOOR = 9  # modules directly in prunec/
 EMPTY = re.compile(r"(What|Those|The same|Of|Whether|Where)\b")  # no opening of a docstring
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -105,6 +113,54 @@ def test_importing_the_folder_itself_is_refused() -> None:
     )
     assert found.returncode == 1
     assert "ImportError: this folder is the package prunec.passes, and was imported as 'passes'" in found.stderr
+
+
+def reads() -> dict[str, set[str]]:
+    """List the modules that each imports, lazily and for types too, but for the front door, which all may ask."""
+    paths = {module_of(path): path for top in ("prunec", "passes") for path in files(top)}
+    del paths["prunec"]
+    found = {name: {one for one in imports(path) if one in paths and one != name} for name, path in paths.items()}
+    return {name: {one for one in some if not _is_path_to_one_of(one, some)} for name, some in found.items()}
+
+
+def _is_path_to_one_of(package: str, modules: set[str]) -> bool:
+    """Return whether a package is named only because a module in it is imported."""
+    return any(one.startswith(f"{package}.") for one in modules)
+
+
+def floor_of(module: str) -> int:
+    """The place of a module's room, from the ground up. Raises ValueError for a room that has none."""
+    room = module.split(".")[1]
+    return 0 if room in GROUND else 1 + ROOMS.index(room)
+
+
+def test_a_room_imports_only_from_rooms_below_it() -> None:
+    pairs = [(module, other) for module, others in reads().items() for other in others]
+    assert [pair for pair in pairs if floor_of(pair[1]) > floor_of(pair[0])] == []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    graphlib.TopologicalSorter(reads()).prepare()  # raises CycleError, which names the circle
+
+
+def test_few_modules_stand_at_the_door() -> None:
+    assert len(list((ROOT / "prunec").glob("*.py"))) <= MOST_AT_THE_DOOR
+
+
+def test_the_order_of_rooms_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    for name, text in {
+        "__init__": "",
+        "ir/a": "def f():\n    from ..cost import b",
+        "cost/b": "from ..ir import a",
+    }.items():
+        path = tmp_path / "prunec" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with pytest.raises(AssertionError):
+        test_a_room_imports_only_from_rooms_below_it()
+    with pytest.raises(graphlib.CycleError):
+        test_no_imports_go_in_a_circle()
 
 
 @pytest.mark.parametrize("path", sources("prunec"))

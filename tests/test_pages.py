@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from prunec.capture import capture
+from prunec.api import prepared
 from prunec.channels.spaces import Channels
-from prunec.compression import prepared
-from prunec.context import Context
-from prunec.data import as_images
-from prunec.evidence import Evidence
-from prunec.pipeline import Pipeline
-from prunec.program import Program
-from prunec.recipe import Options
-from prunec.spec import bind, parse, text_of
+from prunec.data.images import as_images
+from prunec.frontend.capture import capture
+from prunec.grammar.spec import bind, parse, text_of
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.pipeline.pipeline import Pipeline
+from prunec.request.recipe import Options
+from prunec.selection.evidence import Evidence
 
 ROOT = Path(__file__).resolve().parents[1]
 

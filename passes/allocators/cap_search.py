@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation, Array
-from prunec.allocation_interface import Allocator
+from prunec.allocation.depth_scaling import first_layer
+from prunec.allocation.greedy import descent
+from prunec.allocation.interface import Allocator
+from prunec.allocation.oracle import CHEAPER, Oracle
+from prunec.allocation.problem import Allocation, Array
 from prunec.channels.spaces import Channels
-from prunec.cost import Counts
-from prunec.oracle import CHEAPER, Oracle
-from prunec.spending import descent
-from prunec.tilt import first_layer
+from prunec.cost.macs import Counts
 
 CALLS = 12  # for each space: runs of less than two spaces
 LEAST_CALLS = 100

@@ -1,4 +1,4 @@
-"""As many as annealed indicators leave open (DAIS: Guan et al., 2011.02166; prunec/indicators.py has the formulas).
+"""As many as annealed indicators leave open (DAIS: Guan et al., 2011.02166; `prunec.selection.indicators`).
 
 Every channel gets an indicator that is optimised through the whole network, weights frozen and no label read. It sees
 what layerwise errors do not, and overrates the damage, for it knows no refit but that of a bias: so only the *counts*
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from prunec.allocation import Allocation
-from prunec.allocation_interface import Allocator
-from prunec.cost import Counts
+from prunec.allocation.greedy import nearest
+from prunec.allocation.interface import Allocator
+from prunec.allocation.oracle import Oracle
+from prunec.allocation.problem import Allocation
+from prunec.cost.macs import Counts
 from prunec.errors import PassError
-from prunec.indicators import indicators
-from prunec.oracle import Oracle
-from prunec.spending import nearest
+from prunec.selection.indicators import indicators
 
 TRIED = 64
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation
-from prunec.allocation_interface import Allocator
-from prunec.cost import Counts
-from prunec.finish import finished
-from prunec.oracle import Oracle
-from prunec.spending import afford, give_back, nearest
+from prunec.allocation.completion import finished
+from prunec.allocation.greedy import afford, give_back, nearest
+from prunec.allocation.interface import Allocator
+from prunec.allocation.oracle import Oracle
+from prunec.allocation.problem import Allocation
+from prunec.cost.macs import Counts
 
 NOISE = 0.1  # of the curves in a repair, as a factor
 DRAWS = 32  # for a child that was not tried before: most of those of a small network were

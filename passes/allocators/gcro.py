@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation, Array
-from prunec.allocation_interface import Allocator
-from prunec.cost import Counts
-from prunec.spending import afford, give_back
+from prunec.allocation.greedy import afford, give_back
+from prunec.allocation.interface import Allocator
+from prunec.allocation.problem import Allocation, Array
+from prunec.cost.macs import Counts
 
 
 @dataclass(frozen=True)

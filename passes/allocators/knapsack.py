@@ -5,8 +5,9 @@
 MACs are bilinear in the counts, so for each multiplier m the spaces are solved in turn until nothing moves, and m is
 found by bisection; where that ends depends on where it starts, and counts above the hull of a curve it never finds.
 So it starts from several counts, and takes in all that cheaper allocators find, a greedy way up, and a multiple choice
-among the costs beside the best counts so far; the best of all is moved about (`prunec.rebalance`). A residual branch
-that may go is weighed, with the errors of all spaces within it, against its loss; those are solved as if it stayed.
+among the costs beside the best counts so far; the best of all is moved about (`prunec.allocation.rebalancing`). A
+residual branch that may go is weighed, with the errors of all spaces within it, against its loss; those are solved as
+if it stayed.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation
-from prunec.allocation_interface import Allocator
-from prunec.finish import finished
-from prunec.multichoice import choose
-from prunec.rebalance import rebalanced
-from prunec.registry import STRATEGIES
-from prunec.spending import afford, with_count
-from prunec.terms import Counts
-from prunec.tilt import tilted
+from prunec.allocation.completion import finished
+from prunec.allocation.depth_scaling import tilted
+from prunec.allocation.greedy import afford, with_count
+from prunec.allocation.interface import Allocator
+from prunec.allocation.multiple_choice import choose
+from prunec.allocation.problem import Allocation
+from prunec.allocation.rebalancing import rebalanced
+from prunec.cost.terms import Counts
+from prunec.grammar.registry import STRATEGIES
 
 CHEAPER = ("uniform", "threshold", "gcro")
 TOLERANCE = 1e-3  # of the multiplier
@@ -37,7 +38,7 @@ class Knapsack(Allocator):
     """Spend the error where it buys most MACs; never worse than an allocator that tries no network.
 
     `rounds` of coordinate descent for each multiplier; `tries` moves of the best counts. A positive `slope` spares the
-    last layers, a negative one the first (`prunec.tilt`).
+    last layers, a negative one the first (`prunec.allocation.depth_scaling`).
     """
 
     rounds: int = 8

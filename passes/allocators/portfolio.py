@@ -4,8 +4,8 @@
 
 Curves measure one space at a time, and how their errors add up they do not say. So plans are proposed by the curves and
 chosen by the outputs: plans of the allocators that try no network, and of the knapsack with curves tilted by depth
-(`prunec.tilt`). They are few and differ much: a search among many near ones fits the few images that it reads, which
-no statistic has seen (`Context.choosing`).
+(`prunec.allocation.depth_scaling`). They are few and differ much: a search among many near ones fits the few images
+that it reads, which no statistic has seen (`Context.choosing`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation
-from prunec.allocation_interface import Allocator
-from prunec.cost import Counts
-from prunec.oracle import CHEAPER, Oracle
-from prunec.registry import STRATEGIES
+from prunec.allocation.interface import Allocator
+from prunec.allocation.oracle import CHEAPER, Oracle
+from prunec.allocation.problem import Allocation
+from prunec.cost.macs import Counts
+from prunec.grammar.registry import STRATEGIES
 
 SLOPE, STEPS = 0.5, 4
 

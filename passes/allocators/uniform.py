@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.allocation import Allocation
-from prunec.allocation_interface import Allocator
+from prunec.allocation.greedy import nearest
+from prunec.allocation.interface import Allocator
+from prunec.allocation.problem import Allocation
 from prunec.channels.spaces import Channels
-from prunec.cost import Counts
-from prunec.spending import nearest
+from prunec.cost.macs import Counts
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from prunec.compensation_interface import Compensator
+from prunec.compensation.interface import Compensator
 from prunec.statistics.moments import Moments
 
 

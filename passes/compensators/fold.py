@@ -15,12 +15,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from prunec import mixing, repair
 from prunec.channels.spaces import CONSUMES
-from prunec.compensation_interface import Compensator
-from prunec.context import Context
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.compensation import channel_mixing, moment_matching
+from prunec.compensation.interface import Compensator
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.surgery.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Fold(Compensator):
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
         """Every layer that makes, carries or reads a folded channel; repaired if asked for."""
         module, mixes = program.module, []
-        for space, kept in mixing.changed(plan):
-            summed = _clusters(mixing.filters(module, plan.channels, space), kept)
+        for space, kept in channel_mixing.changed(plan):
+            summed = _clusters(channel_mixing.filters(module, plan.channels, space), kept)
             averaged = summed / summed.sum(1, keepdim=True).clamp_min(1)
-            mixes.append((space, {CONSUMES: summed, **dict.fromkeys(mixing.MADE, averaged)}))
-        folded = replace(plan, refit=MappingProxyType(mixing.mixed(module, plan, mixes)))
-        return repair.repaired(program, folded, context, self.rows, self.limit) if self.repair else folded
+            mixes.append((space, {CONSUMES: summed, **dict.fromkeys(channel_mixing.MADE, averaged)}))
+        folded = replace(plan, refit=MappingProxyType(channel_mixing.mixed(module, plan, mixes)))
+        return moment_matching.repaired(program, folded, context, self.rows, self.limit) if self.repair else folded
 
 
 def _clusters(filters: Tensor, kept: Tensor) -> Tensor:

@@ -14,16 +14,17 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from prunec import graph, linalg
+from prunec.channels.matrix import Blocks, from_matrix, weight_of
 from prunec.channels.spaces import Contraction
-from prunec.compensation_interface import Compensator
-from prunec.context import Context
-from prunec.facts import Statistics
-from prunec.plan import Plan
-from prunec.program import Program
-from prunec.readers import Blocks, from_matrix, weight_of
+from prunec.compensation.interface import Compensator
+from prunec.ir import graph
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.solvers import least_squares
+from prunec.statistics.facts import Statistics
 from prunec.statistics.moments import Moments
-from prunec.surgery import narrow
+from prunec.surgery.plan import Plan
+from prunec.surgery.slicing import narrow
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Gram(Compensator):
         kept = mask[one.inputs[: one.width]][:: blocks.inputs].nonzero().flatten()
         every = torch.eye(blocks.channels, dtype=gram.dtype).expand_as(gram)
         lift = torch.zeros_like(gram)
-        lift[:, :, kept] = linalg.refit(gram, every, kept, self.ridge)
+        lift[:, :, kept] = least_squares.refit(gram, every, kept, self.ridge)
         weight = weight_of(program.module, one).unflatten(-1, (blocks.channels, blocks.taps))
         return torch.einsum("goct,gck->gokt", weight, lift).flatten(2)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec import dense_fit
-from prunec.compensation_interface import Compensator
-from prunec.context import Context
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.compensation import dense_fit
+from prunec.compensation.interface import Compensator
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.surgery.plan import Plan
 
 
 @dataclass(frozen=True)

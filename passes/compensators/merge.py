@@ -15,12 +15,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from prunec import linalg, mixing
 from prunec.channels.spaces import CONSUMES
-from prunec.compensation_interface import Compensator
-from prunec.context import Context
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.compensation import channel_mixing
+from prunec.compensation.interface import Compensator
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.solvers import least_squares
+from prunec.surgery.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Merge(Compensator):
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
         """Every layer that reads a removed channel, at once."""
         module, mixes = program.module, []
-        for space, kept in mixing.changed(plan):
-            mixes.append((space, {CONSUMES: self._mix(mixing.filters(module, plan.channels, space), kept)}))
-        return replace(plan, refit=MappingProxyType(mixing.mixed(module, plan, mixes)))
+        for space, kept in channel_mixing.changed(plan):
+            mixes.append((space, {CONSUMES: self._mix(channel_mixing.filters(module, plan.channels, space), kept)}))
+        return replace(plan, refit=MappingProxyType(channel_mixing.mixed(module, plan, mixes)))
 
     def _mix(self, filters: Tensor, kept: Tensor) -> Tensor:
         """Compute the factors with which a reader's column k takes in each column j, float64 [size, size]."""
         gram, every = filters @ filters.T, torch.eye(len(filters), dtype=filters.dtype)
         found = torch.zeros_like(gram)
-        found[kept] = linalg.refit(gram[None], every[None], kept, self.ridge)[0].T
+        found[kept] = least_squares.refit(gram[None], every[None], kept, self.ridge)[0].T
         found[:, kept] = every[:, kept]
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec.compensation_interface import Compensator
+from prunec.compensation.interface import Compensator
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from prunec.clamped import fitted_through
-from prunec.compensation_interface import Change, Compensator, Fit, Fits, unchanged
-from prunec.ridges import RIDGES, START, USUAL, Trials, ridge_fit
+from prunec.compensation.clamped_fit import fitted_through
+from prunec.compensation.interface import Change, Compensator, Fit, Fits, unchanged
+from prunec.compensation.ridges import RIDGES, START, USUAL, Trials, ridge_fit
 from prunec.statistics.folds import Folds
 from prunec.statistics.moments import Moments
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec import repair
-from prunec.compensation_interface import Compensator
-from prunec.context import Context
-from prunec.plan import Plan
-from prunec.program import Program
+from prunec.compensation import moment_matching
+from prunec.compensation.interface import Compensator
+from prunec.ir.program import Program
+from prunec.pipeline.context import Context
+from prunec.surgery.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,4 @@ class Variance(Compensator):
 
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
         """Every layer whose input has drifted."""
-        return repair.repaired(program, plan, context, self.rows, self.limit)
+        return moment_matching.repaired(program, plan, context, self.rows, self.limit)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.evidence import Evidence
-from prunec.once import once
-from prunec.selection_interface import Criterion
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Criterion
+from prunec.statistics.memo import once
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ I = sigmoid(alpha / T),  T annealed 1 -> 1/50;  each layer reads  I · x + (1 - 
 
 minimise over alpha   D( dense, masked )   subject to   MACs(I) = target,   by Adam and dual ascent
 
-score_j = alpha_j at the end (`prunec.indicators`). The paper learns the weights too, with labels; here they are frozen,
-and D is the KL divergence to the outputs of the dense network.
+score_j = alpha_j at the end (`prunec.selection.indicators`). The paper learns the weights too, with labels; here they
+are frozen, and D is the KL divergence to the outputs of the dense network.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from prunec.evidence import Evidence
-from prunec.indicators import indicators
-from prunec.once import once
-from prunec.selection_interface import Criterion
+from prunec.selection.evidence import Evidence
+from prunec.selection.indicators import indicators
+from prunec.selection.interface import Criterion
+from prunec.statistics.memo import once
 
 
 @dataclass(frozen=True)

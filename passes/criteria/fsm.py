@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunec.channels.matrix import Blocks
 from prunec.channels.spaces import Contraction
 from prunec.errors import PassError
-from prunec.evidence import Evidence
-from prunec.readers import Blocks
-from prunec.selection_interface import Criterion
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Criterion
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.evidence import Evidence
-from prunec.selection_interface import Criterion
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Criterion
 
 
 @dataclass(frozen=True)

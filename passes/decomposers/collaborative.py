@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.channels.spaces import Split
-from prunec.selection_interface import Decomposer
+from prunec.selection.interface import Decomposer
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec.evidence import Evidence
-from prunec.facts import Curve
-from prunec.linalg import forward
-from prunec.selection_interface import Selector
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Selector
+from prunec.solvers.least_squares import forward
+from prunec.statistics.facts import Curve
 
 
 @dataclass(frozen=True)

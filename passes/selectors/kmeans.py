@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from prunec.errors import PassError
-from prunec.evidence import Evidence
-from prunec.facts import Curve
-from prunec.linalg import along
-from prunec.selection_interface import Selector
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Selector
+from prunec.solvers.least_squares import along
+from prunec.statistics.facts import Curve
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prunec.evidence import Evidence
-from prunec.facts import Curve
-from prunec.linalg import Reader, along
-from prunec.selection_interface import Selector
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Selector
+from prunec.solvers.least_squares import Reader, along
+from prunec.statistics.facts import Curve
 
 Array = npt.NDArray[np.float64]
 ZERO = 1e-9  # below it a beta is rounding

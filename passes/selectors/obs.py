@@ -3,18 +3,18 @@
     cost_j = tr(W_j ([H^-1]_jj)^-1 W_j'),  H = S + r I;    W and H^-1 follow each removal exactly
 
 OSSCAR's local search swaps a kept and a removed channel where that lowers the error. An order is all sets at once, so
-it is improved at three levels only, and across each by its neighbours only: `prunec/exchange.py`.
+it is improved at three levels only, and across each by its neighbours only: `prunec/solvers/exchange.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec.evidence import Evidence
-from prunec.exchange import exchanged
-from prunec.facts import Curve
-from prunec.linalg import backward
-from prunec.selection_interface import Selector
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Selector
+from prunec.solvers.exchange import exchanged
+from prunec.solvers.least_squares import backward
+from prunec.statistics.facts import Curve
 
 
 @dataclass(frozen=True)

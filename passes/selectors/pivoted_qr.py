@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.evidence import Evidence
-from prunec.facts import Curve
-from prunec.linalg import LEAST_VARIANCE, Reader, along
-from prunec.selection_interface import Selector
-from prunec.solvers import add_ridge, cholesky
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Selector
+from prunec.solvers.least_squares import LEAST_VARIANCE, Reader, along
+from prunec.solvers.symmetric import add_ridge, cholesky
+from prunec.statistics.facts import Curve
 
 
 @dataclass(frozen=True)

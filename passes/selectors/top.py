@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from prunec.evidence import Evidence
-from prunec.facts import Curve
-from prunec.linalg import along
-from prunec.registry import STRATEGIES
-from prunec.selection_interface import Criterion, Selector
+from prunec.grammar.registry import STRATEGIES
+from prunec.selection.evidence import Evidence
+from prunec.selection.interface import Criterion, Selector
+from prunec.solvers.least_squares import along
+from prunec.statistics.facts import Curve
 
 
 @dataclass(frozen=True)

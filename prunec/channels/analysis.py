@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..constraints import ANY, Constraints
-from ..graph import layer_of
-from ..program import Program
-from . import contraction, elementwise, matmul, movement, normalisation, reduction, spatial
-from .contraction import argument, is_transposed
+from ..ir.graph import layer_of
+from ..ir.program import Program
+from ..request.constraints import ANY, Constraints
+from .interpreter import Mixed, Rule, Walk, overload_packet, tensors
 from .labels import FIXED, compress, varying
+from .rules import contraction, elementwise, matmul, movement, normalisation, reduction, spatial
+from .rules.contraction import argument, is_transposed
 from .spaces import CONSUMES, PRODUCES, Axis, Channels, Contraction, Product, Site, Space
-from .walk import Mixed, Rule, Walk, overload_packet, tensors
 
 FAMILIES = (contraction, matmul, normalisation, reduction, spatial, movement)
 RULES: dict[Any, Rule] = {packet: rule for family in FAMILIES for packet, rule in family.RULES.items()}

@@ -12,9 +12,9 @@ from .console import err, out, progress
 from .model_options import IMAGES, Debug, InputShape, NoVerify, PreprocessText, preprocess_of, read_images
 
 if TYPE_CHECKING:
-    from ..deploy.timing.contestant import Entry
+    from ..deploy.benchmark.contestant import Entry
+    from ..ir.signature import Signature
     from ..progress import Track
-    from ..signature import Signature
 
 MISSED = 9  # the exit code where a gate was missed; 1 to 8 are those of errors
 PROFILED_RUNS = 50
@@ -127,9 +127,9 @@ def bench(
         prunec bench dense.onnx out/model.onnx --provider cuda --no-transfers
         prunec bench dense.engine out/model.engine --batch 8 --cuda-graph
     """
-    from ..artefacts import write_bytes, write_json
-    from ..deploy.timing.contestant import Setup
-    from ..deploy.timing.sweep import Sweep, measure
+    from ..deploy.benchmark.contestant import Setup
+    from ..deploy.benchmark.sweep import Sweep, measure
+    from ..files.artefacts import write_bytes, write_json
     from ..report import benchmark as tables
     from ..report.difference import difference_table
     from ..report.latency_plot import drawing
@@ -172,7 +172,7 @@ def bench(
 
 def _entries(models: list[str], backend: list[str] | None, provider: list[str] | None) -> list[Entry]:
     """Pair each model with its backend and provider. Raises SpecError for options given neither once nor once each."""
-    from ..deploy.timing.contestant import Entry
+    from ..deploy.benchmark.contestant import Entry
     from ..errors import SpecError
 
     spread = []
@@ -188,7 +188,7 @@ def _entries(models: list[str], backend: list[str] | None, provider: list[str] |
 
 def _require_gpu(entries: list[Entry]) -> None:
     """Raise SpecError for an option about a GPU where no model runs on one that it is about."""
-    from ..deploy.timing.contestant import MODULES
+    from ..deploy.benchmark.contestant import MODULES
     from ..errors import SpecError
 
     on_gpu = [MODULES[each.backend] for each in entries if _is_on_gpu(each)]
@@ -231,14 +231,14 @@ def _gate(text: str, count: int) -> float:
 
 def _shape(text: str | None) -> tuple[tuple[int, ...] | None, str | None]:
     """The shape of an input, and its type where one is named."""
-    from ..recipe import shape_of, type_of
+    from ..request.recipe import shape_of, type_of
 
     return (None, None) if text is None else (shape_of("--input-shape", text), type_of("--input-shape", text))
 
 
 def _takes(entry: Entry) -> Signature | None:
     """The inputs of an ONNX file; None of anything else, which is read when it is opened."""
-    from ..deploy import model_inputs
+    from ..deploy.onnx import model_inputs
 
     return model_inputs.of_file(Path(entry.source)) if entry.backend == "onnxruntime" else None
 
@@ -256,8 +256,8 @@ def _require_onnx(entries: list[Entry]) -> None:
 
 def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: Track) -> list[dict[str, Any]]:
     """Every layer of A beside those of each other model, or of A alone, from runs of their own."""
-    from ..diff.compare import compare, read
-    from ..diff.profiles import kernels, measure
+    from ..compare.difference import compare, read
+    from ..compare.profiles import kernels, measure
 
     first, *others = entries
     networks = {entry.source: read(Path(entry.source)) for entry in entries}

@@ -11,7 +11,7 @@ from .console import err, out, progress, say, warn
 from .model_options import Debug, NoVerify
 
 if TYPE_CHECKING:
-    from ..deploy.engines.settings import Settings
+    from ..deploy.tensorrt.settings import Settings
 
 PRECISION, TUNING = "Precision (asserted: it is in the ONNX file)", "Tuning"
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The network.", show_default=False)]
@@ -83,7 +83,7 @@ def build(
 
     Beside FILE goes FILE.json: package, version, GPUs, batch sizes, the sha256 of the ONNX file, flags by name.
     """
-    from ..deploy.engines.settings import Settings
+    from ..deploy.tensorrt.settings import Settings
 
     wanted = {"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
     settings = Settings.parse(
@@ -116,7 +116,7 @@ def _one(precisions: list[str]) -> str | None:
 
 def _matrix(model: Path, settings: Settings) -> None:
     """Print the verdicts; the exit code is 7 where a GPU that was asked for, or every one, fails."""
-    from ..deploy.engines.build import check
+    from ..deploy.tensorrt.build import check
     from ..errors import BackendError
     from ..report.engines import matrix_table
 
@@ -129,8 +129,8 @@ def _matrix(model: Path, settings: Settings) -> None:
 
 
 def _build(model: Path, settings: Settings, output: Path, cache: Path | None) -> None:
-    from ..deploy.engines import store
-    from ..deploy.engines.build import build as make
+    from ..deploy.tensorrt import store
+    from ..deploy.tensorrt.build import build as make
     from ..report.engines import engine_lines
 
     store.require_free(output)

@@ -36,8 +36,8 @@ def cast(
         prunec cast out/model.onnx --bf16 --data train.npz --keep 'head*' -o modelb16.onnx
         prunec cast net.onnx --fp16 --data train.npz --evaluate test.npz -o net16.onnx
     """
-    from ..deploy import onnx_file
-    from ..deploy.cast import cast as to_half
+    from ..deploy.onnx import onnx_file
+    from ..deploy.precision.cast import cast as to_half
     from ..errors import SpecError
 
     if fp16 == bf16:

@@ -16,7 +16,7 @@ def catalogue(debug: Debug = False) -> None:
         prunec compress … --compensator "sequential{ridge=1e-4}"
         prunec compress … --pipeline "fold-bn,analyse,…"
     """
-    from ..registry import PASSES, STRATEGIES
+    from ..grammar.registry import PASSES, STRATEGIES
     from ..report.catalogue import catalogue_table
 
     for title, folder in {"passes": PASSES, **STRATEGIES}.items():

@@ -29,8 +29,8 @@ from .model_options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..method import Method
-    from ..pipeline import Instrument
+    from ..pipeline.method import Method
+    from ..pipeline.pipeline import Instrument
 
 METHOD, OUTPUT, WATCH = "Method", "Output", "Watching"
 
@@ -171,12 +171,12 @@ def compress(
 
     OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all.
     """
-    from ..artefacts import require_free
-    from ..conflicts import require_no_conflict
     from ..errors import SpecError
-    from ..instruments import Stopped
-    from ..manifest import require_as_written
-    from ..recipe import Options, spoken_of
+    from ..files.artefacts import require_free
+    from ..files.manifest import require_as_written
+    from ..pipeline.instruments import Stopped
+    from ..request.conflicts import require_no_conflict
+    from ..request.recipe import Options, spoken_of
     from . import rules, work
 
     if output is None and stop_after is None:
@@ -216,8 +216,8 @@ def compress(
 def _require_passes(method: Method, options: Mapping[str, str | None]) -> None:
     """Raise SpecError for an option that names a pass which the pipeline does not have."""
     from ..errors import SpecError
-    from ..registry import PASSES
-    from ..spec import name_of
+    from ..grammar.registry import PASSES
+    from ..grammar.spec import name_of
 
     names = [name_of(type(step)) for step in method.passes().passes]
     for option, name in options.items():
@@ -227,7 +227,7 @@ def _require_passes(method: Method, options: Mapping[str, str | None]) -> None:
 
 
 def _instruments(print_after: str | None, stop_after: str | None, dump: Path | None) -> list[Instrument]:
-    from ..instruments import Dump, Notes, PrintAfter, StopAfter
+    from ..pipeline.instruments import Dump, Notes, PrintAfter, StopAfter
 
     found: list[Instrument] = [Notes(warn)]
     if dump is not None:

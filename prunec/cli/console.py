@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from .. import artefacts, manifest
 from ..errors import DataError, PrunecError, PrunecWarning
+from ..files import artefacts, manifest
 from . import rules, signals
 
 if TYPE_CHECKING:

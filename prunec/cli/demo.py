@@ -33,8 +33,8 @@ def demo(
         prunec demo --target macs:0.3 -o third/
     """
     from .. import demo as assets
-    from ..artefacts import require_free
-    from ..compression import compress
+    from ..api import compress
+    from ..files.artefacts import require_free
     from ..report.console import outcome_table
     from .measure import add_accuracy, add_latency
 

@@ -57,8 +57,8 @@ def diff(
     An engine of TensorRT-RTX tells its kernels and its memory without a GPU; one of TensorRT does not: give the JSON
     that trtexec --exportLayerInfo or TensorRT's engine inspector writes.
     """
-    from ..diff.compare import compare, read
-    from ..diff.profiles import kernels
+    from ..compare.difference import compare, read
+    from ..compare.profiles import kernels
     from ..report.difference import difference_lines, difference_table
 
     _check(before, after, profile, times_before, times_after)
@@ -77,7 +77,7 @@ def diff(
 
 def _check(before: Path, after: Path, profile: bool, times_before: Path | None, times_after: Path | None) -> None:
     """Raise SpecError for arguments that do not go together."""
-    from ..diff.compare import kind_of
+    from ..compare.difference import kind_of
     from ..errors import SpecError
 
     kinds = kind_of(before), kind_of(after)
@@ -103,7 +103,7 @@ def _entries(
     track: Track,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
     """The entries of two profiles, measured or read; None where neither was asked for."""
-    from ..diff import profiles
+    from ..compare import profiles
 
     if profile:
         return profiles.measure(before, after, runs=RUNS, batch=batch, threads=threads, provider=provider, track=track)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from torch import nn
 
-    from ..signature import Signature
+    from ..ir.signature import Signature
 
 
 def evaluate(
@@ -67,7 +67,7 @@ def evaluate(
     """
     from ..errors import SpecError
     from ..evaluate import accuracy
-    from ..recipe import classes_of
+    from ..request.recipe import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
     network, shape, only, takes = _opened(model, weights, device, provider, written)
@@ -93,14 +93,15 @@ def _opened(
             raise SpecError(f"--as-written is for ONNX files, and {source} runs in PyTorch: leave it out")
         if provider != "cpu":
             raise SpecError(f"--provider is ONNX Runtime's, and {source} runs in PyTorch: give an .onnx file")
-        from ..signature import signature_of
-        from ..source import load_model
+        from ..frontend.load import load_model
+        from ..ir.signature import signature_of
 
         loaded = load_model(source, weights)
         takes = signature_of(loaded.model)
         return module_of(loaded, device), loaded.input_size_hint, batch_of(loaded), takes
-    from ..deploy import model_inputs, reference
-    from ..deploy.runtime import session
+    from ..deploy.onnx import model_inputs
+    from ..deploy.ort import reference
+    from ..deploy.ort.runtime import session
 
     if weights is not None:
         raise SpecError(f"{source} carries its own weights: leave out --weights {weights}")

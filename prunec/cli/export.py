@@ -23,7 +23,7 @@ from .model_options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..program import Program
+    from ..ir.program import Program
     from ..progress import Track
 
 # exact: the exporter's own folding has been wrong (pytorch issues 166797, 169178)
@@ -65,13 +65,14 @@ def export(
         prunec export nets.py:make --input-shape 3x32x32 --name input=images --name output=logits -o net.onnx
     """
     from .. import __version__
-    from ..capture import capture
-    from ..context import Context
-    from ..deploy import onnx_file, parity, provenance
-    from ..deploy.export import export_onnx, opset_of
-    from ..pipeline import Pipeline
-    from ..signature import require_runnable
-    from ..source import load_model
+    from ..deploy.onnx import onnx_file, provenance
+    from ..deploy.onnx.export import export_onnx, opset_of
+    from ..deploy.ort import parity
+    from ..frontend.capture import capture
+    from ..frontend.load import load_model
+    from ..ir.signature import require_runnable
+    from ..pipeline.context import Context
+    from ..pipeline.pipeline import Pipeline
     from .model_options import example_inputs
 
     onnx_file.require_free(output, force)
@@ -123,8 +124,8 @@ def _names(given: list[str]) -> dict[str, str]:
 
 def _images(program: Program, data: str | None, preprocess: str | None, track: Track) -> tuple[Tensor, ...]:
     """Images for the comparison, or seeded noise of the example's shape."""
-    from ..samples import noise_like
-    from ..signature import signature_of
+    from ..data.noise import noise_like
+    from ..ir.signature import signature_of
 
     count = max(CHECKED_IMAGES, program.only_batch or 1)
     if data is not None:

@@ -13,7 +13,7 @@ from .model_options import MODEL, Debug, Freeze, InputShape, NoVerify, Only, Opa
 
 if TYPE_CHECKING:
     from ..channels.spaces import Channels
-    from ..program import Program
+    from ..ir.program import Program
 
 
 def inspect(
@@ -43,14 +43,14 @@ def inspect(
         prunec inspect net.pt2 --json | jq .totals
         prunec inspect timm:resnet50 --html resnet50.html
     """
-    from ..capture import capture
+    from ..api import prepared
     from ..channels.spaces import Channels
-    from ..compression import prepared
-    from ..constraints import Constraints
-    from ..cost import total_macs
+    from ..cost.macs import total_macs
+    from ..frontend.capture import capture
+    from ..frontend.load import load_model
+    from ..ir.unhoisted import unhoisted
     from ..report.console import amount, spaces_table
-    from ..source import load_model
-    from ..unhoisted import unhoisted
+    from ..request.constraints import Constraints
 
     loaded = load_model(model, weights)
     captured = capture(loaded.model, example_inputs(loaded, input_shape), tuple(opaque or ()))
@@ -81,7 +81,7 @@ def inspect(
 
 def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:
     """Write the page, whole or not at all, and say where it is."""
-    from ..artefacts import write_bytes
+    from ..files.artefacts import write_bytes
     from ..report.html import page
 
     write_bytes(path, page(program, facts).encode())
@@ -90,7 +90,7 @@ def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:
 
 def facts_of(name: str, channels: Channels) -> dict[str, Any]:
     """Return the data that `--json` prints."""
-    from ..cost import macs_of_space, prunable_share, total_macs
+    from ..cost.macs import macs_of_space, prunable_share, total_macs
 
     total, held = total_macs(channels), {**_macs_of_frozen(channels), **macs_of_space(channels)}
     spaces = [
@@ -115,7 +115,7 @@ def facts_of(name: str, channels: Channels) -> dict[str, Any]:
 
 def _macs_of_frozen(channels: Channels) -> dict[str, float]:
     """The MACs of the layers that touch each frozen space."""
-    from ..cost import macs_of_node
+    from ..cost.macs import macs_of_node
 
     by_node = macs_of_node(channels)
     touched = {space.name: {site.parameter for site in space.sites} for space in channels.spaces if space.frozen}
@@ -129,7 +129,7 @@ def _proved(program: Program) -> float:
     """The largest relative deviation in float64. Raises NumericsError where it is not a rounding error."""
     from ..channels.spaces import Channels
     from ..errors import NumericsError
-    from ..identity import prove
+    from ..surgery.identity import prove
 
     deviation = prove(program, program.fact(Channels))
     if not deviation <= 1e-9:

@@ -15,7 +15,7 @@ from .model_options import IMAGES, Debug, NoVerify, PreprocessText, preprocess_o
 if TYPE_CHECKING:
     import onnx
 
-    from ..data import Images
+    from ..data.images import Images
     from ..progress import Track
 
 FOUND = 9  # the exit code where something was found; 1 to 8 are those of errors
@@ -67,8 +67,8 @@ def lint(
 
     Exit codes: 0 where nothing as bad as --fail-on was found, 9 where it was, 7 where the file cannot be read.
     """
-    from ..deploy.onnx_file import load
-    from ..deploy.targets import target_of
+    from ..cost.hardware import target_of
+    from ..deploy.onnx.onnx_file import load
     from ..lint.check import check
     from ..lint.findings import at_least
     from ..report.findings import findings_lines, findings_table
@@ -91,8 +91,8 @@ def lint(
 
 def _images(model: onnx.ModelProto, data: str, preprocess: str | None, images: int, track: Track) -> Images:
     """The images, as the model takes them."""
-    from ..deploy import model_inputs
-    from ..deploy.onnx_file import input_shape
+    from ..deploy.onnx import model_inputs
+    from ..deploy.onnx.onnx_file import input_shape
 
     how = preprocess_of(preprocess, data, input_shape(model))
     return read_images(data, how, images, 0, None, track, model_inputs.of_model(model))

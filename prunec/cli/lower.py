@@ -15,8 +15,8 @@ from .model_options import IMAGES, preprocess_of, read_images
 if TYPE_CHECKING:
     import onnx
 
-    from ..data import Images
-    from ..deploy.parity import Parity
+    from ..data.images import Images
+    from ..deploy.ort.parity import Parity
     from ..progress import Track
 
 SHOWN = 8  # of the nodes that were left alone
@@ -59,9 +59,9 @@ def read(
 
     Raises BackendError for the model, DataError for images, SpecError for a count or classes that will not do.
     """
-    from ..deploy import model_inputs, onnx_file
+    from ..deploy.onnx import model_inputs, onnx_file
     from ..errors import SpecError
-    from ..recipe import classes_of
+    from ..request.recipe import classes_of
 
     if count < 1:
         raise SpecError(f"--images {count} are none: give 1 or more")
@@ -77,7 +77,7 @@ def read(
 
 def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, float]:
     """Top-1 in percent, before and after, computed as the files are written; nothing where no image has a label."""
-    from ..deploy import reference
+    from ..deploy.ort import reference
     from ..evaluate import accuracy
 
     if given.labelled is None:
@@ -88,7 +88,7 @@ def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, 
 
 def write(model: onnx.ModelProto, path: Path, before: int) -> None:
     """The file, and a line that says so."""
-    from ..deploy import onnx_file
+    from ..deploy.onnx import onnx_file
 
     size = onnx_file.save(model, path)
     err.print(f"wrote {path}: {size:,} bytes, {before:,} before", style="dim", markup=False, soft_wrap=True)

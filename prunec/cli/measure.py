@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ..compression import Result
-    from ..data import Images
+    from ..api import Result
+    from ..data.images import Images
     from ..progress import Track
 
 WORTH = 1.1  # times fewer MACs, to wonder where the time is
@@ -32,7 +32,7 @@ def add_latency(
     result: Result, images: Images, opset: int, threads: int, track: Track, provider: str = "cpu", batch: int = 1
 ) -> None:
     """The dense network against the compressed one, exported alike, on real images, at a batch or the only one."""
-    from ..deploy import benchmark
+    from ..deploy.benchmark import comparison as benchmark
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
     batch = result.dense.only_batch or min(batch, len(images))
@@ -51,7 +51,7 @@ def add_latency(
     result.report["speedup"] = found = predicted(result, dense, compressed)
     found["measured"] = comparison.speedup.ratio
     if found["macs"] > WORTH and found["measured"] - 1 < LITTLE * (found["macs"] - 1):
-        from ..diff.slow import slow_layers
+        from ..compare.slow_layers import slow_layers
 
         found["slow_layers"] = slow_layers(
             dense, compressed, batch=batch, threads=threads, provider=provider, track=track
@@ -60,8 +60,8 @@ def add_latency(
 
 def predicted(result: Result, dense: ModelProto, compressed: ModelProto) -> dict[str, Any]:
     """How many times faster it should be: by MACs alone, and by a latency table, or else by blocks."""
-    from ..deploy.layers import network_of
-    from ..deploy.targets import target_of
+    from ..cost.hardware import target_of
+    from ..deploy.onnx.layers import network_of
     from ..lint.alignment import cost
 
     facts = result.report

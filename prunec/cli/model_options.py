@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from ..data import Images
-    from ..preprocess import Preprocess
+    from ..data.images import Images
+    from ..data.preprocess import Preprocess
+    from ..frontend.load import LoadedModel
+    from ..ir.signature import Signature
     from ..progress import Track
-    from ..signature import Signature
-    from ..source import LoadedModel
 
 MODEL = "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, or a .pt2 exported program"
 IMAGES = "a folder of images (flat, or one folder a class), a .npz or .npy file, or file.py:function that gives batches"
@@ -100,11 +100,11 @@ def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.
     import torch
     from torch import nn
 
-    from ..calling import tensors_of
+    from ..data.noise import noise_of
     from ..errors import SpecError
-    from ..recipe import shape_of, type_of
-    from ..samples import noise_of
-    from ..signature import floating_type, rows_of_embeddings
+    from ..ir.calling import tensors_of
+    from ..ir.signature import floating_type, rows_of_embeddings
+    from ..request.recipe import shape_of, type_of
 
     shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     recorded = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
@@ -128,8 +128,8 @@ def read_images(
     takes: Signature | None = None,
 ) -> Images:
     """Images as `load_images` reads them for a network, with a warning for whatever it had to leave out."""
-    from ..data import load_images
-    from ..signature import ANY
+    from ..data.images import load_images
+    from ..ir.signature import ANY
 
     if preprocess is not None and _is_ready(source):
         warn(f"--preprocess has no effect on {source}, whose inputs are ready: they are taken as they are")
@@ -160,7 +160,7 @@ def preprocess_of(
 
     The default is ImageNet's at the size of the network, or gray at that size for one channel. In any other case None.
     """
-    from ..preprocess import Preprocess
+    from ..data.preprocess import Preprocess
 
     if given is not None:
         return Preprocess.parse(given) if isinstance(given, str) else Preprocess.from_mapping(given)
@@ -191,7 +191,7 @@ def batch_of(loaded: LoadedModel) -> int | None:
     """The only batch size that an exported program takes; None where it takes any, or nothing tells."""
     from torch import nn
 
-    from ..capture import only_batch
+    from ..frontend.capture import only_batch
 
     return None if isinstance(loaded.model, nn.Module) else only_batch(loaded.model)
 
@@ -203,7 +203,7 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
 
     from ..device import CPU, device_of
     from ..errors import DataError
-    from ..lazy import initialise
+    from ..frontend.lazy_layers import initialise
 
     images, found = images.on(device_of(loaded.model) or CPU), tuple(images.inputs[0].shape[1:])
     if shape is not None and found != shape:
@@ -240,7 +240,7 @@ def _takes(loaded: LoadedModel, images: Images, count: int) -> bool:
 def _run(loaded: LoadedModel, images: Images, count: int) -> Any:
     from torch import nn
 
-    from ..calling import filled
+    from ..ir.calling import filled
 
     inputs = next(images.batches(count))
     if isinstance(loaded.model, nn.Module) and images.keywords:

@@ -44,16 +44,16 @@ def profile(
         prunec profile torchvision:resnet50 --target "ort-cpu{batch=8,threads=2}" -o edge.json
         prunec compress torchvision:resnet50 --data photos/ --target latency:0.6 --on edge.json -o out/
     """
-    from ..capture import capture
-    from ..compression import prepared
-    from ..latency import search, shapes
+    from ..api import prepared
+    from ..frontend.capture import capture
+    from ..frontend.load import load_model
+    from ..grammar.registry import STRATEGIES
+    from ..ir.unhoisted import unhoisted
+    from ..latency import layer_shapes, search
     from ..latency.engine import checked, table_of
     from ..latency.summary import summary
     from ..latency.table_cache import path_of
-    from ..registry import STRATEGIES
     from ..report.console import latency_table
-    from ..source import load_model
-    from ..unhoisted import unhoisted
 
     engine = checked(on)
     engine.require_here()
@@ -64,9 +64,9 @@ def profile(
         warn(note)
     program = prepared(captured)
     with progress() as track:
-        table, _ = search.filled(table_of(engine), program, shapes.all_layers_of(program, splits), track)
+        table, _ = search.filled(table_of(engine), program, layer_shapes.all_layers_of(program, splits), track)
         if (before := unhoisted(program)) is not program:
-            table, _ = search.filled(table, before, shapes.layers_of(before), track)
+            table, _ = search.filled(table, before, layer_shapes.layers_of(before), track)
     facts = {"model": loaded.source, "kept": str(path_of(table)) if table.own else None, **summary(program, table)}
     if output is not None:
         table.save(output)

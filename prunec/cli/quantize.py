@@ -31,16 +31,16 @@ def quantize(
 ) -> None:
     """Quantise the layers of an ONNX model to 8 bits, as TensorRT takes it: symmetric, a scale a channel, no INT32.
 
-    Calibrated on real images, judged by the rules of `prunec.deploy.qdq`, and compared with the FP32 model as Q and DQ
-    are defined. Layers under 16 channels are left alone, and named. Then `prunec cast --fp16` casts the rest.
+    Calibrated on real images, judged by the rules of `prunec.deploy.precision.qdq`, and compared with the FP32 model as
+    Q and DQ are defined. Layers under 16 channels are left alone, and named. Then `prunec cast --fp16` casts the rest.
 
     \b
         prunec quantize out/model.onnx --int8 --data photos/ -o model8.onnx
         prunec quantize net.onnx --int8 --data train.npz --evaluate test.npz --keep 'layer1.*' -o net8.onnx
         prunec quantize net.onnx --fp8 --data train.npz -o net8.onnx
     """
-    from ..deploy import onnx_file
-    from ..deploy.quantize import quantize as to_eight
+    from ..deploy.onnx import onnx_file
+    from ..deploy.precision.quantize import quantize as to_eight
     from ..errors import SpecError
 
     if int8 == fp8:

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ..conflicts import METHOD, Beside, Without, require_no_conflict
+from ..request.conflicts import METHOD, Beside, Without, require_no_conflict
 
 _READY = Without(("preprocess",), "data", "--data")
 _LABELS = Without(("classes",), "labelled", "--evaluate")

@@ -41,9 +41,9 @@ def run(
 
     import numpy as np
 
-    from ..artefacts import write_bytes, write_json
-    from ..deploy.benchmark import summary
-    from ..deploy.engines.execution import run as execute
+    from ..deploy.benchmark.comparison import summary
+    from ..deploy.tensorrt.execution import run as execute
+    from ..files.artefacts import write_bytes, write_json
 
     with progress() as track:
         images = None

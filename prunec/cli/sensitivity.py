@@ -26,7 +26,7 @@ from .model_options import (
 )
 
 if TYPE_CHECKING:
-    from ..program import Program
+    from ..ir.program import Program
 
 PASSES = "{prepare},calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches,sensitivity"
 
@@ -62,19 +62,19 @@ def sensitivity(
         prunec sensitivity torchvision:resnet18 --data photos/ --plot curves.svg
         prunec sensitivity nets.py:make --data train.npz --selector "top{by=l1}" --json
     """
-    from ..capture import capture
-    from ..compression import PREPARE
-    from ..constraints import Constraints
-    from ..context import Context
+    from ..api import PREPARE
+    from ..data.noise import why_nothing_varies
     from ..device import named
     from ..errors import SpecError
-    from ..pipeline import Pipeline
-    from ..recipe import shape_of
+    from ..frontend.capture import capture
+    from ..frontend.load import load_model
+    from ..ir.signature import signature_of
+    from ..pipeline.context import Context
+    from ..pipeline.pipeline import Pipeline
     from ..report.console import sensitivity_table
     from ..report.curves import drawing
-    from ..samples import why_nothing_varies
-    from ..signature import signature_of
-    from ..source import load_model
+    from ..request.constraints import Constraints
+    from ..request.recipe import shape_of
 
     place = named(device)
     passes = Pipeline.parse(PASSES.format(prepare=PREPARE, selector=selector, decomposer=decomposer))
@@ -93,7 +93,7 @@ def sensitivity(
         context = Context(None, constraints, found, seed, size, cache, track)
         facts = facts_of(loaded.source, passes.run(captured, context))
     if plot is not None:
-        from ..artefacts import write_bytes
+        from ..files.artefacts import write_bytes
 
         write_bytes(plot, drawing(facts).encode())
         say(f"the curves are in {plot}", "green")
@@ -106,8 +106,8 @@ def sensitivity(
 def facts_of(name: str, program: Program) -> dict[str, Any]:
     """Return the data that `--json` prints: by space, the error with 0, 1 … coordinates removed."""
     from ..channels.spaces import Channels
-    from ..cost import Macs
-    from ..facts import Curves
+    from ..cost.macs import Macs
+    from ..statistics.facts import Curves
 
     channels, curves = program.fact(Channels), program.fact(Curves).by_space
     model = Macs.of(channels)

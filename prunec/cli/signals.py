@@ -82,7 +82,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 def _end_now(error: Ended) -> NoReturn:
     """End the process without unwinding it; what it has under hidden names is removed."""
     sentence, code = end_of(error)
-    abandon = getattr(sys.modules.get("prunec.scratch"), "abandon", None)  # none while that module is imported
+    abandon = getattr(sys.modules.get("prunec.files.scratch"), "abandon", None)  # none while that module is imported
     if abandon is not None:
         abandon()
     try:

@@ -49,8 +49,8 @@ def verify(
         prunec verify out/model.engine
         prunec verify out/model.engine out/model.onnx --data test.npz --batches 1,8
     """
-    from ..artefacts import write_json
-    from ..deploy.engines.verification import verify as check
+    from ..deploy.tensorrt.verification import verify as check
+    from ..files.artefacts import write_json
     from ..report.engines import verification_lines
 
     if engine.is_dir():
@@ -68,8 +68,8 @@ def verify(
 
 def _folder(path: Path) -> None:
     """Compare a folder with its manifest. Raises DataError where a file is missing or has changed."""
-    from .. import manifest
     from ..errors import DataError, SpecError
+    from ..files import manifest
     from . import rules
 
     if others := [said for name, said in rules.given().items() if name not in ("engine", "debug")]:

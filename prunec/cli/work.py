@@ -9,24 +9,24 @@ from pathlib import Path
 import torch
 
 from .. import device
-from ..alignment import Alignment
-from ..compression import Result, compress
-from ..constraints import AUTO
-from ..data import Images
-from ..deploy import providers, runtime
-from ..deploy.export import OPSETS
+from ..allocation.alignment import Alignment
+from ..api import Result, compress
+from ..data.images import Images
+from ..deploy.onnx.export import OPSETS
+from ..deploy.ort import providers, runtime
 from ..errors import BackendError, DataError, SpecError
+from ..frontend.load import LoadedModel, load_model
+from ..frontend.opaque import unwritable
+from ..ir.signature import require_runnable, signature_of
 from ..latency.engine import checked
-from ..method import BATCH, Method
-from ..on import On
-from ..opaque import unwritable
-from ..pipeline import Instrument
-from ..plan import Plan
+from ..pipeline.method import BATCH, Method
+from ..pipeline.pipeline import Instrument
 from ..progress import Track
-from ..recipe import Options
-from ..signature import require_runnable, signature_of
-from ..source import LoadedModel, load_model
-from ..target import Target
+from ..request.constraints import AUTO
+from ..request.engine import On
+from ..request.recipe import Options
+from ..request.target import Target
+from ..surgery.plan import Plan
 from .measure import add_accuracy, add_latency
 from .model_options import preprocess_of, read_images, require_fit
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data import Images
-from ..source import load_weights
+from ..data.images import Images
+from ..frontend.load import load_weights
 from .network import MEAN, STD, FashionResNet
 
 FOLDER = Path(__file__).parent

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..channels.spaces import Channels
-from ..deploy.targets import DeployTarget
+from ..cost.hardware import DeployTarget
 from .cost import Latency
-from .shapes import LINEAR, Layer
+from .layer_shapes import LINEAR, Layer
 
 
 def at_least_one(channels: Channels, layers: Sequence[Layer], cost: Latency, likes: DeployTarget) -> Channels:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .shapes import LayerShape
+from .layer_shapes import LayerShape
 from .surface import NS, Surface
 from .table import Table, Whole, Within
 

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import graph
+from ..channels.interpreter import overload_packet
 from ..channels.spaces import Channels
-from ..channels.walk import overload_packet
-from ..cost import Macs
-from ..memory import VIEWS, value_terms
-from ..program import Program
-from ..quantity import Builder
-from ..terms import Array, Cost, Counts, Mixed, Terms, parts_cost, settled
+from ..cost.macs import Macs
+from ..cost.memory import VIEWS, value_terms
+from ..cost.resources import Builder
+from ..cost.terms import Array, Cost, Counts, Mixed, Terms, parts_cost, settled
+from ..ir import graph
+from ..ir.program import Program
 from .correction import Correction
-from .shapes import Layer
+from .layer_shapes import Layer
 from .surface import NS, Surface
 from .table import Table, Whole
 

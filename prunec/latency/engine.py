@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..deploy.targets import target_of
+from ..cost.hardware import target_of
 from ..machine import environment
-from ..on import On
+from ..request.engine import On
 from . import table_file
 from .table import Table
 from .table_cache import kept

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ..deploy.layers import Network
-from ..diff.profiles import Kernel
-from .profiled import kernel_ms
-from .shapes import Layer, LayerShape, Sizes
+from ..compare.profiles import Kernel
+from ..deploy.onnx.layers import Network
+from .layer_shapes import Layer, LayerShape, Sizes
+from .profiler import kernel_ms
 from .table import Within
 
 Work = tuple[int, Sizes]  # entries of a weight, and its kernel

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .shapes import CLIP, LINEAR, RELU, TRANSPOSED, LayerShape
+from .layer_shapes import CLIP, LINEAR, RELU, TRANSPOSED, LayerShape
 
 OPSET, IR = 18, 8
 BEFORE = ".before"  # in the name of a layer whose activation has its own

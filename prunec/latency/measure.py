@@ -13,14 +13,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..deploy.targets import DeployTarget
-from ..deploy.timing.sampling import until
-from ..deploy.timing.statistics import middle_mean
-from ..diff.profiles import samples_of
+from ..compare.profiles import samples_of
+from ..cost.hardware import DeployTarget
+from ..deploy.benchmark.sampling import until
+from ..deploy.benchmark.statistics import middle_mean
 from ..progress import Track, silent
 from .layer_models import BEFORE, model_of, name_of
-from .profiled import WARM_UP, kernel_ms, profiled
-from .shapes import LINEAR, Layer, LayerShape
+from .layer_shapes import LINEAR, Layer, LayerShape
+from .profiler import WARM_UP, kernel_ms, profiled
 from .table import Grid, Table, ladder
 
 AT_ONCE = 6  # shapes whose sessions are open together

@@ -18,28 +18,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..aligned import aligned
-from ..allocation import Allocation
-from ..allocation_interface import Allocator
-from ..budget import leanest
-from ..calling import samples_of
+from ..allocation.aligned_counts import aligned
+from ..allocation.interface import Allocator
+from ..allocation.multi_budget import one_limit
+from ..allocation.problem import Allocation
 from ..channels.spaces import Channels
-from ..context import Context
+from ..cost.budget import leanest
+from ..cost.terms import Counts
+from ..data.noise import noise_like
 from ..device import CPU
 from ..errors import BackendError, BudgetError, SpecError
-from ..on import On
-from ..pipeline import Pipeline
-from ..plan import Plan
-from ..program import Program
+from ..ir.calling import samples_of
+from ..ir.program import Program
+from ..ir.unhoisted import unhoisted
+from ..pipeline.context import Context
+from ..pipeline.pipeline import Pipeline
 from ..progress import Track, silent
-from ..samples import noise_like
-from ..several import one_limit
-from ..target import Target
-from ..terms import Counts
-from ..unhoisted import unhoisted
-from . import blocks, engine, measure, whole
+from ..request.engine import On
+from ..request.target import Target
+from ..surgery.plan import Plan
+from . import blocks, engine, measure, whole_network
 from .cost import Latency, LatencyQuantity, latency_of
-from .shapes import Layer, LayerShape, layers_of
+from .layer_shapes import Layer, LayerShape, layers_of
 from .surface import NS
 from .table import Table
 from .table_cache import keep
@@ -48,7 +48,7 @@ from .tries import Tries, Try
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ..deploy.timing.statistics import Speedup
+    from ..deploy.benchmark.statistics import Speedup
 
 Met = tuple[Allocation, Counts, dict[str, Any]]
 LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
@@ -62,7 +62,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     machine has it; BackendError where such a table lacks layers of this network.
     """
     table, layers, dense = ready(program, context.on, context)
-    cost = latency_of(program, layers, table, table.wholes.get(whole.digest_of(program)))
+    cost = latency_of(program, layers, table, table.wholes.get(whole_network.digest_of(program)))
     wanted = next(one for one in problem.target.each if one.kind == "latency")
     dense_ns = _dense_ns(program, layers, table)
     if (before := unhoisted(program)) is not program:  # the target asks for a share of its time
@@ -88,7 +88,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
 
 def _dense_ns(program: Program, layers: Sequence[Layer], table: Table) -> int:
     """The time of a network with all its channels: as measured, or the sum of its layers."""
-    known = table.wholes.get(whole.digest_of(program))
+    known = table.wholes.get(whole_network.digest_of(program))
     return latency_of(program, layers, table, known).total() if known is None else round(known.ms * NS)
 
 
@@ -165,7 +165,7 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
     measured by then is not measured again. To a table of the user's all is added in memory alone.
     """
     _require_batch(table, program)
-    needs, digest, model = measure.needs_of(layers), whole.digest_of(program), _exported(program)
+    needs, digest, model = measure.needs_of(layers), whole_network.digest_of(program), _exported(program)
     for _ in range(ATTEMPTS * (1 + sum(1 for _ in measure.chunks(needs)))):
         chunk = next(measure.chunks(measure.missing(table, needs)), None)
         if chunk is None:
@@ -175,10 +175,10 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
     else:
         raise BackendError("other processes measure the same layers at other widths all the time: run again")
     own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
-    if digest not in table.wholes or not whole.knows(table.wholes[digest], own):
+    if digest not in table.wholes or not whole_network.knows(table.wholes[digest], own):
         inputs = noise_like(program.example_inputs, table.batch)
-        halved = _halved(program, whole.halves(own, table.likes))
-        found = whole.measured(model, halved, own, table, inputs, WHOLE_SECONDS, track)
+        halved = _halved(program, whole_network.halves(own, table.likes))
+        found = whole_network.measured(model, halved, own, table, inputs, WHOLE_SECONDS, track)
         known = table.wholes.get(digest)
         table = keep(table.with_whole(digest, found if known is None else found.with_parts_of(known)))
     return table, model
@@ -193,7 +193,7 @@ def _require_batch(table: Table, program: Program) -> None:
         )
 
 
-def _halved(program: Program, ranks: Mapping[str, int]) -> whole.Halved | None:
+def _halved(program: Program, ranks: Mapping[str, int]) -> whole_network.Halved | None:
     """The network with these ranks, by weight, or None where there are none."""
     if not ranks:
         return None
@@ -202,7 +202,7 @@ def _halved(program: Program, ranks: Mapping[str, int]) -> whole.Halved | None:
     keep = {
         one.space: tuple(range(ranks[weights[one.node]])) for one in channels.factorings if weights[one.node] in ranks
     }
-    return whole.Halved(_narrow(program, Plan(channels, keep)), ranks)
+    return whole_network.Halved(_narrow(program, Plan(channels, keep)), ranks)
 
 
 def narrowed(program: Program, problem: Allocation, counts: Counts) -> ModelProto:
@@ -215,7 +215,7 @@ def _narrow(program: Program, plan: Plan) -> ModelProto:
 
 
 def _exported(program: Program) -> ModelProto:
-    from ..deploy.export import export_onnx
+    from ..deploy.onnx.export import export_onnx
 
     here = program.on(CPU)
     return export_onnx(here.module, here.example_inputs, opset=18, dynamic_batch=program.dynamic_batch)
@@ -234,7 +234,7 @@ class _Race:
 
     def __call__(self, counts: Counts) -> tuple[Speedup, float]:
         """How many times faster than the dense network, and its own median in ms: as reports measure them."""
-        from ..deploy.benchmark import compare
+        from ..deploy.benchmark.comparison import compare
 
         key, table = counts.tobytes(), self.table
         if key not in self.narrow:

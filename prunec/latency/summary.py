@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from ..program import Program
+from ..ir.program import Program
 from .correction import Correction
-from .shapes import Layer, LayerShape, layers_of
+from .layer_shapes import Layer, LayerShape, layers_of
 from .table import Table
-from .whole import digest_of
+from .whole_network import digest_of
 
 
 def summary(program: Program, table: Table) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..terms import Array, Counts
-from .shapes import LayerShape
+from ..cost.terms import Array, Counts
+from .layer_shapes import LayerShape
 from .table import Table, odd_of, weights_of
 
 NS = 1e6  # in a millisecond

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..artefacts import write_json
-from ..deploy.targets import DeployTarget, target_of
-from .shapes import LayerShape
+from ..cost.hardware import DeployTarget, target_of
+from ..files.artefacts import write_json
+from .layer_shapes import LayerShape
 
 Array = npt.NDArray[np.float64]
 FORMAT = 3  # of the file and of the way to measure: tables of another one are measured again

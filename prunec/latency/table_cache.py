@@ -21,9 +21,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from ..artefacts import write_json
-from ..deploy.targets import DeployTarget
+from ..cost.hardware import DeployTarget
 from ..errors import DataError, PrunecWarning
+from ..files.artefacts import write_json
 from .measure import exact_of
 from .table import FORMAT, Grid, Table
 from .table_file import SHA256, digest, parsed

@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..deploy.targets import TARGETS
+from ..cost.hardware import TARGETS
 from ..errors import DataError
-from .shapes import CLIP, CONVOLUTION, LINEAR, RELU, TRANSPOSED, LayerShape
+from .layer_shapes import CLIP, CONVOLUTION, LINEAR, RELU, TRANSPOSED, LayerShape
 from .table import FORMAT, Grid, Table, Whole, Within
 
 SHA256 = "sha256"

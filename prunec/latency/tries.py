@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..terms import Counts
+from ..cost.terms import Counts
 from .surface import NS
 
 NEAR, CLOSE = 0.01, 0.08

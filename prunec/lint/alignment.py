@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..deploy.layers import Layer, Network
-from ..deploy.targets import DeployTarget
+from ..cost.hardware import DeployTarget
+from ..deploy.onnx.layers import Layer, Network
 from .findings import Finding
 
 SMALL = 1e-3  # of the cost of the network: a smaller step is a note

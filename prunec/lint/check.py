@@ -7,10 +7,10 @@ from typing import Any
 
 import onnx
 
-from ..data import Images
-from ..deploy import qdq
-from ..deploy.layers import network_of
-from ..deploy.targets import DeployTarget
+from ..cost.hardware import DeployTarget
+from ..data.images import Images
+from ..deploy.onnx.layers import network_of
+from ..deploy.precision import qdq
 from ..progress import Track, silent
 from . import alignment, dynamic_shapes, half_range
 from .alignment import Cost

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import NodeProto, numpy_helper
 
-from ..deploy.layers import Graph, attribute
+from ..deploy.onnx.layers import Graph, attribute
 from .findings import Finding
 
 RULE = "dynamic-shape"

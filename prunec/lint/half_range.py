@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from ..data import Images
-from ..deploy import ranges
+from ..data.images import Images
+from ..deploy.precision import ranges
 from ..progress import Track, silent
 from .findings import Finding
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, fx
 
 from ..channels.spaces import Channels, Contraction, Space
-from ..graph import attribute
-from ..program import Program
+from ..ir.graph import attribute
+from ..ir.program import Program
 from .console import amount
 from .sketch import CHEAP, END, Block, Flow, Sketch, name_of
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ..registry import Folder
-from ..spec import print_value
+from ..grammar.registry import Folder
+from ..grammar.spec import print_value
 
 
 def catalogue_table(title: str, folder: Folder) -> Table:

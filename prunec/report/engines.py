@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..deploy.engines.build import Verdict
-    from ..deploy.engines.store import Engine
-    from ..deploy.engines.verification import Verification
+    from ..deploy.tensorrt.build import Verdict
+    from ..deploy.tensorrt.store import Engine
+    from ..deploy.tensorrt.verification import Verification
 
 FAMILIES = {
     "75": "Turing", "80": "Ampere, A100", "86": "Ampere, RTX 30", "87": "Ampere, Orin", "89": "Ada, RTX 40",

@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from ..channels.spaces import CARRIES, CONSUMES, PRODUCES, Channels, Space
-from ..program import Program
+from ..ir.program import Program
 from .captions import Captions
 from .console import amount
 from .drawing import colours, svg

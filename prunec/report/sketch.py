@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .. import graph
 from ..channels.spaces import CONSUMES, PRODUCES, Channels, Contraction, Space
-from ..cost import macs_of_node
-from ..program import Program
+from ..cost.macs import macs_of_node
+from ..ir import graph
+from ..ir.program import Program
 
 SIZES_ONLY = ("new_", "zeros", "ones", "empty", "full", "arange", "eye")  # what reads no more of a value than its shape
 WORDY = ("unsafe_", "native_", "_legit", "_no_training", "_with_indices", "scaled_dot_product_")

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..data import Images
+from ..data.images import Images
 from .moments import Moments
 from .parts import Parts
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solvers import add_ridge, cholesky, solve, solve_by
+from ..solvers.symmetric import add_ridge, cholesky, solve, solve_by
 
 ENOUGH, PLENTY = 2, 256  # rows a column
 FLAT = 1e-16  # of the squared mean: a variance below is the rounding of a constant

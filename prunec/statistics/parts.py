@@ -40,7 +40,7 @@ class Inputs:
         return Inputs(count, torch.stack([one.mean_z for one in parts]), torch.stack([one.zz for one in parts]))
 
     def without_each(self, total: Moments) -> Inputs:
-        """Those of the rows of all other parts; `total` are the moments of all rows."""
+        """Remove each part from all rows, whose moments are `total`."""
         rest = total.count - self.count
         kept, gone = _column(total.count / rest), _column(self.count / rest)
         mean = kept * total.mean_z - gone * self.mean

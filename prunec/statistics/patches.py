@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from .. import graph
-from ..channels.contraction import argument
+from ..channels.rules.contraction import argument
 from ..channels.spaces import Contraction
+from ..ir import graph
 
 SHARED = 0.5  # of the draws: as many as leave the number of different rows large
 

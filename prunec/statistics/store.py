@@ -18,13 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import artefacts, graph
-from ..context import Context
-from ..digest import tensor_digest
 from ..errors import PrunecError
+from ..files import artefacts
+from ..frontend.opaque import paths_in
+from ..ir import graph
+from ..ir.digest import tensor_digest
+from ..ir.program import Program
 from ..machine import versions
-from ..opaque import paths_in
-from ..program import Program
+from ..pipeline.context import Context
 from .moments import Moments
 
 FORMAT = 3  # of the file, and of how rows are drawn and summed

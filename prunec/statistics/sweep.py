@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from .. import graph
+from ..ir import graph
 
 BY_STRIDE = {torch.ops.aten.as_strided, torch.ops.aten.as_strided_copy, torch.ops.aten.view_as_complex}
 

@@ -1,0 +1,1 @@
+"""Choose how many coordinates of each space stay within a budget."""

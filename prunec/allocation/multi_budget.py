@@ -1,0 +1,88 @@
+"""Several limits at once, with allocators that know one: weights w are found so that keeping to
+
+    sum_i w_i · used_i / allowed_i  <=  1,      sum_i w_i = 1
+
+keeps to each limit i. Whatever meets all limits meets this, so the error can only be lower; weights of limits that are
+overdrawn grow by multiplication (Arora, Hazan, Kale 2012, "The multiplicative weights update method"), until the error
+of counts that keep to each limit is near the least of what only keeps to the sum. What is still overdrawn in the end is
+paid by going down the curves, and what is left is given back where all limits allow it. Where a table of latencies is
+corrected the next weights start from the last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..cost.terms import Counts
+from ..errors import BudgetError
+from ..grammar.spec import text_of
+from .completion import finished
+from .greedy import afford, give_back
+from .interface import Allocator
+from .problem import UNIT, Allocation, Array
+
+ROUNDS, AGAIN = 8, 3  # at first, and from weights that were best before
+NEAR = 1.01  # times the least error that there can be
+POWER = 4.0  # of used / allowed in the update
+
+
+def spend(problem: Allocation, method: Allocator) -> Counts:
+    """The counts that the method chooses within all limits, and what they leave over spent.
+
+    Ranks that save nothing and what is inside a branch that goes stay whole. Raises BudgetError where a limit is out of
+    reach, or all of them together are, or the method finds no such counts.
+    """
+    problem = one_limit(problem)
+    ends = [end for counts in method.candidates(problem) if (end := finished(problem, counts)) is not None]
+    if ends:
+        return min(ends, key=problem.expected)
+    if problem.limits > 1:
+        raise BudgetError(f"the targets {problem.target} cannot be met together: ask for more of one of them")
+    name = text_of(method)
+    other = "" if name.startswith("knapsack") else ", or take knapsack"
+    raise BudgetError(f"{name} finds no counts for {problem.target}: ask for more of it{other}")
+
+
+def one_limit(problem: Allocation) -> Allocation:
+    """Return the problem with its limits weighed into one; itself where there is one, or they are weighed already.
+
+    Raises BudgetError where a limit is out of reach.
+    """
+    return problem if problem.limits == 1 or problem.weights is not None else problem.weighed(_best(problem))
+
+
+def _best(problem: Allocation) -> Array:
+    """The weights with which least error keeps to each limit."""
+    if problem.starts:
+        weights, rounds = problem.starts[-1], AGAIN
+    else:
+        weights, rounds = _updated(np.ones(problem.limits), problem.used(problem.model.sizes)), ROUNDS
+    best, lowest, least = None, np.inf, 0.0
+    for _ in range(rounds):
+        mixed = problem.weighed(weights)
+        counts = _greedy(mixed)
+        least = max(least, problem.expected(counts))
+        found = finished(mixed, counts)
+        if found is not None and problem.expected(found) < lowest:
+            best, lowest = weights, problem.expected(found)
+        if lowest <= NEAR * least:
+            break
+        weights = _updated(weights, problem.used(counts))
+    if best is None:
+        return weights
+    problem.starts.append(best)
+    return best
+
+
+def _greedy(mixed: Allocation) -> Counts:
+    """Counts within the mixed limit, by steps down and up."""
+    model, errors, inside = mixed.model, mixed.errors, mixed.inside
+    counts = afford(model, errors, model.sizes, UNIT, inside)
+    return mixed.closed(model.whole(give_back(model, errors, counts, UNIT, inside=inside)))
+
+
+def _updated(weights: Array, used: Array) -> Array:
+    grown: Array = weights * np.maximum(used, 1e-3) ** POWER
+    grown[grown < 1e-6 * grown.max()] = 0.0
+    grown /= grown.sum()
+    return grown

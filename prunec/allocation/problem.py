@@ -1,0 +1,160 @@
+"""Define the input of an allocator: the spaces, their curves, the budget, and an oracle that reads no label."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..channels.spaces import Channels, Space
+from ..compensation import dense_fit
+from ..cost.budget import Budget, budgets
+from ..cost.resources import Resource
+from ..cost.terms import Cost, Counts, Mixed
+from ..errors import PassError
+from ..ir.graph import floats
+from ..ir.program import Program
+from ..pipeline.context import Context
+from ..request.target import Target
+from ..statistics.facts import Curves
+from ..statistics.relative import relative_error
+from ..statistics.sweep import channels_last
+from ..surgery import slicing
+from ..surgery.plan import Plan
+
+Array = npt.NDArray[np.float64]
+Outputs = list[list[torch.Tensor]]  # by batch
+UNIT = 10**9  # the cost that may remain where several are mixed
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A budget to spend on the spaces of a network. The oracle needs `program` and `context`; nothing else does."""
+
+    channels: Channels
+    curves: Curves
+    target: Target
+    program: Program | None = None
+    context: Context | None = None
+    latency: Resource | None = None  # where the target asks for one
+    weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.allocation.multi_budget`)
+    starts: list[Array] = field(default_factory=list, compare=False)  # such as were best so far, with other tables, too
+    outputs: dict[Hashable, Outputs] = field(default_factory=dict, compare=False)  # of dense networks that were tried
+
+    @property
+    def can_try(self) -> bool:
+        """Return whether there is a network to try counts on."""
+        return self.program is not None and self.context is not None
+
+    @cached_property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Compute how much of each resource may remain. Raises BudgetError where one of them is out of reach."""
+        return budgets(self.channels, self.target, self.program, self.latency)
+
+    @cached_property
+    def model(self) -> Cost:
+        """The cost as a function of counts: of the one resource, or the weighted mean of used / allowed of several."""
+        if self.weights is None:
+            return self.budgets[0].quantity.cost
+        return self._mixed(self.weights)
+
+    def _mixed(self, weights: Array) -> Cost:
+        rows = np.split(weights, np.cumsum([one.quantity.steps for one in self.budgets])[:-1])
+        parts = zip(self.budgets, rows, strict=True)
+        return Mixed.of([one.quantity.weighted(row * UNIT / one.allowed) for one, row in parts])
+
+    @cached_property
+    def allowed(self) -> int:
+        """The cost that may remain. Raises BudgetError where the target is out of reach."""
+        return self.budgets[0].allowed if self.weights is None else UNIT
+
+    def weighed(self, weights: Array) -> Allocation:
+        """Return a copy with these weights; its budgets are not computed again."""
+        found = replace(self, weights=weights)
+        vars(found).update(budgets=self.budgets, errors=self.errors, inside=self.inside, alone=self.alone)
+        return found
+
+    def with_errors(self, errors: list[Array]) -> Allocation:
+        """Return a copy with other curves, by space and count kept; nothing else is computed again."""
+        found = replace(self)
+        vars(found).update(budgets=self.budgets, errors=errors, inside=self.inside, alone=self.alone)
+        return found
+
+    @cached_property
+    def alone(self) -> list[Cost]:
+        """Each limit by itself, as a cost of which `UNIT` may remain."""
+        return [self._mixed(row) for row in np.eye(self.limits)]
+
+    @cached_property
+    def limits(self) -> int:
+        """How many sums may not exceed an amount: one for each resource, and for each step of the graph in memory."""
+        return sum(one.quantity.steps for one in self.budgets)
+
+    def used(self, counts: Counts) -> Array:
+        """Used / allowed of each limit, [limits], with these counts."""
+        return np.concatenate([one.quantity.used(counts) / max(one.allowed, 1) for one in self.budgets])
+
+    @cached_property
+    def fewest(self) -> Counts:
+        """The smallest counts that may stay."""
+        return np.array([space.fewest for space in self.channels.prunable], dtype=np.int64)
+
+    @cached_property
+    def errors(self) -> list[Array]:
+        """By space: the error of its curve by the count kept, infinite where that count may not be."""
+        curves = self.curves.by_space
+        return [_allowed(space, curves[space.name].error.numpy()[::-1]) for space in self.channels.prunable]
+
+    @cached_property
+    def inside(self) -> dict[int, list[int]]:
+        """By the place of the space of each residual branch that may go: the spaces that nothing outside it has."""
+        places = {space.name: place for place, space in enumerate(self.channels.prunable)}
+        return {
+            places[one.space]: sorted(places[name] for name in self.channels.inside(one))
+            for one in self.channels.branches
+        }
+
+    def closed(self, counts: Counts) -> Counts:
+        """The counts with all of every space inside a branch that goes: what is left of it is no loss of its own."""
+        found = counts.copy()
+        for branch, inside in self.inside.items():
+            if not counts[branch]:
+                found[inside] = self.model.sizes[inside]
+        return found
+
+    def expected(self, counts: Counts) -> float:
+        """The sum of the errors of the curves with these counts; what is inside a branch that goes adds none."""
+        return float(sum(error[count] for error, count in zip(self.errors, self.closed(counts), strict=True)))
+
+    def keep(self, counts: Counts) -> dict[str, tuple[int, ...]]:
+        """The coordinates that stay, by space."""
+        pairs = zip(self.channels.prunable, counts, strict=True)
+        return {space.name: self.curves.by_space[space.name].keep(int(count)) for space, count in pairs}
+
+    @torch.no_grad()
+    def error(self, counts: Counts, images: int = 64) -> float:
+        """The oracle: the relative squared error of the outputs with these counts, refitted to the dense statistics.
+
+        It reads `images` calibration images and no label. Raises PassError where the problem has no program.
+        """
+        if self.program is None or self.context is None:
+            raise PassError("this allocator tries networks, and was given none")
+        plan = Plan(self.channels, self.keep(counts))
+        narrow = slicing.apply(self.program.module, dense_fit.fitted(self.program, plan))
+        module, chosen = self.program.module, self.context.choosing
+        given = chosen.take(images, self.context.seed).batches(self.context.batch)
+        batches = [channels_last(module, batch) for batch in given]
+        key = module, chosen, images
+        if key not in self.outputs:
+            self.outputs[key] = [floats(module(*batch)) for batch in batches]
+        found = [floats(narrow(*batch)) for batch in batches]
+        return relative_error(found, self.outputs[key], [len(batch[0]) for batch in batches])
+
+
+def _allowed(space: Space, error: Array) -> Array:
+    allowed: Array = np.where([space.may_keep(count) for count in range(len(error))], error, np.inf)
+    return allowed

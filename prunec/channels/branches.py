@@ -1,0 +1,70 @@
+"""Residual branches that may go whole: add(x, f(x)) becomes x, and nothing of f is computed.
+
+Where most of a kernel's time is its own start, or threads meet after each, narrow layers save little and layers that
+are not there save all (Veit et al. 2016: a trained ResNet loses little with one block; "depth pruning"). Layers behind
+are refitted to what is left, and those that feed a later add on the same stream also make up for what it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..ir import graph
+from ..ir.program import Program
+from .spaces import Branch, Channels
+
+aten: Any = torch.ops.aten
+ADD = aten.add.Tensor
+
+
+def found(program: Program, channels: Channels) -> Iterator[Branch]:
+    """The branches without which every value keeps its shape, none within another; `space` is left to be named."""
+    values = graph.example_values(program.module, program.example_inputs)
+    costs = {one.node: one.macs for one in channels.products}
+    candidates = []
+    for add in program.module.graph.nodes:
+        if add.target != ADD or add.kwargs or len(set(add.all_input_nodes)) != 2:
+            continue
+        sides = [(branch, shortcut) for branch, shortcut in _sides(add) if _alike(values[shortcut], values[add])]
+        ways = [(add, shortcut, _only_for(branch, add)) for branch, shortcut in sides]
+        ways = [way for way in ways if any(node.name in costs for node in way[2])]
+        if ways:
+            candidates.append(max(ways, key=lambda way: sum(costs.get(node.name, 0.0) for node in way[2])))
+    for add, shortcut, gone in candidates:
+        if not any(other in gone for other, _, _ in candidates):
+            yield Branch("", add.name, shortcut.name, *_names(gone))
+
+
+def _sides(add: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    first, second = add.all_input_nodes
+    return [(first, second), (second, first)]
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return isinstance(one, Tensor) and one.shape == other.shape and one.dtype == other.dtype
+
+
+def _only_for(branch: fx.Node, add: fx.Node) -> frozenset[fx.Node]:
+    """The nodes that nothing but this operand of the add needs."""
+    gone: set[fx.Node] = set()
+    left = [branch]
+    while left:  # ends: a graph has no circle
+        node = left.pop()
+        if node in gone or node.op == "placeholder":
+            continue
+        if all(user in gone or (user is add and node is branch) for user in node.users):
+            gone.add(node)
+            left += node.all_input_nodes
+    return frozenset(gone)
+
+
+def _names(nodes: Set[fx.Node]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the nodes that compute, and of the parameters that only they read."""
+    return (
+        frozenset(node.name for node in nodes if node.op != "get_attr"),
+        frozenset(str(node.target) for node in nodes if node.op == "get_attr"),
+    )

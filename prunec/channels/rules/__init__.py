@@ -1,0 +1,1 @@
+"""Propagate channel labels through operators, one family of them a file."""

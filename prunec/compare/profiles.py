@@ -1,0 +1,147 @@
+"""How long each layer takes, from a profile of ONNX Runtime or of TensorRT, or by running the model.
+
+ONNX Runtime runs kernels, not nodes: `conv1` and `relu_0` become one kernel that is called `relu_0_nchwc`, and between
+its blocked layout and the plain one go `ReorderInput` and `ReorderOutput`, which no node of the file stands for; a
+product fused with a transpose is `matmul_0/MatmulTransposeFusion/`. A kernel's time goes to the layer with the work:
+itself, or the one upstream that has been fused into it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..deploy.benchmark.inputs import noise
+from ..deploy.benchmark.statistics import middle_mean
+from ..deploy.onnx.layers import Layer, Network
+from ..deploy.ort.runtime import Model, denormals_as_zero, feed_of, session
+from ..errors import BackendError
+from ..progress import Track, silent
+
+SUFFIX = re.compile(r"(/\w+Fusion/?)?(_nchwc|_token_\d+)*_kernel_time")
+WARM_UP = 5  # runs that are thrown away
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of a run: the layer that it computes, or "" for what the runtime added, and its usual time."""
+
+    layer: str
+    name: str
+    op: str
+    ms: float
+
+
+def measure(
+    before: Model,
+    after: Model,
+    *,
+    runs: int = 50,
+    batch: int = 1,
+    threads: int = 1,
+    provider: str = "cpu",
+    seed: int = 0,
+    track: Track = silent,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Run two models in turn on the same seeded noise, `runs` times after a warm-up: the profile of each.
+
+    Raises as `benchmark.compare` does.
+    """
+    with TemporaryDirectory() as folder:
+        opened = [
+            session(model, threads=threads, provider=provider, profile=Path(folder) / side)
+            for side, model in (("before", before), ("after", after))
+        ]
+        feeds = [feed_of(one, noise(one, batch, seed)) for one in opened]
+        with denormals_as_zero():
+            for _ in track(range(WARM_UP + runs), "timing every layer"):
+                for one, feed in zip(opened, feeds, strict=True):
+                    one.run(None, feed)
+        first, second = (_entries(Path(one.end_profiling())) for one in opened)
+    return first, second
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The entries of a profile, of ONNX Runtime's `enable_profiling` or of trtexec's `--exportProfile`.
+
+    Raises BackendError where the file is neither.
+    """
+    try:
+        return _entries(path)
+    except (OSError, ValueError) as error:
+        raise BackendError(
+            f"{path} is not a profile ({error}): give the JSON of ONNX Runtime's enable_profiling, or of trtexec"
+            " --exportProfile"
+        ) from error
+
+
+def kernels(entries: Iterable[Mapping[str, Any]], network: Network) -> tuple[Kernel, ...]:
+    """The kernels of one run, in order, each with the layer of `network` that it belongs to."""
+    listed = list(entries)
+    timed = [entry for entry in listed if "averageMs" in entry]
+    if timed:
+        names = {layer.name for layer in network.layers}
+        return tuple(
+            Kernel(one["name"] if one["name"] in names else "", one["name"], "", one.get("medianMs", one["averageMs"]))
+            for one in timed
+        )
+    samples: dict[str, list[float]] = defaultdict(list)
+    ops: dict[str, str] = {}
+    for entry in in_order(listed):
+        samples[entry["name"]].append(entry["dur"] / 1e3)
+        ops[entry["name"]] = entry.get("args", {}).get("op_name", "")
+    owners = _owners(samples, network)
+    return tuple(
+        Kernel(owners[name], name.removesuffix("_kernel_time"), ops[name], middle_mean(taken[WARM_UP:] or taken))
+        for name, taken in samples.items()
+    )
+
+
+def samples_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The times in ms of each node with a kernel in a profile of ONNX Runtime, run by run."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for entry in in_order(entries):
+        found[SUFFIX.sub("", entry["name"])].append(entry["dur"] / 1e3)
+    return dict(found)
+
+
+def in_order(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The kernels that ONNX Runtime ran, in the order of time."""
+    ran = (one for one in entries if one.get("cat") == "Node" and one["name"].endswith("_kernel_time"))
+    return sorted(ran, key=lambda one: float(one["ts"]))
+
+
+def _owners(names: Iterable[str], network: Network) -> dict[str, str]:
+    """By kernel: the layer with its work; "" where the runtime added it."""
+    layers = {layer.name: layer for layer in network.layers}
+    stems = {name: SUFFIX.sub("", name) for name in names}
+    run = set(stems.values())
+    return {name: _with_work(layers[stem], layers, run).name if stem in layers else "" for name, stem in stems.items()}
+
+
+def _with_work(layer: Layer, layers: Mapping[str, Layer], run: set[str]) -> Layer:
+    """The layer itself, or the one with MACs that was fused into it: upstream, and without a kernel of its own."""
+    waiting, seen = [layer], set()
+    while waiting:  # ends: each layer is looked into once
+        current = waiting.pop(0)
+        if current.macs:
+            return current
+        fused = [name for name in current.reads if name in layers and name not in run and name not in seen]
+        seen.update(fused)
+        waiting += [layers[name] for name in fused]
+    return layer
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise ValueError("no list of entries")
+    if not any("averageMs" in one or one.get("cat") == "Node" for one in found):
+        raise ValueError("no entry with a time")
+    return found

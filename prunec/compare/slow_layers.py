@@ -1,0 +1,51 @@
+"""Layers that lost MACs and not time: the reason why a network with half of the MACs may run no faster.
+
+a layer is slow where   time after / time before  >  1 - KEPT · (1 - MACs after / MACs before)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import onnx
+
+from ..deploy.onnx.layers import network_of
+from ..progress import Track, silent
+from .difference import compare
+from .profiles import kernels, measure
+
+FELL = 0.1  # of a layer's MACs, at least
+KEPT = 0.5  # of the gain that is expected
+SHARE = 0.01  # of the network's time, at least, for a layer to matter
+SHOWN = 5
+
+
+def slow_layers(
+    dense: onnx.ModelProto,
+    compressed: onnx.ModelProto,
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    provider: str = "cpu",
+    track: Track = silent,
+) -> list[dict[str, Any]]:
+    """The layers that gained less than half of what their MACs promise, worst first: name, MACs and time left of each.
+
+    Raises as `profiles.measure` does.
+    """
+    networks = network_of(dense), network_of(compressed)
+    entries = measure(dense, compressed, batch=batch, threads=threads, provider=provider, track=track)
+    ran = tuple(kernels(each, network) for each, network in zip(entries, networks, strict=True))
+    found = compare(*networks, (ran[0], ran[1])).to_json()
+    whole = math.fsum(kernel.ms for kernel in ran[0])
+    slow = []
+    for row in found["layers"]:
+        before, after = row["before"], row["after"]
+        if not before or not after or not before["macs"] or before["ms"] < SHARE * whole:
+            continue
+        macs, time = after["macs"] / before["macs"], after["ms"] / before["ms"]
+        if macs <= 1 - FELL and time > 1 - KEPT * (1 - macs):
+            lost = after["ms"] - before["ms"] * macs
+            slow.append({"name": row["name"], "macs": macs, "time": time, "lost_ms": lost, "weights": after["weights"]})
+    return sorted(slow, key=lambda one: -float(one["lost_ms"]))

@@ -1,0 +1,1 @@
+"""Refit the weights of a pruned network to the outputs of the dense one."""

@@ -1,0 +1,1 @@
+"""Count what a network costs as a function of the channels kept."""

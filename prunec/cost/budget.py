@@ -1,0 +1,143 @@
+"""The budgets that a target sets, the sentence for one that cannot be met, and the check of what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..channels.analysis import analyse
+from ..channels.spaces import Channels
+from ..errors import BudgetError, PassError
+from ..ir.program import Program
+from ..ir.unhoisted import unhoisted
+from ..request.target import NAMES, Target
+from . import resources
+from .memory import memory
+from .resources import Quantity, Resource
+from .terms import Cost, Counts, Terms
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A quantity and how much of it may remain."""
+
+    quantity: Resource
+    target: Target
+    allowed: int
+    dense: int  # of the network before slices were moved up
+
+    def to_json(self, counts: Counts) -> dict[str, Any]:
+        """For the report: the dense amount, what may remain, and what these counts leave."""
+        return {
+            "target": str(self.target),
+            "of": NAMES[self.target.kind],
+            "dense": self.dense,
+            "allowed": self.allowed,
+            "planned": self.quantity.total(counts),
+        }
+
+
+def budgets(
+    channels: Channels,
+    target: Target,
+    program: Program | None,
+    latency: Resource | None = None,
+) -> tuple[Budget, ...]:
+    """Compute the budget of each part of the target.
+
+    Raises BudgetError where even the fewest coordinates of each space are too many; PassError where a quantity needs
+    the network and there is none.
+    """
+    return tuple(_budget(channels, one, program, latency) for one in target.each)
+
+
+def _budget(channels: Channels, target: Target, program: Program | None, latency: Resource | None) -> Budget:
+    found = latency if target.kind == "latency" else quantity_of(target.kind, channels, program)
+    if found is None:
+        raise PassError("a target in milliseconds needs a latency table: prunec.latency.search has one measured")
+    dense = found.dense
+    if program is not None and target.kind != "latency" and (whole := unhoisted(program)) is not program:
+        dense = quantity_of(target.kind, whole.fact(Channels), whole).dense
+    allowed = target.allowed(dense)
+    least = least_of(channels, found)
+    if least > allowed:
+        raise BudgetError(_unreachable(channels, target, least, dense))
+    return Budget(found, target, allowed, dense)
+
+
+def quantity_of(kind: str, channels: Channels, program: Program | None) -> Quantity:
+    """The cost model of a resource."""
+    if kind == "macs":
+        return resources.macs(channels)
+    if program is None:
+        raise PassError(f"the {NAMES[kind]} are those of a network, and there is none: only macs can do without")
+    if kind == "memory":
+        return memory(channels, program.module, program.example_inputs)
+    return (resources.parameters if kind == "params" else resources.size)(channels, program.module)
+
+
+def written(program: Program, promised: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Count each resource of the finished network, and add it to the rows of `Budget.to_json`.
+
+    It is counted on the network, not predicted from the plan; of a latency the plan's is kept, as what was timed was
+    the finished network. Raises BudgetError where more remains than was allowed.
+    """
+    channels = analyse(program)
+    kinds = {name: kind for kind, name in NAMES.items()}
+    rows = []
+    for row in promised:
+        kind, found = kinds[row["of"]], row["planned"]
+        if kind != "latency":
+            found = quantity_of(kind, channels, program).dense
+        rows.append({**row, "written": found})
+        if found > row["allowed"]:
+            raise BudgetError(_missed(rows[-1]))
+    return rows
+
+
+def _missed(row: Mapping[str, Any]) -> str:
+    name, share = row["of"], row["written"] / max(row["dense"], 1)
+    plan = "as the plan has it" if row["planned"] == row["written"] else f"where the plan has {row['planned']:,}"
+    return (
+        f"target {row['target']} was missed: {row['allowed']:,} of {row['dense']:,} {name} may remain, and the finished"
+        f" network has {row['written']:,} ({share:.4f}), {plan}. Nothing was saved. A pipeline of your own needs"
+        " slice and decompose behind allocate; with the default one this is a fault of prunec's cost model: please"
+        " report the network. Meanwhile freeze the layers that grew (--freeze), or ask for less to remain"
+    )
+
+
+def least_of(channels: Channels, found: Resource) -> int:
+    """Compute the least amount that can remain, with each layer whole or in parts, whichever costs least."""
+    if not channels.prunable:
+        return found.dense
+    steps = [found.weighted(row) for row in np.eye(found.steps)]
+    return max(step.total(leanest(channels, step)) for step in steps)
+
+
+def leanest(channels: Channels, cost: Cost) -> Counts:
+    """The counts that cost least, each space in turn: the fewest, but for time, which odd widths may take more of."""
+    counts = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
+    if isinstance(cost, Terms):
+        return cost.whole(counts)
+    for place, space in enumerate(channels.prunable):
+        along = cost.along(counts, place)
+        counts[place] = min((one for one in range(space.size + 1) if space.may_keep(one)), key=along.__getitem__)
+    return cost.whole(counts)
+
+
+def _unreachable(channels: Channels, target: Target, least: int, dense: int) -> str:
+    frozen = [space for space in channels.spaces if space.frozen]
+    shown = "; ".join(f"{space.name}: {space.frozen}" for space in frozen[:3])
+    more = f" and {len(frozen) - 3} more" if len(frozen) > 3 else ""
+    bound = [space for space in channels.prunable if space.fewest > 1]
+    hint = f" {len(bound)} spaces have limits or are rounded: relax --limit or --round-to." if bound else ""
+    name, share = NAMES[target.kind], least / dense
+    remain = f"{share:.4f} of the {name} remain" if target.unit is None else f"{least:,} of {dense:,} {name} remain"
+    ask = f" ({target.kind}:{share + 0.0001:.4f} is the least to ask for)" if target.unit is None else ""
+    return (
+        f"target {target.own} cannot be reached: with the fewest channels left everywhere {remain}{ask}.{hint}"
+        f" Frozen: {shown or 'nothing'}{more}"
+    )

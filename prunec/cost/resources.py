@@ -1,0 +1,196 @@
+"""The resources that a target may name, each a cost of the keep counts: MACs, parameters, bytes of weights or values.
+
+A quantity is a sum of terms, or the largest of several sums: activations are alive together at one step of the graph or
+another, and the step with most of them counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, fx
+
+from ..channels.spaces import Channels, Factoring
+from ..ir import graph
+from ..surgery.arguments import places_of
+from .macs import Macs, gates_of, rows_of, sizes_of, space_of_coordinates
+from .terms import Array, Cost, Counts, Terms
+
+
+class Resource(Protocol):
+    """Cost of the keep counts that a target may name: the largest of several sums, whatever they are sums of."""
+
+    @property
+    def dense(self) -> int:
+        """Return the cost of the dense network."""
+
+    @property
+    def steps(self) -> int:
+        """Count the sums, of which the largest is the cost."""
+
+    @property
+    def cost(self) -> Cost:
+        """Return the cost of the only step, where there is one."""
+
+    def used(self, counts: Counts | None = None) -> Array:
+        """Compute the cost of each step, [steps], with these counts; of the dense network without."""
+
+    def total(self, counts: Counts | None = None) -> int:
+        """Compute the cost of the worst step."""
+
+    def weighted(self, weights: Array) -> Cost:
+        """Sum the costs of the steps, each times its weight [steps]."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """`terms` and, row by row, which of them come together: bool [steps, terms]."""
+
+    kind: str
+    terms: Terms
+    together: Array
+    extra: int = 0  # what all terms hold of a sliced network, at full size, and the dense one does not
+
+    def used(self, counts: Counts | None = None) -> Array:
+        """The cost of each step, [steps], with these counts; of the dense network without."""
+        each = self._exact.by_product(self.terms.sizes if counts is None else counts)
+        found: Array = self.together @ each
+        return found
+
+    def total(self, counts: Counts | None = None) -> int:
+        """The cost of the worst step."""
+        return round(float(self.used(counts).max(initial=0.0)))
+
+    @cached_property
+    def dense(self) -> int:
+        """The cost of the dense network."""
+        return self.total() - self.extra
+
+    @cached_property
+    def _exact(self) -> Terms:
+        """The terms, each layer in as many parts as the counts say, whatever that costs."""
+        return replace(self.terms, settled=False)
+
+    @property
+    def steps(self) -> int:
+        """How many sums there are, of which the largest counts."""
+        return len(self.together)
+
+    @property
+    def cost(self) -> Cost:
+        """Return the cost of the only step, for a quantity with one step."""
+        return self.terms
+
+    def weighted(self, weights: Array) -> Terms:
+        """The sum over the steps, each times its weight [steps]."""
+        return self.terms.scaled(weights @ self.together)
+
+
+def macs(channels: Channels) -> Quantity:
+    """MACs of one sample."""
+    return _single("macs", Macs.of(channels))
+
+
+def parameters(channels: Channels, module: fx.GraphModule) -> Quantity:
+    """Numbers in all parameters; where a batch norm was folded into a layer, its bias is all that is left of it."""
+    read = _read(module)
+    return _single(
+        "params", _stored(channels, {name: (one, 1) for name, one in read.items() if one.is_floating_point()})
+    )
+
+
+def size(channels: Channels, module: fx.GraphModule) -> Quantity:
+    """Bytes of all parameters and buffers, as they are stored; of a sliced network with the places that it picks."""
+    read = _read(module)
+    stored = {name: (one, one.element_size()) for name, one in read.items()}
+    picks = tuple(places_of(module, channels.values))
+    found = _single("size", _stored(channels, stored, picks))
+    return replace(found, extra=sum(len(coordinates) * entry for coordinates, entry in picks))
+
+
+def _read(module: fx.GraphModule) -> dict[str, Tensor]:
+    """The tensors that the graph reads."""
+    names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
+    return {name: graph.attribute(module, name) for name in names}
+
+
+def _single(kind: str, terms: Terms) -> Quantity:
+    return Quantity(kind, terms, np.ones((1, len(terms.scale))))
+
+
+def _stored(
+    channels: Channels, tensors: dict[str, tuple[Tensor, int]], picks: Sequence[tuple[Tensor, int]] = ()
+) -> Terms:
+    """A term for each tensor, which costs so much an entry, and for each axis that is picked.
+
+    Two of its dimensions may lose rows; where more do, the others count as whole.
+    """
+    split = {}
+    for one in channels.factorings:
+        weight = next(each.weight for each in channels.contractions if each.node == one.node)
+        split[weight] = one
+    build = Builder(channels)
+    gates = {name: build.names.index(one.space) for one in channels.branches for name in one.parameters}
+    for name, (tensor, entry) in tensors.items():
+        gate = gates.get(name, -1)
+        owned = [channels.parameters.get((name, dim)) for dim in range(tensor.dim())]
+        sides = sorted((side for side in owned if side is not None), key=len)[-2:]
+        rest = tensor.numel() / math.prod(len(side) for side in sides)
+        found = split.get(name)
+        if found is None:
+            a, b = (*sides, None, None)[:2]
+            build.add(entry * rest, a, b, gate=gate)
+        else:
+            taps = [math.prod(k for k, mine in zip(found.split.kernel, layer, strict=True) if mine)
+                    for layer in found.split.layers]  # fmt: skip
+            layer = next(each for each in channels.contractions if each.weight == name)
+            costs = (entry * taps[0], entry * sum(taps[1:-1]), entry * taps[-1])
+            build.add(entry * layer.taps, layer.outputs, layer.inputs, factoring=found, parts=costs, gate=gate)
+    for coordinates, entry in picks:
+        build.add(entry, coordinates)
+    return build.terms()
+
+
+class Builder:
+    """Collects terms, whose sides are given as coordinates."""
+
+    def __init__(self, channels: Channels) -> None:
+        self.space_of, self.sizes = space_of_coordinates(channels), sizes_of(channels)
+        self.names = [space.name for space in channels.prunable]
+        self.gates = gates_of(channels)
+        self.rows: list[tuple[float, Array, Array, int, float, float, float, int]] = []
+        self.none = np.append(np.zeros(len(self.sizes)), 1.0)
+
+    def add(
+        self,
+        scale: float,
+        a: Tensor | None = None,
+        b: Tensor | None = None,
+        factoring: Factoring | None = None,
+        parts: Sequence[float] = (0.0, 0.0, 0.0),
+        gate: int = -1,
+    ) -> int:
+        """Add scale · a · b, or `parts` = first, middle, second of a layer that may be factored; its number.
+
+        `gate` is the place of the space of the branch that it is in.
+        """
+        sides = [self.none if side is None else rows_of(self.space_of[side], self.sizes) for side in (a, b)]
+        rank = -1 if factoring is None else self.names.index(factoring.space)
+        first, middle, second = parts
+        self.rows.append((scale, sides[0], sides[1], rank, first, middle, second, gate))
+        return len(self.rows) - 1
+
+    def terms(self) -> Terms:
+        """All of them."""
+        scale, a, b, rank, first, middle, second, gate = zip(*self.rows, strict=True)
+        a_rows, b_rows = np.array(a), np.array(b)
+        return Terms(
+            np.array(scale, dtype=np.float64), a_rows[:, -1], b_rows[:, -1], a_rows[:, :-1], b_rows[:, :-1], self.sizes,
+            np.array(rank, dtype=np.int64), np.array(first, dtype=np.float64), np.array(middle, dtype=np.float64),
+            np.array(second, dtype=np.float64), np.array(gate, dtype=np.int64),
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Read images and other inputs, and turn them into tensors that a network takes."""

@@ -1,0 +1,131 @@
+"""A model that is opened to be timed, by whichever engine runs it: what it takes, and a run on inputs held beforehand.
+
+model.onnx           ONNX Runtime, on a provider            `--backend onnxruntime`
+model.engine         TensorRT or TensorRT-RTX, on the GPU   `--backend tensorrt`, `--backend tensorrt-rtx`
+net.pt2, f.py:make   PyTorch, operator by operator          `--backend torch`, or compiled, `--backend torch-compile`
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import BackendError, SpecError
+from .inputs import Arrays, Takes
+from .sampling import Run
+
+MODULES = {  # where each backend's `open_model` is; imported when asked for
+    "onnxruntime": "onnx_sessions",
+    "tensorrt": "engine_runs",
+    "tensorrt-rtx": "engine_runs",
+    "torch": "torch_modules",
+    "torch-compile": "torch_modules",
+}
+ENGINES = (".engine", ".plan", ".trt")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How models are opened, the same for all of one race."""
+
+    threads: int = 1
+    input_shape: tuple[int, ...] | None = None
+    """Shape of one input, without its batch, for a PyTorch network that does not say."""
+    input_type: str | None = None
+    """Type of that input, where it is not the network's floating type."""
+    transfers: bool = True
+    """True where a run copies its inputs to the GPU and its outputs back."""
+    cuda_graph: bool = False
+    spin: bool = True
+    """True where the host waits for the GPU in a loop, which notices its end sooner than sleep does."""
+
+    def __post_init__(self) -> None:
+        """Raises SpecError for a thread count below 1."""
+        if self.threads < 1:
+            raise SpecError(f"{self.threads} threads cannot run anything; ask for 1 or more")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model as it was named, what runs it, and on which device or provider."""
+
+    source: str
+    backend: str
+    provider: str = "cpu"
+
+    @classmethod
+    def parse(cls, source: str, backend: str = "auto", provider: str = "cpu") -> Entry:
+        """The backend that was asked for, or that the name tells. Raises SpecError where they do not go together."""
+        usual = usual_backend(source)
+        asked = usual if backend == "auto" else backend
+        if asked not in MODULES:
+            raise SpecError(f"backend '{backend}' is not known; choose one of auto, {', '.join(MODULES)}")
+        if MODULES[asked] != MODULES[usual]:
+            raise SpecError(f"{source} runs in {usual}, not in {asked}{_way(usual, asked)}")
+        return cls(source, usual if MODULES[asked] == "engine_runs" else asked, provider)
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+        return f"{self.source} ({self.backend}{'' if self.provider == 'cpu' else f', {self.provider}'})"
+
+    def open(self, setup: Setup) -> Opened:
+        """Load it. Raises BackendError or CaptureError where it does not load, SpecError for what it cannot do."""
+        module = importlib.import_module(f".{MODULES[self.backend]}", __package__)
+        opened: Opened = module.open_model(self, setup)
+        return opened
+
+
+class Opened(ABC):
+    """A loaded model."""
+
+    takes: Takes | None
+    """None where nothing tells."""
+    facts: Mapping[str, Any]
+    """Conditions that its times hold for: threads, device, CUDA graph, spinning, where nodes run."""
+
+    @abstractmethod
+    def bind(self, inputs: Arrays) -> Run:
+        """A run on these inputs and nothing else, tried once. Raises DataError where they do not fit."""
+
+
+def usual_backend(source: str) -> str:
+    """Return the backend that runs a model of that name. Raises BackendError for an engine without its record."""
+    if source.endswith(".onnx"):
+        return "onnxruntime"
+    if not source.endswith(ENGINES):
+        return "torch"
+    from ..tensorrt import store
+
+    return "tensorrt" if store.load(Path(source)).record["package"] == "tensorrt" else "tensorrt-rtx"
+
+
+def require_no_gpu_options(setup: Setup, name: str) -> None:
+    """Raise SpecError where a CUDA graph was asked of what has none."""
+    if setup.cuda_graph:
+        raise SpecError(
+            f"{name} runs without CUDA graphs here: leave --cuda-graph out, or time engines or --provider cuda"
+        )
+
+
+def require_cuda(name: str) -> None:
+    """Raise BackendError where torch cannot use a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackendError(
+            f"{name} was asked to run on the GPU, which this torch, {torch.__version__}, cannot use: install a build of"
+            " it for CUDA on a machine with an NVIDIA GPU"
+        )
+
+
+def _way(usual: str, asked: str) -> str:
+    if usual == "onnxruntime" and asked in ("tensorrt", "tensorrt-rtx"):
+        return f": build an engine first, prunec build --backend {asked}, and time that, or say --provider tensorrt"
+    if usual == "torch":
+        return ": export it first, with prunec export"
+    return ": leave --backend out"

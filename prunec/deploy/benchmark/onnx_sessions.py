@@ -1,0 +1,85 @@
+"""ONNX files in ONNX Runtime.
+
+On a GPU the runtime shows no stages: with transfers a run begins and ends in the host's memory, without them inputs and
+outputs stay on the device (I/O binding), and either way the host's clock tells its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from ..onnx.model_inputs import rows_of_tables
+from ..ort import runtime
+from ..ort.providers import nodes_by_provider
+from ..ort.runtime import Array
+from .contestant import Entry, Opened, Setup, require_no_gpu_options
+from .inputs import Arrays, Takes
+from .sampling import Run, Stages
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CUDA_MEMORY = ("cuda", "tensorrt", "rtx")
+
+
+class OnnxSession(Opened):
+    """One session."""
+
+    def __init__(self, session: InferenceSession, entry: Entry, setup: Setup, rows: Mapping[str, int]) -> None:
+        self._session = session
+        self._on_device = entry.provider in CUDA_MEMORY and not setup.transfers
+        self.takes = Takes.of(session, rows)
+        self.facts = {
+            "threads": setup.threads,
+            "spinning": setup.threads > 1,  # of its thread pool, during a run
+            "denormals_as_zero": True,
+            "provider": entry.provider,
+            "nodes_by_provider": nodes_by_provider(session),
+            "transfers": entry.provider in CUDA_MEMORY and setup.transfers,
+            "cuda_graph": False,
+        }
+
+    def bind(self, inputs: Arrays) -> Run:
+        """Raises DataError where they do not fit."""
+        return bound(self._session, inputs, self._on_device)
+
+
+def open_model(entry: Entry, setup: Setup) -> Opened:
+    """Raises BackendError where it does not load or the provider does not run it."""
+    require_no_gpu_options(setup, "ONNX Runtime")
+    session = runtime.session(Path(entry.source), threads=setup.threads, provider=entry.provider)
+    rows = rows_of_tables(onnx.load(entry.source, load_external_data=False))
+    return OnnxSession(session, entry, setup, rows)
+
+
+def bound(session: InferenceSession, inputs: Arrays, on_device: bool = False) -> Run:
+    """A call that runs the session on `inputs` and nothing else. Raises DataError where they do not fit."""
+    runtime.run(session, inputs)
+    feed = runtime.feed_of(session, inputs)
+    return partial(_resident, session, _binding(session, feed)) if on_device else partial(_whole, session, feed)
+
+
+def _whole(session: InferenceSession, feed: Mapping[str, Array]) -> Stages:
+    session.run(None, feed)
+    return {}
+
+
+def _binding(session: InferenceSession, feed: Mapping[str, Array]) -> Any:
+    """Inputs copied to the GPU once; outputs are left there."""
+    values = runtime.require().OrtValue
+    binding = session.io_binding()
+    for name, array in feed.items():
+        binding.bind_ortvalue_input(name, values.ortvalue_from_numpy(array, "cuda", 0))
+    for entry in session.get_outputs():
+        binding.bind_output(entry.name, "cuda", 0)
+    return binding
+
+
+def _resident(session: InferenceSession, binding: Any) -> Stages:
+    session.run_with_iobinding(binding)
+    return {}

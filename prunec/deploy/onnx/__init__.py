@@ -1,0 +1,1 @@
+"""Export networks to ONNX, clean the graphs, and read them back."""

@@ -1,0 +1,74 @@
+"""ONNX files in and out: read with a sentence for what is broken, written whole or not at all and read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ...errors import BackendError
+from ...files import artefacts
+from . import provenance
+
+STANDARD = ("", "ai.onnx")
+MAX_FILE = 2_000_000_000  # bytes: protobuf ends at 2 GiB
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The model in `path`, its weights beside it read too.
+
+    Raises BackendError where there is none, the file is cut off or not ONNX, or an operator is not one of ONNX's own.
+    """
+    if not path.is_file():
+        raise BackendError(f"there is no model file '{path}'")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BackendError(f"'{path}' is not a whole ONNX model; write or fetch it again ({reason})") from error
+    foreign = [node for node in model.graph.node if node.domain not in STANDARD]
+    if foreign:
+        node = foreign[0]
+        raise BackendError(
+            f"'{path}' has the operator {node.domain}.{node.op_type} (node '{node.name}'), which is not ONNX's own:"
+            " export the network without it"
+        )
+    return model
+
+
+def input_shape(model: onnx.ModelProto) -> tuple[int, ...] | None:
+    """The shape of the first input without its batch; None where it is not all fixed."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    given = next((entry for entry in model.graph.input if entry.name not in constants), None)
+    sizes: list[Any] = [] if given is None else [size.dim_value for size in given.type.tensor_type.shape.dim][1:]
+    return tuple(sizes) if sizes and all(size > 0 for size in sizes) else None
+
+
+def only_batch(model: onnx.ModelProto) -> int | None:
+    """The only batch size that the model takes; None where it takes any."""
+    sizes = [
+        entry.type.tensor_type.shape.dim[0].dim_value for entry in model.graph.input if entry.type.tensor_type.shape.dim
+    ]
+    return next((size for size in sizes if size > 0), None)
+
+
+def require_free(path: Path, force: bool = False) -> None:
+    """Raise DataError, before any work, where `save` could not write to `path`, or would replace a file unasked."""
+    artefacts.require_file(path, force)
+
+
+def save(model: onnx.ModelProto, path: Path) -> int:
+    """Write `model`, whole or not at all, the same bytes each time; read its provenance back. The bytes written.
+
+    Raises BackendError where it exceeds 2 GB or does not read back, DataError where the disk refuses.
+    """
+    if model.ByteSize() > MAX_FILE:
+        raise BackendError(f"the model takes {model.ByteSize() / 1e9:.1f} GB, and one ONNX file holds 2: prune further")
+    data = model.SerializeToString(deterministic=True)
+    artefacts.write_bytes(path, data)
+    if provenance.read(onnx.load(path)) != provenance.read(model):
+        raise BackendError(f"{path} does not read back as it was written: write it to another disk")
+    return len(data)

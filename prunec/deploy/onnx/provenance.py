@@ -1,0 +1,52 @@
+"""Stamp the origin of a model, last of all, into its ONNX file as `prunec.*` metadata, and read it back.
+
+    version, source (sha256 of the weights), pipeline, plan (sha256 of what was kept), calibration (sha256 of the
+    images), target, seed; and what came later: precision, quantisation, the images of either, parent (sha256 of the
+    file that it was made from)
+
+ONNX Runtime gives the same as `session.get_modelmeta().custom_metadata_map`. Graph tools drop metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from ...files import manifest
+
+PREFIX = "prunec."
+
+
+def stamp(model: onnx.ModelProto, provenance: Mapping[str, str]) -> onnx.ModelProto:
+    """A copy of `model` whose metadata is `provenance` alone, sorted, each key under `prunec.`. Do it last."""
+    stamped = onnx.ModelProto()
+    stamped.CopyFrom(model)
+    del stamped.metadata_props[:]
+    for key, value in sorted(provenance.items()):
+        stamped.metadata_props.add(key=f"{PREFIX}{key.removeprefix(PREFIX)}", value=value)
+    return stamped
+
+
+def read(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the provenance stamped on `model`, keys without the prefix; empty where prunec did not write it."""
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    return {key.removeprefix(PREFIX): value for key, value in entries.items() if key.startswith(PREFIX)}
+
+
+def digest(content: object) -> str:
+    """The sha256, in hexadecimal, of `content`: a model's bytes, or anything that JSON holds."""
+    if isinstance(content, onnx.ModelProto):
+        return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+    text = json.dumps(content, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def beside(path: Path) -> dict[str, str]:
+    """Read the stamp of the `model.onnx` beside a `.pt2`, in a folder of `prunec compress` whose files are whole."""
+    if path.suffix != ".pt2" or manifest.changed(path.parent) or not path.with_name("model.onnx").is_file():
+        return {}
+    return read(onnx.load(path.with_name("model.onnx")))

@@ -1,0 +1,1 @@
+"""Run ONNX models in ONNX Runtime, and compare them with their networks."""

@@ -1,0 +1,147 @@
+"""FP32 → BF16, or any type of half width, node by node: what ONNX allows is lowered, the rest stays, Casts between.
+
+ONNX's own schemas say which inputs and outputs of an operator may have the type: those declared as a type variable
+that allows it. BF16 convolutions and pools came with opset 22; a model of an older one is brought there first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import cache
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, defs, helper, numpy_helper, version_converter
+
+from ...errors import BackendError
+from ..onnx.element_types import FLOAT, element_types, inferred
+
+OPSET = 22
+
+
+def convert(model: onnx.ModelProto, kept: Collection[str], to: int = TensorProto.BFLOAT16) -> onnx.ModelProto:
+    """`model` with every node that allows it in type `to`; inputs and outputs, and the nodes `kept`, in FP32."""
+    return inferred(_Lowering(inferred(model), frozenset(kept), to).model())
+
+
+def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
+    """`model` in operator set `opset` at least. Raises BackendError where ONNX cannot bring it there."""
+    found = _opset(model)
+    if found >= opset:
+        return model
+    try:
+        converted: onnx.ModelProto = version_converter.convert_version(model, opset)
+    except (RuntimeError, ValueError) as error:
+        raise BackendError(
+            f"the model is of opset {found}, BF16 needs {opset}, and ONNX cannot convert it: export it with"
+            f" --opset bf16 ({str(error).strip().splitlines()[0]})"
+        ) from error
+    return converted
+
+
+def without(model: onnx.ModelProto, to: int = TensorProto.BFLOAT16) -> dict[str, str]:
+    """The nodes, by name, whose operator ONNX does not define in type `to`, and why they stay in FP32."""
+    types, opset = element_types(inferred(model)), _opset(model)
+    return {
+        node.name: f"ONNX has no {node.op_type} of that type in opset {opset}"
+        for node in model.graph.node
+        if any(types.get(name) == FLOAT for name in node.output)
+        and not _lowered(node.op_type, opset, to)[1].intersection(range(len(node.output)))
+        and node.op_type != "Cast"
+    }
+
+
+class _Lowering:
+    """One walk over the nodes; `types` follows what each value has become."""
+
+    def __init__(self, source: onnx.ModelProto, kept: frozenset[str], to: int) -> None:
+        self.source, self.kept, self.to = source, kept, to
+        self.opset = _opset(source)
+        self.before = element_types(source)
+        self.types = dict(self.before)
+        self.constants = {tensor.name: tensor for tensor in source.graph.initializer}
+        self.added: dict[str, TensorProto] = {}
+        self.cast: set[str] = set()
+
+    def model(self) -> onnx.ModelProto:
+        result = onnx.ModelProto()
+        result.CopyFrom(self.source)
+        del result.graph.node[:], result.graph.value_info[:], result.graph.initializer[:]
+        outputs = {entry.name for entry in self.source.graph.output}
+        for node in self.source.graph.node:
+            result.graph.node.extend(self._node(node, outputs))
+        read = {name for node in result.graph.node for name in node.input} | outputs
+        stored = (*self.source.graph.initializer, *self.added.values())
+        result.graph.initializer.extend(tensor for tensor in stored if tensor.name in read)
+        return result
+
+    def _node(self, node: NodeProto, outputs: set[str]) -> Iterator[NodeProto]:
+        """The casts that `node` needs before, itself, and those back to FP32 of what the graph gives out."""
+        low_in, low_out = _lowered(node.op_type, self.opset, self.to)
+        if node.name in self.kept or node.op_type == "Cast":
+            low_in, low_out = frozenset(), frozenset()
+        copied = NodeProto()
+        copied.CopyFrom(node)
+        for position, name in enumerate(node.input):
+            if self.before.get(name) != FLOAT:
+                continue
+            wanted = self.to if position in low_in else FLOAT
+            copied.input[position] = self._as(name, wanted)
+            yield from self._pending(name, wanted)
+        lowered = [
+            name for place, name in enumerate(node.output) if place in low_out and self.before.get(name) == FLOAT
+        ]
+        for name in lowered:
+            self.types[name] = self.to
+        copied.output[:] = [f"{name}.low" if name in lowered and name in outputs else name for name in node.output]
+        yield copied
+        for name in lowered:
+            if name in outputs:
+                self.types[name] = FLOAT
+                yield helper.make_node("Cast", [f"{name}.low"], [name], f"{name}.to_fp32", to=FLOAT)
+
+    def _as(self, name: str, wanted: int) -> str:
+        """Return the name of value `name` in type `wanted`."""
+        return name if self.types[name] == wanted else f"{name}.fp32" if wanted == FLOAT else f"{name}.half"
+
+    def _pending(self, name: str, wanted: int) -> Iterator[NodeProto]:
+        """The Cast of `name` to `wanted`, the first time that it is needed; a constant is converted instead."""
+        target = self._as(name, wanted)
+        if target == name or target in self.cast:
+            return
+        self.cast.add(target)
+        if name in self.constants:
+            self.added[target] = _converted(self.constants[name], target, wanted)
+            return
+        yield helper.make_node("Cast", [name], [target], f"{name}.cast", to=wanted)
+
+
+@cache
+def _lowered(op: str, opset: int, to: int) -> tuple[frozenset[int], frozenset[int]]:
+    """Which inputs and outputs of an operator, by position, may be of type `to` instead of FP32."""
+    schema = defs.get_schema(op, opset, "")
+    name = f"tensor({TensorProto.DataType.Name(to).lower()})"
+    free = {
+        constraint.type_param_str
+        for constraint in schema.type_constraints
+        if {name, "tensor(float)"} <= set(constraint.allowed_type_strs)
+    }
+    return _positions(schema.inputs, free), _positions(schema.outputs, free)
+
+
+def _positions(formals: object, free: set[str]) -> frozenset[int]:
+    """Return the positions of `formals` whose type variable is in `free`; the last formal may repeat."""
+    listed = list(formals)  # type: ignore[call-overload]
+    found = {place for place, formal in enumerate(listed) if formal.type_str in free}
+    variadic = bool(listed) and listed[-1].option == defs.OpSchema.FormalParameterOption.Variadic
+    return frozenset(found | set(range(len(listed), 1000)) if variadic and len(listed) - 1 in found else found)
+
+
+def _converted(tensor: TensorProto, name: str, to: int) -> TensorProto:
+    """A constant rounded to type `to`, to nearest even."""
+    values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(to))
+    return numpy_helper.from_array(np.ascontiguousarray(values), name)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

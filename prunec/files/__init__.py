@@ -1,0 +1,1 @@
+"""Write artefacts whole or not at all, with a manifest of what was written."""

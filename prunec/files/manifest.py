@@ -1,0 +1,123 @@
+"""``manifest.json`` of a folder of artefacts: it lists the size and the sha256 of each, and of itself.
+
+    {"facts": {...}, "files": {name: {"bytes": ..., "sha256": ...}}, "sha256": ...}
+
+The last is of the bytes that the rest would have without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+NAME = "manifest.json"
+UNCHECKED = "--no-verify"
+_KEYS = {"facts", "files", "sha256"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files that a folder was written with: name to (bytes, sha256)."""
+
+    files: Mapping[str, tuple[int, str]]
+
+    @staticmethod
+    def read(folder: Path) -> Manifest:
+        """Read the manifest of ``folder``. Raises OSError where there is none, ValueError where it has changed."""
+        text = (folder / NAME).read_bytes()
+        found = json.loads(text)
+        if not isinstance(found, dict) or not {"facts", "files"} <= found.keys() <= _KEYS:
+            raise ValueError("it does not hold what prunec writes")
+        if text != canonical(found) or found.pop("sha256", None) not in (None, _digest(found)):
+            raise ValueError("it has changed since it was written")
+        return Manifest({name: (entry["bytes"], entry["sha256"]) for name, entry in found["files"].items()})
+
+
+def compose(folder: Path, facts: Mapping[str, object]) -> dict[str, Any]:
+    """The content of the manifest for the files in ``folder``. Raises ValueError where a fact is not finite."""
+    listed = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in _inventory(folder).items()}
+    found = json.loads(canonical({"facts": dict(facts), "files": listed}))
+    return {**found, "sha256": _digest(found)}
+
+
+def canonical(obj: object) -> bytes:
+    """JSON with sorted keys, the same bytes each time. Raises ValueError where a number is not finite."""
+    text = json.dumps(obj, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def verify_manifest(folder: Path) -> list[str]:
+    """Sentences on how ``folder`` differs from its manifest; empty where all is as written."""
+    return [*changed(folder), *(f"{name} is not in the {NAME}" for name in added(folder))]
+
+
+def changed(folder: Path) -> list[str]:
+    """Sentences on the files of the manifest that are missing or changed; empty where all are as written."""
+    try:
+        expected = Manifest.read(folder).files
+    except (OSError, ValueError) as error:
+        return [f"{NAME} cannot be read: {error}"]
+    found = _inventory(folder)
+    missing = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    common = sorted(expected.keys() & found.keys())
+    return missing + [f"{name} has changed" for name in common if found[name] != expected[name]]
+
+
+def added(folder: Path) -> list[str]:
+    """The files in ``folder`` that its manifest does not list."""
+    try:
+        return sorted(_inventory(folder).keys() - Manifest.read(folder).files.keys())
+    except (OSError, ValueError):
+        return []
+
+
+def require_as_written(path: Path) -> None:
+    """Check a file against the manifest of its folder, where prunec wrote one that lists it.
+
+    Raises DataError where the file has changed since, or where the manifest itself has.
+    """
+    try:
+        path = path.resolve()
+        if path.name == NAME or not path.is_file() or not _is_ours(path.parent):
+            return
+    except (OSError, ValueError):  # a text that is no name of a file, such as a pipeline
+        return
+    advice = f"write {path.parent} again, or give {UNCHECKED} to use it as it is"
+    try:
+        expected = Manifest.read(path.parent).files.get(path.name)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path.parent / NAME}, beside {path.name}, cannot be relied on: {error}; {advice}") from error
+    if expected is not None and expected != (path.stat().st_size, _sha256(path)):
+        raise DataError(f"{path} is not what prunec wrote: its sha256 differs from that in {NAME}; {advice}")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether the folder has a manifest of prunec, perhaps damaged: browsers and other tools have theirs."""
+    try:
+        text = (folder / NAME).read_bytes()
+    except OSError:
+        return False
+    return sum(f'"{key}"'.encode() in text for key in _KEYS) > 1
+
+
+def _digest(found: Mapping[str, object]) -> str:
+    return hashlib.sha256(canonical(found)).hexdigest()
+
+
+def _inventory(folder: Path) -> dict[str, tuple[int, str]]:
+    listed = [each for each in sorted(folder.rglob("*")) if each.is_file() and each != folder / NAME]
+    return {each.relative_to(folder).as_posix(): (each.stat().st_size, _sha256(each)) for each in listed}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):  # ends: with the file
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,50 @@
+"""Networks that write into their inputs: found after the export, and given copies in another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from ..errors import CaptureError
+from ..ir.calling import filled, tensors_of
+
+
+def copies(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give a network that writes into its inputs copies of them."""
+    args, kwargs = filled((args, kwargs), [one.clone() for one in tensors_of((args, kwargs))])
+    return args, kwargs
+
+
+def writes(node: fx.Node) -> bool:
+    """Return whether an operator writes into what it reads."""
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def writes_inputs(exported: ExportedProgram) -> bool:
+    """Return whether an operator writes into an input that the caller gives, or into a view of one."""
+    inputs = set(exported.graph_signature.user_inputs)
+    for node in filter(writes, exported.graph.nodes):
+        source = node.args[0]
+        while isinstance(source, fx.Node) and _is_view(source):
+            source = source.args[0]
+        if isinstance(source, fx.Node) and source.name in inputs:
+            return True
+    return False
+
+
+def _is_view(node: fx.Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and any(one.alias_info for one in target._schema.returns)
+
+
+def require_no_writes(exported: ExportedProgram) -> None:
+    """Raise CaptureError for a functional program that hands changed inputs back to its caller."""
+    if exported.graph_signature.user_inputs_to_mutate:
+        raise CaptureError(
+            "the network writes into its inputs: write y = x * 2 for x.mul_(2), and nn.ReLU() for"
+            " nn.ReLU(inplace=True), or let it begin with x = x.clone()"
+        )

@@ -1,0 +1,258 @@
+"""Sub-modules that stay as they are: torch sees one operator in the place of each, and the analysis a wall.
+
+Each is put behind an operator of its own, `prunec::opaque_neck_weird_0_1f2e3d4c`, while torch.export looks at it. It
+runs a copy of the original; for tensors without data it gives shapes that were learned by running the network at two
+batch sizes: a size that changes with the batch is a multiple of the size of an input that does. In the captured graph
+the node calls that copy itself, and the operator is gone: nothing outlives the graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import fnmatch
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from ..device import CPU, device_of
+from ..errors import CaptureError, SpecError
+from ..ir.calling import tensors_of
+from ..ir.digest import state_digest
+from ..ir.module_state import preserved
+from .observed_calls import Call, Seen, Values, learned
+
+Run = Callable[[], object]
+Answer = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+Unseal = Callable[[fx.GraphModule], None]
+_one_at_a_time = threading.RLock()  # operators of the same name cannot exist twice
+
+
+def is_opaque(node: fx.Node) -> str | None:
+    """The path of the opaque sub-module that a node stands for; None for any other node."""
+    return node.target.path if isinstance(node.target, Opaque) else None
+
+
+def paths_in(module: nn.Module) -> tuple[str, ...]:
+    """The opaque sub-modules inside a captured graph."""
+    nodes = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
+    return tuple(dict.fromkeys(path for node in nodes if (path := is_opaque(node)) is not None))
+
+
+def unwritable(paths: Sequence[str], what: str) -> str:
+    """Why `what` cannot be written, and what to do about it: one sentence."""
+    modules, it = ("module", "it") if len(paths) == 1 else ("modules", "them")
+    return (
+        f"the opaque {modules} {', '.join(paths)} cannot be written as {what}, for no operator of torch does the same:"
+        f" rewrite {it} so that torch.export can capture {it}, or stay in PyTorch with prunec.compress(…).module"
+    )
+
+
+@contextmanager
+def sealed(model: nn.Module, patterns: Sequence[str], runs: Sequence[Run]) -> Iterator[Unseal]:
+    """While the block runs, an operator stands in `model` for each sub-module that `patterns` name.
+
+    `runs` are two runs of the network, at two batch sizes where it takes any. Yields what makes the nodes of a captured
+    graph call the sub-modules themselves, in place; it must be done within the block. Raises SpecError for a name that
+    fits no sub-module or one that is never run, CaptureError where the sizes that come out follow no size that goes in.
+    """
+    modules = _chosen(model, patterns)
+    if not modules:
+        yield lambda module: None
+        return
+    seen = [_watched(model, modules, run) for run in runs]
+    opaque: dict[str, Opaque] = {}
+    for path, module in modules.items():
+        calls = [learned(path, small, large) for small, large in _pairs(path, seen)]
+        if calls:
+            opaque[path] = Opaque(path, len(opaque), module, calls)
+    _require_used(model, patterns, opaque)
+    with _one_at_a_time, torch.library._scoped_library("prunec", "FRAGMENT") as library:
+        operators = {one.register(library): one for one in opaque.values()}
+        stands = {path: _Stand(modules[path], one.answer) for path, one in opaque.items()}
+        with _replaced(model, stands):
+            yield partial(_unseal, operators)
+
+
+def _unseal(operators: Mapping[Any, Opaque], module: fx.GraphModule) -> None:
+    for node in module.graph.nodes:
+        if node.target in operators:
+            node.target = operators[node.target]
+    module.recompile()
+
+
+def _pairs(path: str, seen: Sequence[Mapping[str, list[Seen]]]) -> list[tuple[Seen, Seen]]:
+    small, large = (one[path] for one in seen)
+    if len(small) != len(large):
+        raise CaptureError(f"{path} runs {len(small)} times for one batch and {len(large)} for another: not opaque")
+    return list(zip(small, large, strict=True))
+
+
+def _require_used(model: nn.Module, patterns: Sequence[str], used: Iterable[str]) -> None:
+    for pattern in patterns:
+        named = [path for path, _ in model.named_modules(remove_duplicate=False) if _fits(path, pattern)]
+        if not any(f"{path}.".startswith(f"{one}.") for path in named for one in used):
+            raise SpecError(f"--opaque {pattern} names nothing that the network runs on these inputs; leave it out")
+
+
+def _fits(path: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(path, pattern)
+
+
+def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """The outermost sub-modules that the patterns fit, by path."""
+    known = {path: module for path, module in model.named_modules(remove_duplicate=False) if path}
+    for pattern in patterns:
+        if not any(_fits(path, pattern) for path in known):
+            near = difflib.get_close_matches(pattern, known)
+            raise SpecError(
+                f"--opaque {pattern}: {type(model).__name__} has no such sub-module; "
+                + (f"did you mean {' or '.join(near)}?" if near else f"its first are {', '.join([*known][:5])}")
+            )
+    runnable = {path: one for path, one in known.items() if not isinstance(one, (nn.ModuleList, nn.ModuleDict))}
+    chosen = {path: one for path, one in runnable.items() if any(_fits(path, pattern) for pattern in patterns)}
+    return {path: one for path, one in chosen.items() if not any(path.startswith(f"{outer}.") for outer in chosen)}
+
+
+class _Stand(nn.Module):
+    """Stands where a sub-module was and hands each call to `answer`; whatever else it is asked for is the module's."""
+
+    def __init__(self, module: nn.Module, answer: Answer) -> None:
+        super().__init__()
+        self.__dict__.update(_original=module, _answer=answer, training=False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the output that the sub-module would give."""
+        return self._answer(args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_original"], name)
+
+
+@contextmanager
+def _replaced(model: nn.Module, stands: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Other sub-modules in the places of some, wherever they are used, while the block runs."""
+    by_id = {id(model.get_submodule(path)): stand for path, stand in stands.items()}
+    with ExitStack() as undo:
+        for parent in list(model.modules()):
+            for name, child in list(parent._modules.items()):
+                if id(child) in by_id:
+                    undo.callback(parent._modules.__setitem__, name, child)
+                    parent._modules[name] = by_id[id(child)]
+        yield
+
+
+def _watched(model: nn.Module, modules: Mapping[str, nn.Module], run: Run) -> dict[str, list[Seen]]:
+    """Record the inputs and outputs of each module, call by call, in one run of the network."""
+    seen: dict[str, list[Seen]] = {path: [] for path in modules}
+
+    def watcher(path: str, module: nn.Module) -> Answer:
+        def answer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            inputs = tensors_of((args, kwargs))
+            before = [one.clone() for one in inputs]
+            taken = Values.of((args, kwargs))
+            with preserved(module):
+                result = module(*args, **kwargs)
+            if any(not torch.equal(old, new) for old, new in zip(before, inputs, strict=True)):
+                raise CaptureError(f"{path} writes into its inputs, so it cannot be opaque; give it a clone of them")
+            seen[path].append((taken, Values.of(result)))
+            return result
+
+        return answer
+
+    with _replaced(model, {path: _Stand(module, watcher(path, module)) for path, module in modules.items()}):
+        run()
+    return seen
+
+
+class Opaque:
+    """A copy of a sub-module, to be called as an operator is: with a list of tensors and the number of the call."""
+
+    def __init__(self, path: str, number: int, module: nn.Module, calls: Sequence[Call]) -> None:
+        self.path, self.calls = path, calls
+        self._home = device_of(module) or CPU
+        self._original = _copied(module)
+        self._modules = {(self._dtype(call.inputs.dtypes), self._home): self._original for call in calls}
+        word = re.sub(r"[^0-9a-zA-Z]+", "_", path)
+        self.__name__ = self.__qualname__ = f"opaque_{word}_{number}_{state_digest(module)[:8]}"
+
+    def register(self, library: torch.library.Library) -> Any:
+        """Define the operator that stands for the sub-module in torch.export, and return it."""
+        library.define(f"{self.__name__}(Tensor[] inputs, int call) -> Tensor[]")
+        here = weakref.proxy(self)  # torch may keep what it is given for longer than the library lives
+
+        def run(inputs: Sequence[Tensor], call: int) -> Any:
+            return here._run(inputs, call)
+
+        def fake(inputs: Sequence[Tensor], call: int) -> Any:
+            return here._fake(inputs, call)
+
+        library.impl(self.__name__, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"prunec::{self.__name__}", fake, lib=library)
+        self._operator = getattr(torch.ops.prunec, self.__name__).default
+        return self._operator
+
+    def __call__(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
+        """The tensors that the sub-module gives; tensors without data for such."""
+        fake = any(isinstance(one, FakeTensor) for one in inputs)
+        return self._fake(inputs, call) if fake else self._run(inputs, call)
+
+    def answer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the output of the module, computed by its operator."""
+        values = Values.of((args, kwargs))
+        number = next((place for place, call in enumerate(self.calls) if call.fits(values)), None)
+        if number is None:
+            raise CaptureError(f"{self.path} is called otherwise while it is captured, so it cannot be opaque")
+        return self.calls[number].outputs.nested(self._operator(list(tensors_of((args, kwargs))), number))
+
+    @torch.no_grad()
+    def _run(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
+        """Run the original, in double precision where that is what comes in; operators must not return their inputs."""
+        module = self._in(self._dtype(one.dtype for one in inputs), self._device(inputs))
+        args, kwargs = self.calls[call].inputs.nested(inputs)
+        with preserved(module):
+            found = tensors_of(module(*args, **kwargs))
+        return [
+            one.to(dtype).contiguous().clone() for one, dtype in zip(found, self._dtypes(inputs, call), strict=True)
+        ]
+
+    def _fake(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
+        shapes = self.calls[call].shapes(inputs)
+        return [
+            torch.empty(shape, dtype=dtype, device=self._device(inputs))
+            for shape, dtype in zip(shapes, self._dtypes(inputs, call), strict=True)
+        ]
+
+    def _device(self, inputs: Sequence[Tensor]) -> torch.device:
+        return next((one.device for one in inputs), self._home)
+
+    def _in(self, dtype: torch.dtype | None, device: torch.device) -> nn.Module:
+        if (dtype, device) not in self._modules:
+            self._modules[dtype, device] = copy.deepcopy(self._original).to(device, dtype)
+        return self._modules[dtype, device]
+
+    def _dtypes(self, inputs: Sequence[Tensor], call: int) -> list[torch.dtype]:
+        """The types that come out: where floats went in, floats of the same precision."""
+        one, now = self.calls[call], self._dtype(each.dtype for each in inputs)
+        then = self._dtype(one.inputs.dtypes)
+        return [now if dtype is then and now is not None else dtype for dtype in one.outputs.dtypes]
+
+    @staticmethod
+    def _dtype(dtypes: Iterable[torch.dtype]) -> torch.dtype | None:
+        return next((dtype for dtype in dtypes if dtype.is_floating_point), None)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy, which later changes of the original do not reach; the original where it cannot be copied."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # a lock, a file, a tensor with a history: anything may be in it
+        return module

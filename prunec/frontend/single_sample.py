@@ -1,0 +1,83 @@
+"""Run a captured network on one sample, beside the user's own.
+
+`torch.export` captures a dynamic batch for two samples or more. A network that treats a single one otherwise, by a
+`squeeze()` that names no dimension or an `if len(x) == 1`, is another network there, and its graph is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx
+
+from ..device import full_float32
+from ..ir.calling import samples_of, tensors_of
+from ..ir.original import Original
+from ..ir.program import Program
+from .diagnosis import first_line
+from .requirements import close
+
+ADVICE = (
+    "look for a squeeze() without a dimension, which takes away a batch of one too (write squeeze((2, 3)) or flatten(1)"
+    " for the dimensions that are meant), and for an if on the batch size"
+)
+
+
+def with_one_sample(program: Program, original: Original) -> Program:
+    """Return the program with its original, held to what one sample gets from both.
+
+    Where the original gives outputs of other shapes, or fails, a note says so, and one sample is treated as more are.
+    Where the graph fails, or gives other numbers, the batch is fixed.
+    """
+    program = replace(program, original=original)
+    if not program.dynamic_batch:
+        return program
+    name = "the exported program" if isinstance(original.model, fx.GraphModule) else type(original.model).__name__
+    one = tuple(samples_of(value, 1) for value in program.example_inputs)
+    theirs, failure = _tried(lambda: original.outputs(one))
+    ours, fault = _tried(lambda: _outputs(program, one))
+    if fault is not None:
+        return _fixed(program, name, f"it runs on two samples and not on one: {first_line(fault)}")
+    given, written = ([list(value.shape) for value in side] for side in (theirs, ours))
+    if failure is not None or given != written:
+        does = f"gives {_listed(given)}" if failure is None else f"fails ({first_line(failure)})"
+        note = (
+            f"for a batch of one {name} {does}, and what prunec writes gives {_listed(written)}, as for any other"
+            f" batch: {ADVICE}"
+        )
+        return replace(program, original=replace(original, alone=False), notes=(*program.notes, note))
+    if not all(close(a, b) for a, b in zip(theirs, ours, strict=True)):
+        return _fixed(program, name, f"it computes something else for one sample than for more: {ADVICE}")
+    return program
+
+
+def fixed_note(name: str, why: str, count: int) -> str:
+    """A sentence on a batch size that is fixed."""
+    return (
+        f"{name} fixes its batch size ({why}): captured with a batch of {count}, the sweeps run {count} samples at a"
+        f" time and the ONNX file takes {count}; for any other batch, rewrite it with x.shape[0] or -1"
+    )
+
+
+def _fixed(program: Program, name: str, why: str) -> Program:
+    note = fixed_note(name, why, len(program.example_inputs[0]))
+    return replace(program, dynamic_batch=False, notes=(note, *program.notes))
+
+
+def _tried(run: Callable[[], list[Tensor]]) -> tuple[list[Tensor], Exception | None]:
+    try:
+        return run(), None
+    except Exception as error:
+        return [], error
+
+
+@torch.no_grad()
+def _outputs(program: Program, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    with full_float32():
+        return list(tensors_of(program.module(*inputs)))
+
+
+def _listed(shapes: list[list[int]]) -> str:
+    return " and ".join(map(str, shapes)) or "nothing"

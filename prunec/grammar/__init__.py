@@ -1,0 +1,1 @@
+"""Read passes and strategies from text, and find their classes by file."""

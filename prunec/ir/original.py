@@ -1,0 +1,60 @@
+"""The network as the user gave it, to compare with: run as it is called, and left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, TensorArgument
+from torch.utils import _pytree as pytree
+
+from ..device import CPU, device_of, full_float32
+from . import graph
+from .calling import filled, samples_of, tensors_of
+from .module_state import preserved
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """A user's network and the arguments that it is called with; the tensors among them are replaced in each call."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    alone: bool = True  # whether one sample gets outputs of the shapes that more get
+
+    @staticmethod
+    def of_exported(exported: ExportedProgram, tensors: Iterable[Tensor]) -> Original:
+        """Return an exported program's own module, without the guards that hold it to the sizes of its example."""
+        module: Any = exported.module()
+        module._forward_pre_hooks.clear()
+        for name in ("train", "eval"):  # torch lets them raise; to its operators they mean nothing
+            vars(module).pop(name, None)
+        assert isinstance(module, fx.GraphModule)
+        given = iter(tensors)
+        specs = [one for one in exported.graph_signature.input_specs if one.kind is InputKind.USER_INPUT]
+        leaves = [
+            next(given) if isinstance(one.arg, TensorArgument) else getattr(one.arg, "value", None) for one in specs
+        ]
+        args, kwargs = pytree.tree_unflatten(leaves, exported.call_spec.in_spec)
+        return Original(graph.strip(module), tuple(args), dict(kwargs))
+
+    @torch.no_grad()
+    def outputs(self, inputs: Iterable[Tensor]) -> list[Tensor]:
+        """Run the network on tensors in the places of the example's; return its outputs where those tensors are.
+
+        Where it treats one sample otherwise than more, one is run beside itself and its outputs are returned.
+        """
+        inputs = tuple(inputs)
+        if not self.alone and len(inputs[0]) == 1:
+            found = self.outputs(samples_of(one, 2) for one in inputs)
+            return [one[:1] if one.dim() and len(one) == 2 else one for one in found]
+        place = device_of(self.model) or CPU
+        args, kwargs = filled((self.args, self.kwargs), (one.to(place).clone() for one in inputs))
+        with preserved(self.model), full_float32():
+            found = self.model(*args, **kwargs)
+            return [one.detach().to(inputs[0].device, copy=True) for one in tensors_of(found)]

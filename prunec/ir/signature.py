@@ -1,0 +1,179 @@
+"""The tensors that a network takes: their names in `forward`, which of them it needs, and their types.
+
+It tells inputs from labels in a batch, and which floating type inputs are cast to.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from ..errors import BackendError, CaptureError
+from .calling import Inputs, arguments, tensors_of
+
+LABELS = ("labels", "label", "targets", "target", "y", "classes", "class", "label_ids", "ground_truth", "gt")
+_CAST = "give net.float() and compress that, and cast the ONNX file afterwards: prunec cast --fp16 or --bf16"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs of a network, in order."""
+
+    where: str
+    """As errors call it: `Net.forward`."""
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Parameters that are None by default."""
+    types: tuple[torch.dtype | None, ...] = ()
+    """Types of the required inputs, where they are declared."""
+    floating: torch.dtype = torch.float32
+    """Type that floating-point inputs are cast to, where none is declared."""
+    open: bool = False
+    """True where any number of inputs is taken, so that nothing tells inputs from labels."""
+    positional: tuple[str, ...] = ()
+    """All parameters that need no name, in order, also those that take no tensor."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Required and optional inputs."""
+        return (*self.required, *self.optional)
+
+    @property
+    def needed(self) -> int:
+        """The number of inputs of a batch in which nothing has a name; 1 where all are optional."""
+        return max(1, len(self.required))
+
+    def type_of(self, name: str) -> torch.dtype | None:
+        """The declared type of an input, if it is."""
+        return dict(zip(self.required, self.types, strict=False)).get(name)
+
+    def keywords(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names by which these inputs must be given; none where their places tell."""
+        return () if names == self.positional[: len(names)] else names
+
+    def __str__(self) -> str:
+        return f"{self.where} takes {', '.join(self.required or self.optional[:1]) or 'no tensor'}"
+
+
+ANY = Signature("the network", open=True)
+
+
+def signature_of(model: nn.Module | ExportedProgram, example_inputs: Inputs | None = None) -> Signature:
+    """The inputs of a network, those of `example_inputs` where they are given; ANY's where nothing tells."""
+    floating = floating_type(model) or torch.float32
+    if example_inputs is not None:
+        return _of_example(example_inputs, floating)
+    if isinstance(model, ExportedProgram):
+        return _of_exported(model, floating)
+    inner = _unwrapped(model)
+    try:
+        parameters = inspect.signature(inner.forward).parameters.values()
+    except (TypeError, ValueError):  # code without a Python signature
+        parameters = None
+    if not parameters or any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return Signature("the network", floating=floating, open=True)
+    given = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+    required = [one for one in given if one.default is one.empty]
+    return Signature(
+        f"{type(inner).__name__}.forward",
+        tuple(one.name for one in required),
+        tuple(one.name for one in given if one.default is None),
+        floating=floating,
+        positional=tuple(one.name for one in given if one.kind is not one.KEYWORD_ONLY),
+    )
+
+
+def floating_type(model: nn.Module | ExportedProgram) -> torch.dtype | None:
+    """The type of the first floating-point parameter, or else buffer; None without."""
+    found = (list(model.parameters()), list(model.buffers()))
+    return next((one.dtype for listed in found for one in listed if one.is_floating_point()), None)
+
+
+def rows_of_embeddings(model: nn.Module | ExportedProgram) -> int | None:
+    """The rows of the smallest embedding, so that every index below is legal in all; None without."""
+    if isinstance(model, ExportedProgram):
+        return None
+    tables = [one for one in model.modules() if isinstance(one, (nn.Embedding, nn.EmbeddingBag))]
+    return min((one.num_embeddings for one in tables), default=None)
+
+
+def require_precision(model: nn.Module | ExportedProgram) -> None:
+    """Raise CaptureError for a network of parameters in half precision."""
+    for name, value in model.named_parameters():
+        if value.is_floating_point() and value.dtype not in (torch.float32, torch.float64):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CaptureError(
+                f"the network computes in {kind} ({name} is of that dtype), too coarse for what is measured and solved"
+                f" here: {_CAST}"
+            )
+
+
+def require_runnable(model: nn.Module | ExportedProgram) -> None:
+    """Raise BackendError for convolutions in float64, for which ONNX Runtime has no code."""
+    for name, value in model.named_parameters():
+        if value.dtype == torch.float64 and value.dim() > 2:
+            raise BackendError(
+                f"the network computes in float64 ({name} is of that dtype), and ONNX Runtime has no such convolution:"
+                " give net.float()"
+            )
+
+
+def advice_on_types(model: nn.Module, tensors: tuple[Tensor, ...]) -> str:
+    """Return advice for a network that fails on inputs whose type does not fit its weights; empty where it fits."""
+    floating = floating_type(model)
+    odd = [one.dtype for one in tensors if floating is not None and one.dtype != floating]
+    if not odd and rows_of_embeddings(model) is not None and all(one.is_floating_point() for one in tensors):
+        return "it has an embedding, which takes integers: give tokens as int64 (--input-shape 20:int64)"
+    if not odd:
+        return ""
+    given, wanted = (str(one).removeprefix("torch.") for one in (odd[0], floating))
+    return (
+        f"the inputs are {given} and the weights {wanted}: if the network does not take {given}, give"
+        f" inputs.to(torch.{wanted}), scaled as it was trained"
+    )
+
+
+def _of_example(example_inputs: Inputs, floating: torch.dtype) -> Signature:
+    args, kwargs = arguments(example_inputs)
+    plain = not args and all(isinstance(one, Tensor) for one in kwargs.values())
+    tensors = tensors_of((args, kwargs))
+    names = tuple(kwargs) if plain else tuple(f"input {number}" for number in range(1, len(tensors) + 1))
+    types = tuple(one.dtype for one in tensors)
+    return Signature("the network, by its example_inputs,", names, (), types, floating, positional=names)
+
+
+def _of_exported(program: ExportedProgram, floating: torch.dtype) -> Signature:
+    wanted = set(program.graph_signature.user_inputs)
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
+    values: list[Any] = [node.meta.get("val") for node in nodes]
+    found = {node.name: value.dtype for node, value in zip(nodes, values, strict=True) if isinstance(value, Tensor)}
+    return Signature("the exported program", tuple(found), (), tuple(found.values()), floating, positional=tuple(found))
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel and torch.compile."""
+    inner = getattr(model, "_orig_mod", None)
+    if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inner = model.module
+    return _unwrapped(inner) if isinstance(inner, nn.Module) else model
+
+
+def is_label(name: str) -> bool:
+    """Return whether a key, or a parameter that may be left out, has a name used for labels."""
+    return name.lower() in LABELS
+
+
+def keyed(value: object) -> Mapping[str, Any] | None:
+    """The named values of a batch: a mapping, a namedtuple or a dataclass; None for anything else."""
+    if isinstance(value, Mapping):
+        return {str(key): one for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    fields = getattr(type(value), "__dataclass_fields__", None)
+    return None if fields is None else {name: getattr(value, name) for name in fields}

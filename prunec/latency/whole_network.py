@@ -1,0 +1,99 @@
+"""Time a network as it runs: what it takes besides its layers, and how long each layer takes within it.
+
+The network is measured as it is and with every layer in parts that may be, at half of its rank: parts are small, what
+runs before them is still in the caches, and with the factor of dense layers ResNet-56 at half of its time was said to
+take 12% more than it did. What profiling adds to a kernel is what makes both add up: plans lie between them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from ..compare.profiles import Kernel, kernels
+from ..cost.hardware import DeployTarget
+from ..deploy.benchmark.sampling import until
+from ..deploy.onnx.layers import network_of
+from ..ir.digest import state_digest
+from ..ir.program import Program
+from ..progress import Track, silent
+from .kernel_owners import Piece, owned, pieces, shared_out
+from .layer_shapes import Layer
+from .measure import ROUNDS
+from .profiler import WARM_UP, Inputs, added_ms, profiled
+from .table import Table, Whole
+
+WITHIN = 2.0  # times, of what networks and small layers say that profiling adds
+
+
+@dataclass(frozen=True)
+class Halved:
+    """The network in parts, and by the weight of each layer that is: its rank."""
+
+    model: onnx.ModelProto
+    ranks: Mapping[str, int]
+
+
+def halves(layers: Iterable[Layer], likes: DeployTarget) -> dict[str, int]:
+    """By weight: half of the rank of each layer that may become several, in whole blocks where it has some."""
+    found = {}
+    for layer in layers:
+        if layer.rank >= 0 and layer.full > 1:
+            half = layer.full // 2
+            found[layer.one.weight] = half // likes.block * likes.block or half
+    return found
+
+
+def digest_of(program: Program) -> str:
+    """Compute the sha256 of all of a network that its time depends on: graph, weights, sizes and types of its inputs.
+
+    The batch is the table's, unless the network fixes it.
+    """
+    first = 1 if program.dynamic_batch else 0
+    inputs = [(list(one.shape[first:]), str(one.dtype)) for one in program.example_inputs]
+    facts = [str(program.module.graph), state_digest(program.module), inputs]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def knows(whole: Whole, layers: Iterable[Layer]) -> bool:
+    """Check that these layers were measured in parts, too: a network may have been at first without."""
+    return {part for layer in layers if layer.rank >= 0 for part in layer.parts} <= set(whole.within)
+
+
+def measured(
+    model: onnx.ModelProto,
+    halved: Halved | None,
+    layers: Sequence[Layer],
+    table: Table,
+    inputs: Inputs,
+    seconds: float,
+    track: Track = silent,
+) -> Whole:
+    """Time it, with the batch and the threads of the table."""
+    models = [model] if halved is None else [model, halved.model]
+    networks = [network_of(each) for each in models]
+    with profiled(models, table.threads, table.batch, inputs) as opened:
+        for _ in track(until(seconds, ROUNDS + WARM_UP), "the whole network"):
+            opened.run()
+        excess = opened.excess_ms()
+        (ran, wall), *split = (
+            (kernels(one.entries(), network), one.wall_ms)
+            for one, network in zip(opened.sessions, networks, strict=True)
+        )
+    if split:  # beside large kernels what they say is lost in noise, so it is held near what the small layers say
+        excess = min(max(added_ms(split[0], (ran, wall)), excess / WITHIN), excess * WITHIN)
+    found = as_run(wall, ran, owned(networks[0], pieces(layers, {})), excess)
+    if halved is None:
+        return found
+    parts = owned(networks[1], pieces(layers, halved.ranks))
+    return found.with_parts_of(as_run(split[0][1], split[0][0], parts, excess))
+
+
+def as_run(wall_ms: float, ran: Sequence[Kernel], owners: Mapping[str, Piece], excess_ms: float) -> Whole:
+    """Share the kernels of a run out among layers and rest."""
+    within, rest = shared_out(ran, owners, excess_ms)
+    return Whole(wall_ms, len(ran), rest, within)

@@ -1,0 +1,1 @@
+"""Run passes in order, checked, verified and watched by instruments."""

@@ -1,0 +1,45 @@
+"""Write down what a compression started from and came to, as JSON-ready facts for `report.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from ..channels.spaces import Channels
+from ..cost.macs import Macs, counts_of
+from ..data.images import Images
+from ..frontend.opaque import paths_in
+from ..ir import graph
+from ..ir.program import Program
+from ..ir.unhoisted import unhoisted
+from ..machine import versions
+from ..surgery.plan import Plan
+
+
+def capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
+    """Return the batch and device of a captured network, its notes, and how many images fill no batch."""
+    place = {"batch": dense.only_batch or "any", "device": str(dense.device)}
+    return {**place, "left_out": left_out, "notes": list(dense.notes), "opaque": list(paths_in(dense.module))}
+
+
+def size_facts(
+    dense: Program, planned: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return MACs and parameters before and after, the images calibrated on, seconds and versions.
+
+    `planned` is the network when its plan was finished.
+    """
+    after = Macs.of(plan.channels).total(counts_of(plan.channels, plan.keep))
+    before = Macs.of(unhoisted(planned).fact(Channels)).total()
+    return {
+        "macs": {"dense": before, "compressed": after, "share": after / before},
+        "parameters": {"dense": _count(dense.module), "compressed": _count(program.module)},
+        "calibration": {"images": len(images), "digest": images.digest},
+        "seconds": seconds,
+        "versions": versions(),
+    }
+
+
+def _count(module: fx.GraphModule) -> int:
+    return sum(graph.attribute(module, name).numel() for name, _ in module.named_parameters())

@@ -1,0 +1,1 @@
+"""Define what a user asks for: target, constraints, engine and recipe."""

@@ -1,0 +1,52 @@
+"""Parse the engine to prune for: `ort-cpu{batch=8,threads=2}`, or a table that was measured elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BackendError, SpecError
+from ..grammar.spec import parse
+
+ENGINES = ("ort-cpu",)
+ELSEWHERE = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx", "torch", "torch-compile")
+
+
+@dataclass(frozen=True)
+class On:
+    """An engine of this machine and how it will be run, or the file of a table."""
+
+    batch: int = 1
+    threads: int = 1
+    file: Path | None = None
+
+    @staticmethod
+    def parse(text: str, threads: int = 1) -> On:
+        """Parse `ort-cpu{batch=8}` or the path of a table, which is not opened.
+
+        Raises SpecError for what is not known, BackendError for engines whose kernels tell no times.
+        """
+        if text.endswith(".json"):
+            return On(file=Path(text))
+        found = parse(text)
+        if found.name in ELSEWHERE:
+            raise BackendError(
+                f"--on {found.name}: layers are measured with ort-cpu alone, whose kernels tell their time; for another"
+                " engine give the file of a table that was measured on it"
+            )
+        if found.name not in ENGINES:
+            raise SpecError(f"--on {text}: there is ort-cpu, as in ort-cpu{{batch=8,threads=2}}, or table.json")
+        options = {"batch": 1, "threads": threads, **found.options}
+        wrong = [key for key, value in options.items() if key not in ("batch", "threads") or not _whole(value)]
+        if wrong:
+            raise SpecError(f"--on {text}: {wrong[0]} is not understood; it takes batch and threads, 1 or more")
+        return On(options["batch"], options["threads"])
+
+    def require_here(self) -> None:
+        """Raise SpecError where this is a file, and an engine is wanted that can be timed."""
+        if self.file is not None:
+            raise SpecError(f"{self.file} is a table already: name the engine that is to be timed, ort-cpu")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,1 @@
+"""Collect evidence on channels, and define the interfaces that rank them."""

@@ -1,0 +1,136 @@
+"""How the outputs feel what each layer reads, without a label.
+
+A coordinate is gone when every layer that reads it reads zero there. To first order that moves the loss by the sum,
+over those layers, over positions and over the channels of the coordinate, of activation times gradient. The gradient
+is that of the path through the layer alone: a shortcut around it stays.
+
+The loss is the surprise of the network at answers drawn from itself: classes from its softmax, and where the outputs
+are not [N, classes], values from a normal distribution of variance one around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional
+
+from ..channels.matrix import readers_of
+from ..channels.spaces import Channels, Contraction
+from ..errors import PassError
+from ..ir import graph
+from ..ir.graph import outputs
+from ..ir.program import Program
+from ..pipeline.context import Context
+from ..statistics.memo import once
+from ..statistics.relative import by_sample
+
+IMAGES = 128
+Edit = Callable[[Contraction, Tensor], Tensor]
+
+
+def reading_layers(channels: Channels) -> dict[str, Contraction]:
+    """Every layer that reads a prunable space, by node."""
+    return {one.node: one for space in channels.prunable for one in readers_of(channels, space)}
+
+
+def through(program: Program, inputs: tuple[Tensor, ...], edit: Edit) -> list[Tensor]:
+    """The outputs where each layer that reads a prunable space reads `edit(layer, input [..., C])`, channels last."""
+    module = program.module
+    wanted = once(program, "reading layers", lambda: reading_layers(program.fact(Channels)))
+    values: graph.Values = dict(zip(graph.placeholders(module), inputs, strict=True))
+    dying = graph.last_uses(module.graph.nodes)
+    for node in module.graph.nodes:
+        if node.op not in ("get_attr", "call_function"):
+            continue
+        one = wanted.get(node.name)
+        values[node] = graph.run_node(module, node, values if one is None else _edited(module, node, values, one, edit))
+        for dead in dying.get(node, ()):
+            values.pop(dead, None)
+    return outputs(module, values)
+
+
+def _edited(module: fx.GraphModule, node: fx.Node, values: graph.Values, one: Contraction, edit: Edit) -> graph.Values:
+    """The values that one layer reads."""
+    source = node.all_input_nodes[0]
+    rank, x = graph.attribute(module, one.weight).dim(), values[source]
+    axis = -1 if rank == 2 else x.dim() - rank + 1  # of a linear layer the last, of a convolution that before the space
+    changed = edit(one, x.movedim(axis, -1)).movedim(-1, axis)
+    return {**{other: values[other] for other in node.all_input_nodes}, source: changed}
+
+
+def contributions(program: Program, context: Context) -> Tensor:
+    """Activation times gradient of each coordinate of all prunable spaces, float64 [samples, coordinates].
+
+    One sample at a time, for a graph may fold samples into any axis; a network with a fixed batch gets that, and a loss
+    for each of its samples.
+    """
+    images = context.images()
+    return once(program, ("contributions", images, context.seed), lambda: _contributions(program, context))
+
+
+def _contributions(program: Program, context: Context) -> Tensor:
+    generator = torch.Generator().manual_seed(context.seed)
+    images, size = context.images().take(IMAGES, context.seed), program.only_batch or 1
+    batches = range(-(-len(images) // size))
+    rows: list[Tensor] = []
+    for _, batch in zip(context.track(batches, "gradients"), images.batches(size), strict=True):
+        rows += _of_batch(program, batch, generator)
+    return torch.stack(rows)
+
+
+def _of_batch(program: Program, batch: tuple[Tensor, ...], generator: torch.Generator) -> list[Tensor]:
+    read: list[tuple[Contraction, Tensor]] = []
+
+    def record(one: Contraction, x: Tensor) -> Tensor:
+        own = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        read.append((one, own))
+        return own
+
+    with torch.enable_grad():
+        losses = surprise(through(program, batch, record), len(batch[0]), generator)
+    rows = []
+    for place in range(len(losses)):
+        row = torch.zeros(program.fact(Channels).count + 1, dtype=torch.float64)
+        inputs = [x for _, x in read]
+        last = place + 1 == len(losses)
+        try:
+            slopes = torch.autograd.grad(losses[place], inputs, retain_graph=not last, materialize_grads=True)
+        except RuntimeError as error:
+            advice = "use a criterion that needs no gradient, flap for instance"
+            raise PassError(f"the network cannot be differentiated ({error}): {advice}") from error
+        for (one, x), slope in zip(read, slopes, strict=True):
+            each = (x.detach() * slope).flatten(0, -2).double().sum(0).cpu()
+            row.index_add_(0, one.inputs.remainder(len(row)), each)
+        rows.append(row[:-1])
+    return rows
+
+
+def surprise(found: list[Tensor], samples: int, generator: torch.Generator) -> Tensor:
+    """Return by sample what has the slope of -log p of an answer drawn from the outputs themselves, [samples].
+
+    Answers are drawn sample by sample, so they are the same however the samples are cut into batches.
+    """
+    outputs = [_rows(output, samples) for output in found]
+    losses = [found[0].new_zeros(()) for _ in range(samples)]
+    for place in range(samples):
+        for rows in outputs:
+            if place < len(rows):
+                losses[place] = losses[place] + _of_answer(rows[place], generator)
+    return torch.stack(losses)
+
+
+def _rows(output: Tensor, samples: int) -> Tensor:
+    """Return an output with its samples in front: logits as [samples, rows, classes], values as [samples, entries]."""
+    if output.dim() == 2 and output.shape[1] > 1:
+        return output.reshape(samples if len(output) % samples == 0 else 1, -1, output.shape[1])
+    return by_sample(output, samples)
+
+
+def _of_answer(row: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw an answer from the outputs for one sample: logits [rows, classes] or values [entries]."""
+    if row.dim() == 2:
+        drawn = torch.multinomial(row.detach().double().softmax(1).cpu(), 1, generator=generator)[:, 0]
+        return functional.cross_entropy(row, drawn.to(row.device), reduction="sum")
+    return -(row * torch.randn(row.shape, generator=generator, dtype=row.dtype).to(row.device)).sum()

@@ -1,0 +1,215 @@
+"""Differentiable annealing indicators, with the weights frozen (DAIS: Guan et al., 2011.02166, TNNLS).
+
+    I = sigmoid(alpha / T),   T = 1 / (1 + 49 · step / steps),  a <- I a + (1 - I) mean a  where a layer reads channels
+    min over alpha  D(dense, masked)   subject to   MACs(sum I) = share · MACs
+
+The constraint holds at every step: a common shift of alpha, found by bisection, restores it, and its multiplier is the
+one with which no common shift would help, m = - sum_j dD/dalpha_j / sum_j dMACs/dalpha_j. (Dual ascent, tried first,
+missed the share by a tenth and more, for an indicator that is cold no longer moves.)
+
+No label is read: D is KL(dense || masked) where an output is [N, classes], and the relative squared error elsewhere.
+The mean stands for a refitted bias, so that what compensation gives for nothing is not paid for here. What a norm over
+the channels makes of the rest is not seen: it runs on all of them.
+
+A network that fixes its batch sees a step's images in parts, node by node side by side, with means and D over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from ..channels.spaces import Axis, Channels, Space
+from ..cost.macs import Macs
+from ..data.images import Images
+from ..errors import PassError
+from ..ir import graph
+from ..ir.graph import floats, outputs
+from ..ir.program import Program
+from ..pipeline.context import Context
+from ..progress import Track, silent
+from ..statistics.relative import by_sample
+
+IMPOSSIBLE = -1e4  # a logit whose class has no probability
+CONSTANT = 1e-12  # of the squares: a variance below is rounding
+COLDEST = 50.0  # 1 / T at the end
+Part = tuple[Tensor, ...]
+
+
+def indicators(
+    program: Program,
+    context: Context,
+    target_share: float,
+    steps: int = 200,
+    rate: float = 0.05,
+    images: int = 256,
+    batch: int = 32,
+) -> dict[str, Tensor]:
+    """By space with sites: alpha of each coordinate, float64 [size]; those above 0 stay, the highest matter most.
+
+    `steps` of Adam at `rate`, each on `batch` of `images` calibration images. `target_share` of the MACs remain, up to
+    rounding. Raises PassError where the network has an operator that torch cannot differentiate.
+    """
+    channels = program.fact(Channels)
+    if not any(space.sites for space in channels.prunable):
+        return {}
+    batches = _batches(context.images().take(images, context.seed), batch, program.only_batch)
+    with torch.no_grad():
+        dense = [_joined([floats(program.module(*part)) for part in parts], parts) for parts in batches]
+
+    def distance(step: int, gates: Tensor) -> Tensor:
+        place = step % len(batches)
+        found = _masked(program.module, channels, batches[place], gates)
+        return _distance(_joined(found, batches[place]), dense[place])
+
+    return annealed(channels, distance, target_share, steps, rate, context.track)
+
+
+def annealed(
+    channels: Channels,
+    distance: Callable[[int, Tensor], Tensor],
+    target_share: float,
+    steps: int,
+    rate: float = 0.05,
+    track: Track = silent,
+) -> dict[str, Tensor]:
+    """Anneal the indicators of all spaces with sites for a distance of a step and its gates [coordinates + 1]."""
+    spaces = [space for space in channels.prunable if space.sites]
+    cost = _Cost(channels, spaces)
+    alpha = torch.zeros(sum(space.size for space in spaces), requires_grad=True)
+    adam = torch.optim.Adam([alpha], rate)
+    for step in track(range(steps), "indicators"):
+        temperature = 1.0 / (1.0 + (COLDEST - 1.0) * step / max(steps - 1, 1))
+        with torch.enable_grad():
+            cost.centre(alpha, temperature, target_share)
+            gates = torch.sigmoid(alpha / temperature)
+            paid = _gradient(distance(step, cost.all_gates(gates)), alpha)
+            saved = _gradient(cost.share(torch.sigmoid(alpha / temperature)), alpha)
+        alpha.grad = paid - float(paid.sum()) / max(float(saved.sum()), 1e-12) * saved
+        adam.step()
+    cost.centre(alpha, 1.0 / COLDEST, target_share)
+    parts = alpha.detach().double().split([space.size for space in spaces])
+    return {space.name: part for space, part in zip(spaces, parts, strict=True)}
+
+
+class _Cost:
+    """The share of the dense MACs as a function of the gates of some spaces; ranks and all else stay whole."""
+
+    def __init__(self, channels: Channels, spaces: Sequence[Space]) -> None:
+        model = Macs.of(channels)
+        self.gates = torch.ones(channels.count + 1)
+        self.own = torch.cat([space.coordinates for space in spaces])
+        self.coordinates = [space.coordinates for space in channels.prunable]
+        sides = (model.scale / model.total(), model.fixed_a, model.fixed_b, model.a_rows, model.b_rows)
+        self.scale, self.fixed_a, self.fixed_b, self.a_rows, self.b_rows = (
+            torch.from_numpy(side).float() for side in sides
+        )
+
+    def all_gates(self, gates: Tensor) -> Tensor:
+        """The gate of every coordinate, [coordinates + 1]; 1 where there is none."""
+        return self.gates.index_put((self.own,), gates)
+
+    def share(self, gates: Tensor) -> Tensor:
+        every = self.all_gates(gates)
+        counts = torch.stack([every[coordinates].sum() for coordinates in self.coordinates])
+        products = (self.fixed_a + self.a_rows @ counts) * (self.fixed_b + self.b_rows @ counts)
+        return (self.scale * products).sum()
+
+    @torch.no_grad()
+    def centre(self, alpha: Tensor, temperature: float, wanted: float) -> None:
+        """Shift alpha, in place, so that the gates leave the share that is wanted, or the nearest there is."""
+        low, high = float(alpha.min()) - 20 * temperature, float(alpha.max()) + 20 * temperature
+        for _ in range(40):
+            middle = (low + high) / 2
+            over = float(self.share(torch.sigmoid((alpha - middle) / temperature))) > wanted
+            low, high = (middle, high) if over else (low, middle)
+        alpha -= high
+
+
+def _gradient(value: Tensor, alpha: Tensor) -> Tensor:
+    try:
+        (found,) = torch.autograd.grad(value, alpha)
+    except RuntimeError as error:
+        raise PassError(
+            f"the network cannot be differentiated ({error}): choose a method without indicators"
+        ) from error
+    return found
+
+
+def _batches(images: Images, batch: int, only: int | None) -> list[list[Part]]:
+    """Return the images of each step, in parts that the network takes."""
+    parts = list(images.batches(only or batch))
+    count = 1 if only is None else max(1, batch // only)
+    return [parts[first : first + count] for first in range(0, len(parts), count)]
+
+
+def _joined(outputs: Sequence[Sequence[Tensor]], parts: Sequence[Part]) -> list[Tensor]:
+    """Join the outputs of all parts: logits as they are, others as [samples, entries]."""
+    return [
+        torch.cat(
+            [one if _are_logits(one) else by_sample(one, len(part[0])) for one, part in zip(ones, parts, strict=True)]
+        )
+        for ones in zip(*outputs, strict=True)
+    ]
+
+
+def _masked(module: fx.GraphModule, channels: Channels, parts: Sequence[Part], gates: Tensor) -> list[list[Tensor]]:
+    """Return the outputs, by part, of the network whose mixing operators read every channel through its gate."""
+    states: list[graph.Values] = [dict(zip(graph.placeholders(module), part, strict=True)) for part in parts]
+    dying = graph.last_uses(module.graph.nodes)
+    for node in module.graph.nodes:
+        if node.op not in ("get_attr", "call_function"):
+            continue
+        read = _gated_inputs(states, node, channels, gates) if node.name in channels.reads else states
+        for state, inside in zip(states, read, strict=True):
+            state[node] = graph.run_node(module, node, inside)
+            for dead in dying.get(node, ()):
+                state.pop(dead, None)
+    return [outputs(module, state) for state in states]
+
+
+def _gated_inputs(
+    states: Sequence[graph.Values], node: fx.Node, channels: Channels, gates: Tensor
+) -> list[graph.Values]:
+    """Return the values that one node reads, by part."""
+    read: list[graph.Values] = [{} for _ in states]
+    for each in node.all_input_nodes:
+        for inside, value in zip(read, _gated([state[each] for state in states], each, channels, gates), strict=True):
+            inside[each] = value
+    return read
+
+
+def _gated(parts: Sequence[Any], node: fx.Node, channels: Channels, gates: Tensor) -> list[Any]:
+    """Mix the channels of a value, given in parts, with their means over all; parameters stay."""
+    axis = channels.values.get(node.name)
+    if node.op == "get_attr" or not isinstance(axis, Axis) or not parts[0].is_floating_point():
+        return list(parts)
+    gate = gates[axis.coordinates].reshape([-1 if dim == axis.dim else 1 for dim in range(axis.rank)])
+    others, total = [dim for dim in range(axis.rank) if dim != axis.dim], sum(part.numel() for part in parts)
+    means = [part.mean(others, keepdim=True) * (part.numel() / total) for part in parts]
+    mean = torch.stack(means).sum(0)
+    return [mean + gate.to(part) * (part - mean) for part in parts]
+
+
+def _are_logits(output: Tensor) -> bool:
+    return output.dim() == 2 and output.shape[1] > 1
+
+
+def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    return torch.stack([_divergence(one, other) for one, other in zip(found, wanted, strict=True)]).sum()
+
+
+def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
+    """How far outputs lie from those wanted; entries that are wanted infinite are left out."""
+    logits = _are_logits(wanted)
+    if not bool((finite := wanted.isfinite()).all()):
+        found, wanted = (one.masked_fill(~finite, IMPOSSIBLE if logits else 0.0) for one in (found, wanted))
+    if logits:
+        return F.kl_div(found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True)
+    spread, size = (wanted - wanted.mean(0)).square().sum(), wanted.square().sum()
+    scale = spread if spread > CONSTANT * size else size
+    return (found - wanted).square().sum() / scale.clamp_min(1e-30)

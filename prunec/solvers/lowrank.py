@@ -1,0 +1,234 @@
+"""Two layers, or more, in the place of one, W [O, I, *kernel] = B A, whitened by what the layer reads.
+
+A split gives the taps of some axes to the first layer (t1) and the rest to the second (t2), so that W is a matrix
+M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean covariance:
+
+    C = M S M' = U diag(s²) U',      A_r = diag(1/s_r) U_r' M,      B_r = argmin E|W x - B A_r x|²
+
+A_r spans the best r features where t2 = 1 (PCA of the responses: Zhang et al. 2016; BALF 2025), and is the whitened SVD
+of Jaderberg et al. 2014 where it is not; B_r is exact least squares with the full covariance of x. Where B is cut as
+well, it is as a layer that reads A x, with the covariance of that (successive, as the tensor train's SVD). All float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..channels.spaces import Split
+from ..errors import NumericsError
+from .symmetric import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve_by
+
+SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
+ROUNDING = 1e-5  # of the largest variance; products of float32 are summed, and one below may well be negative
+RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, and the features unit variance
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's weight W [O, I·taps], the covariance S [I·taps, I·taps] of what it reads, and what both give."""
+
+    weight: Tensor
+    covariance: Tensor
+
+    @cached_property
+    def cross(self) -> Tensor:
+        """W S, the covariance of outputs and inputs, [O, I·taps]."""
+        return self.weight @ self.covariance
+
+    @cached_property
+    def variance(self) -> float:
+        """Total variance of the output, tr(W S W')."""
+        return float((self.cross * self.weight).sum())
+
+    def positive(self) -> Layer:
+        """Return the layer with twice the ridge that S needs to be positive.
+
+        Rounding leaves S negative by up to 1e-7 of its largest variance; features of little variance blow that up.
+        """
+        ridge = -2 * eigh(self.covariance)[0][0].clamp_max(0)
+        return replace(self, covariance=self.covariance + ridge * torch.eye(len(self.covariance), dtype=ridge.dtype))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The first of the layers that may stand for one: its leading r rows are the best first layer of rank r."""
+
+    layer: Layer
+    split: Split
+    first: Tensor  # A [highest rank, I·t1]
+
+    @staticmethod
+    def of(layer: Layer, split: Split, highest: int) -> Parts:
+        """The parts of any rank up to `highest`, from one decomposition."""
+        return Parts(layer, split, _features(layer, split, highest))
+
+    def truncated(self, rank: int) -> Tensor:
+        """The weight [O, I·taps] of that rank which best gives what the layer gives."""
+        return self.truncations(rank, [self.layer.weight])[0]
+
+    def truncations(self, rank: int, weights: Sequence[Tensor]) -> list[Tensor]:
+        """The weights of that rank, with one first layer, which best give what each of `weights` gives."""
+        try:
+            return self._truncations(rank, weights)
+        except NumericsError:
+            return self._positive(rank)._truncations(rank, weights)
+
+    def errors(self, highest: int) -> Tensor:
+        """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+        try:
+            return self._errors(highest)
+        except NumericsError:
+            return self._positive(highest)._errors(highest)
+
+    def _positive(self, highest: int) -> Parts:
+        return Parts.of(self.layer.positive(), self.split, highest)
+
+    def _truncations(self, rank: int, weights: Sequence[Tensor]) -> list[Tensor]:
+        first, gram = self.first[:rank], self._gram(rank)
+        factor, found = cholesky(add_ridge(gram[None], RIDGE)), []
+        for weight in weights:
+            cross = self._cross(rank, replace(self.layer, weight=weight))
+            second = solve_by(factor, cross[None])[0]  # [r·t2, O]
+            second = second.T.reshape(len(weight), -1, self.split.taps[1])
+            if self.split.then is not None:
+                after = Layer(second.flatten(1), gram)
+                second = Parts.of(after, self.split.then, rank).truncated(rank).reshape(second.shape)
+            found.append(fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split))
+        return found
+
+    def _errors(self, highest: int) -> Tensor:
+        layer, split = self.layer, self.split
+        if highest == 0 or layer.variance <= 0:  # an output that does not vary is the bias, at any rank
+            return torch.full((highest + 1,), float(layer.variance > 0), dtype=layer.weight.dtype)
+        if split.then is not None:
+            return self._sampled(highest)
+        gram, cross = self._gram(highest), self._cross(highest, layer)
+        factor = cholesky(add_ridge(gram[None], RIDGE))
+        explained = torch.linalg.solve_triangular(factor[0], cross, upper=False).square().sum(1)  # [r·t2], in order
+        gained = explained.reshape(-1, split.taps[1]).sum(1).cumsum(0) / layer.variance
+        return torch.cat([torch.ones(1, dtype=gained.dtype), (1 - gained).clamp_min(0)])
+
+    def _sampled(self, highest: int) -> Tensor:
+        ranks = np.unique(np.linspace(0, highest, min(highest, SAMPLED) + 1).round())
+        falling = np.minimum.accumulate([self._error(int(rank)) for rank in ranks])
+        return torch.from_numpy(np.interp(np.arange(highest + 1), ranks, falling))
+
+    def _error(self, rank: int) -> float:
+        """The relative squared error of the weight that is built, of more than two layers."""
+        less = self.layer.weight - self.truncated(rank) if rank else self.layer.weight
+        return float(((less @ self.layer.covariance) * less).sum().clamp_min(0)) / self.layer.variance
+
+    def _gram(self, rank: int) -> Tensor:
+        """Compute the covariance of the features that the second layer reads, [r·t2, r·t2]."""
+        first, taps = self.first[:rank], self.split.taps[1]
+        seen, width = _seen(self.layer.covariance, self.split), first.shape[1]
+        gram = first.new_empty(len(first), taps, len(first), taps)
+        for tap in range(taps):  # and those after it: the matrix is symmetric
+            half = (first @ seen[tap, :, tap:].flatten(1)).reshape(-1, width)  # [r·(t2 - tap), I·t1]
+            block = (half @ first.T).reshape(len(first), taps - tap, len(first))
+            gram[:, tap, :, tap:] = block.transpose(1, 2)
+            gram[:, tap:, :, tap] = block.permute(2, 1, 0)
+        return gram.flatten(2).flatten(0, 1)
+
+    def _cross(self, rank: int, layer: Layer) -> Tensor:
+        """Compute the covariance of those features and of what `layer` gives, [r·t2, O]."""
+        cross = self.first[:rank] @ unfold(layer.cross, self.split).T  # [r, O·t2]
+        return cross.reshape(rank, -1, self.split.taps[1]).transpose(1, 2).flatten(0, 1)
+
+
+def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Tensor:
+    """The weight [O, I·taps] of that rank which best gives what `weight` gives."""
+    return Parts.of(Layer(weight, covariance), split, rank).truncated(rank)
+
+
+def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
+    """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+    return Parts.of(Layer(weight, covariance), split, highest).errors(highest)
+
+
+def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]:
+    """A weight [O, I, *kernel] of that rank as those of the layers, by SVD: exact where it has no higher rank."""
+    outputs, inputs = weight.shape[:2]
+    matrix = require_finite(unfold(weight.reshape(outputs, -1).double(), split), "a weight to be split")
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    root = s[:rank].sqrt()
+    sizes = [(k, 1) if mine else (1, k) for k, mine in zip(split.kernel, split.first, strict=True)]
+    first = (root[:, None] * v[:rank]).reshape(len(root), inputs, *[size[0] for size in sizes])
+    second = (u[:, :rank] * root).reshape(outputs, split.taps[1], len(root)).transpose(1, 2)
+    second = second.reshape(outputs, len(root), *[size[1] for size in sizes])
+    return (first, second) if split.then is None else (first, *split_exactly(second, split.then, rank))
+
+
+def unfold(weight: Tensor, split: Split) -> Tensor:
+    """A weight [O, I·taps] as the matrix [O·t2, I·t1]."""
+    wide: Tensor = weight.unflatten(1, (-1, *split.kernel)) if split.kernel else weight
+    return wide.permute(*_order(split)).reshape(len(weight) * split.taps[1], -1)
+
+
+def fold(matrix: Tensor, split: Split) -> Tensor:
+    """The inverse of `unfold`."""
+    first, second = _axes(split)
+    sizes = [split.kernel[axis] for axis in (*second, *first)]
+    outputs = len(matrix) // split.taps[1]
+    inputs = matrix.shape[1] // split.taps[0]
+    shape = [outputs, *sizes[: len(second)], inputs, *sizes[len(second) :]]
+    order = _order(split)
+    found: Tensor = matrix.reshape(shape).permute(*[order.index(axis) for axis in range(len(order))])
+    return found.reshape(outputs, -1)
+
+
+def _axes(split: Split) -> tuple[list[int], list[int]]:
+    """The kernel's axes of the first layer and of the second."""
+    axes = range(len(split.kernel))
+    return [axis for axis in axes if split.first[axis]], [axis for axis in axes if not split.first[axis]]
+
+
+def _order(split: Split) -> list[int]:
+    """[O, I, *kernel] to [O, *second, I, *first]."""
+    first, second = _axes(split)
+    return [0, *[axis + 2 for axis in second], 1, *[axis + 2 for axis in first]]
+
+
+def _seen(covariance: Tensor, split: Split) -> Tensor:
+    """Cov[x] [I·taps, I·taps] as [t2, I·t1, t2, I·t1]."""
+    first, second = _axes(split)
+    count = len(split.kernel)
+    order = [*[axis + 1 for axis in second], 0, *[axis + 1 for axis in first]]
+    sides = [*order, *[axis + count + 1 for axis in order]]
+    wide = covariance.unflatten(1, (-1, *split.kernel)).unflatten(0, (-1, *split.kernel))
+    side = (split.taps[1], len(covariance) // math.prod(split.kernel) * split.taps[0])
+    seen: Tensor = wide.permute(*sides).reshape(*side, *side)
+    return seen
+
+
+def _features(layer: Layer, split: Split, rank: int) -> Tensor:
+    """Return A [rank, I·t1], best first, each of unit variance; those that do not vary stay as small as they are."""
+    matrix = unfold(layer.weight, split)
+    if len(matrix) > matrix.shape[1]:
+        # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
+        mean = _mean(layer.covariance, split)
+        lower = cholesky(add_ridge(mean[None], 1e-9))[0]
+        wide = matrix @ lower
+        right = eigh(wide.T @ wide)[1].flip(1)[:, :rank]
+        found: Tensor = torch.linalg.solve_triangular(lower.T, right, upper=True).T
+        varies = ((found @ mean) * found).sum(1) > 0.5  # one, where the ridge did not make it
+        return found * torch.where(varies, 1.0, ROUNDING**0.5)[:, None]
+    given = unfold(layer.cross, split) if split.taps[1] == 1 else matrix @ _mean(layer.covariance, split)
+    values, vectors = eigh(given @ matrix.T)
+    kept = vectors.flip(1)[:, :rank]
+    largest, variances = values[-1].clamp_min(SMALLEST), values.flip(0)[:rank]
+    level = torch.where(variances > largest * ROUNDING, variances, largest)  # rounding is not blown up
+    features: Tensor = (kept.T @ matrix) / level.sqrt()[:, None]
+    return features
+
+
+def _mean(covariance: Tensor, split: Split) -> Tensor:
+    """Cov[x] of one tap of the second layer, [I·t1, I·t1], the mean of all."""
+    return torch.einsum("tqtp->qp", _seen(covariance, split)) / split.taps[1]

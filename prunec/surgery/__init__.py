@@ -1,0 +1,1 @@
+"""Apply a plan to a network: the only place where shapes change."""

@@ -1,0 +1,1 @@
+"""Estimate, without labels, how a compressed network answers on other images."""

@@ -1,0 +1,39 @@
+"""Which images each pass reads: what is chosen by an error is chosen on images that no statistic has seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from image_reads import Reads
+from micro import three
+from torch import Tensor
+
+import prunec
+from prunec.data.images import Images
+from prunec.pipeline.context import Context
+
+
+def numbered(count: int) -> Tensor:
+    images = torch.randn(count, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    images[:, 0, 0, 0] = torch.arange(count)
+    return images
+
+
+@pytest.mark.parametrize("allocator", ["knapsack", "portfolio", "evolve{population=2,generations=1}"])
+def test_choices_are_made_on_images_that_no_statistic_has_seen(allocator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Reads(monkeypatch)
+    prunec.compress(three(12, 16, 16), numbered(64), target="macs:0.6", instruments=(reads,), allocator=allocator)
+    fitted, chosen = reads.by_pass["calibrate"], reads.by_pass["sensitivity"] | reads.by_pass.get("allocate", set())
+    assert len(fitted) > 4 * len(chosen) > 0
+    assert not fitted & chosen
+    assert ("allocate" in reads.by_pass) == (allocator != "knapsack")
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "choosing"), [(31, 1, 31), (32, 1, 4), (100, 1, 13), (64, 16, 64), (128, 16, 16)]
+)
+def test_few_images_serve_for_both_and_steps_stay_whole(count: int, step: int, choosing: int) -> None:
+    context = Context(calibration=Images((numbered(count),), None, "numbered", step=step))
+    assert len(context.choosing) == choosing
+    assert len(context.fitting) == (count if choosing == count else count - choosing)
+    assert context.fitting is context.fitting
