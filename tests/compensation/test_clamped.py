@@ -131,6 +131,25 @@ def test_moments_with_other_targets_are_those_of_the_rows() -> None:
     assert not aimed.zy[:, 1].any()
 
 
+def test_moments_with_other_targets_share_what_is_known_of_the_inputs() -> None:
+    folds = folds_of(0.0, math.inf, kept=True)
+    targets = [-2 * rows.y + rows.z.mean(2, keepdim=True) for rows in folds.rows]
+    aimed, direct = folds.aimed(targets), Folds()
+    for rows, target in zip(folds.rows, targets, strict=True):
+        direct.add(rows.fold, rows.z, target)
+    assert aimed.total.zz is folds.total.zz
+    assert aimed.rest.inputs is folds.rest.inputs
+    pairs = [(aimed.total, direct.total), (aimed.every, direct.every), (aimed.fewer(-2), direct.fewer(-2))]
+    parts = [(aimed.own, direct.own), (aimed.rest, direct.rest), *zip(aimed.judges, direct.judges, strict=True)]
+    for one, other in [*pairs, *parts]:
+        for name in ("mean_z", "mean_y", "variance_y", "zz", "zy"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-5, atol=1e-6)
+    right = torch.ones_like(aimed.total.zy)
+    torch.testing.assert_close(folds.total.solved(0.1, right), direct.total.solved(0.1, right), rtol=1e-5, atol=1e-6)
+    assert aimed.total.factors is folds.total.factors
+    assert list(aimed.total.factors) == [0.1]
+
+
 class Net(nn.Module):
     """A layer that is narrowed, and one that reads it, in front of `after`; perhaps added to what both come from."""
 

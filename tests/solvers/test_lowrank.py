@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,6 +78,16 @@ def test_one_decomposition_serves_every_rank(split: Split, outputs: int) -> None
         torch.testing.assert_close(parts.truncated(rank), lowrank.truncated(weight, covariance, split, rank))
         torch.testing.assert_close(parts.errors(3)[: rank + 1], lowrank.errors(weight, covariance, split, rank))
     assert parts.errors(0).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("split", [*SPLITS, TRAIN])
+def test_one_first_layer_serves_several_weights(split: Split) -> None:
+    weight, covariance = problem(split)
+    parts = lowrank.Parts.of(lowrank.Layer(weight, covariance), split, 2)
+    others = [weight, weight + 0.1 * weight.flip(0), -weight]
+    for other, found in zip(others, parts.truncations(2, others), strict=True):
+        alone = dataclasses.replace(parts, layer=lowrank.Layer(other, covariance))
+        torch.testing.assert_close(found, alone.truncated(2))
 
 
 @pytest.mark.parametrize("split", [TUCKER2, TRAIN])

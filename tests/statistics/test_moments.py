@@ -11,7 +11,7 @@ import prunec
 from prunec.grammar.registry import STRATEGIES
 from prunec.report.console import outcome_table
 from prunec.solvers import least_squares
-from prunec.statistics.moments import ENOUGH, Moments
+from prunec.statistics.moments import ENOUGH, Moments, positions_per_sample
 
 WIDTH = 60
 
@@ -157,3 +157,12 @@ def test_rows_may_be_added_after_the_covariance_was_read() -> None:
     for name in ("zz", "zy", "covariance"):
         torch.testing.assert_close(getattr(known, name), getattr(wanted, name), rtol=1e-5, atol=1e-7)
     assert not bool(known.zz[0, :, 3].any())
+
+
+@pytest.mark.parametrize(
+    ("columns", "samples", "each"),
+    [(768, 750, 22), (4608, 1000, 56), (64, 1000, 17), (9, 750, 4), (9, 10_000, 1), (27, 4, 1728)],
+)
+def test_positions_of_a_narrow_layer_are_few(columns: int, samples: int, each: int) -> None:
+    """Twelve rows a column and 16,384 in all at least, but 256 a column at most."""
+    assert positions_per_sample(columns, 16384, samples) == each

@@ -13,7 +13,16 @@ from torch.nn import functional
 
 from prunec.errors import NumericsError
 from prunec.statistics.relative import relative_error
-from prunec.validation.agreement import Agreement, agreement_of, same_class, scores_in, t95, t_interval, wilson
+from prunec.validation.agreement import (
+    Agreement,
+    agreement_of,
+    agreements_of,
+    same_class,
+    scores_in,
+    t95,
+    t_interval,
+    wilson,
+)
 
 
 class Fixed(nn.Module):
@@ -130,3 +139,18 @@ def test_a_class_that_is_ruled_out_adds_no_divergence() -> None:
 def test_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(NumericsError, match="NaN or infinity"):
         compared(lambda one: one, lambda one: one / 0, normal(20, 4))
+
+
+def test_several_networks_are_compared_with_one_run_of_the_dense_network() -> None:
+    seen: list[int] = []
+
+    def dense(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return x
+
+    x = normal(20, 5)
+    others = [Fixed(lambda x: x + 0.1), Fixed(lambda x: -x)]
+    found = agreements_of(Fixed(dense), others, [(part,) for part in x.split(7)])
+    assert seen == [7, 7, 6]
+    assert found == [agreement_of(Fixed(lambda x: x), other, [(part,) for part in x.split(7)]) for other in others]
+    assert found[0] != found[1]
