@@ -97,3 +97,22 @@ def test_the_recipe_of_the_readme(tmp_path: Path) -> None:
 def small() -> nn.Module:
     convolutions = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+def test_the_page_of_the_house_names_every_room_and_only_files_that_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = [path.parent.name for path in (ROOT / "prunec").glob("*/__init__.py")]
+    assert [room for room in rooms if f"`{room}/" not in text] == []
+    rows = re.findall(r"^\| `(\w+/)(?:`.*`\w+/)?` \|.*\| `([\w/]+\.py)` \|$", text, re.MULTILINE)
+    assert len(rows) > 15
+    places = {row: (f"prunec/{row[0]}", "prunec", ".") for row in rows}
+    assert [row for row, tops in places.items() if not any((ROOT / top / row[1]).is_file() for top in tops)] == []
+
+
+def test_the_page_of_the_benchmarks_names_every_script() -> None:
+    text = (ROOT / "bench/README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)\.py", text)) | {"coverage_compress", "coverage_process", "coverage_table"}
+    assert sorted({path.stem for path in (ROOT / "bench").glob("*.py")} - named) == ["coverage_torch_pruning"]
+    results = re.findall(r"\| `(\w+\.(?:json|md))` \|$", text, re.MULTILINE)
+    assert len(results) > 6
+    assert [name for name in results if not (ROOT / "bench/results" / name).is_file()] == []
