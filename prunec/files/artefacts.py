@@ -1,7 +1,6 @@
-"""Artefacts are whole or absent: written under a hidden name in the same folder, flushed to the disk, then renamed.
+"""Write artefacts atomically: under a hidden name in the same folder, flushed, then renamed.
 
-A folder of artefacts carries ``manifest.json`` (`prunec.files.manifest`); its hidden names are those of
-`prunec.files.scratch`.
+A folder of artefacts carries ``manifest.json`` (`prunec.files.manifest`); hidden names are in `prunec.files.scratch`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .manifest import canonical, compose, verify_manifest
 __all__ = ["MANIFEST", "folder", "require_file", "require_free", "verify_manifest", "write_bytes", "write_json"]
 
 _TAKEN = errno.ENOTEMPTY, errno.EEXIST
-_PAUSE = 0.01  # seconds for which another writer is left alone with a name that both want
+_PAUSE = 0.01  # seconds to wait before the next attempt at a name that another writer holds
 _FULL = "No space left on device"
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, or write elsewhere",
@@ -43,12 +42,12 @@ _ADVICE = {
 
 @contextmanager
 def folder(path: Path, force: bool = False, facts: Mapping[str, object] | None = None) -> Iterator[Path]:
-    """Yield a temporary folder to fill, which becomes ``path`` on success and vanishes on any exception.
+    """Yield a temporary folder that becomes ``path`` on success and is removed on any exception.
 
-    ``facts`` go into the manifest; they are read at the end, so the caller may still fill the mapping while it works.
-    With ``force`` a folder that prunec wrote before (it holds a manifest) is replaced, once the new one is whole; of
-    two writers at once the one that ends last stays, or is refused without ``force``.
-    Raises DataError where ``path`` is taken, or the disk is full or refuses; NumericsError where a fact is not finite.
+    ``facts`` are written to the manifest at the end, so the caller may fill the mapping meanwhile. With ``force`` a
+    folder that prunec wrote before (it holds a manifest) is replaced once the new one is complete; of two concurrent
+    writers the last one wins, or is refused without ``force``. Raises DataError if ``path`` is taken or the disk is
+    full or refuses; NumericsError if a fact is not finite.
     """
     path = path.resolve()
     require_free(path, force)
@@ -64,7 +63,7 @@ def folder(path: Path, force: bool = False, facts: Mapping[str, object] | None =
 
 
 def require_free(path: Path, force: bool = False) -> None:
-    """Raise DataError, before any work, where ``folder(path, force)`` would refuse or could not write."""
+    """Raise DataError, before any work, if ``folder(path, force)`` would be refused."""
     with _explained(path):
         path = path.resolve()
         scratch.recover(path)
@@ -81,9 +80,9 @@ def require_free(path: Path, force: bool = False) -> None:
 
 
 def require_file(path: Path, force: bool = True) -> None:
-    """Raise DataError, before any work, where ``write_bytes`` could not write to ``path``, or replaced a file unasked.
+    """Raise DataError, before any work, if ``write_bytes`` could not write to ``path``.
 
-    With ``force`` a file may be replaced.
+    Without ``force`` an existing file is an error, too.
     """
     with _explained(path):
         taken = _is_there(path)
@@ -98,9 +97,9 @@ def require_file(path: Path, force: bool = True) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write one file, whole or not at all; into a pipe or a device as it comes.
+    """Write one file atomically; a pipe or a device is written directly.
 
-    Raises DataError where the disk is full or refuses.
+    Raises DataError if the disk is full or refuses.
     """
     with _explained(path):
         path = path.resolve()
@@ -115,9 +114,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, obj: object) -> None:
-    """Write ``obj`` as JSON with sorted keys, the same bytes each time, whole or not at all.
+    """Write ``obj`` as JSON with sorted keys, atomically and reproducibly.
 
-    Raises NumericsError where a number is not finite (JSON cannot hold it), DataError as ``write_bytes`` does.
+    Raises NumericsError if a number is not finite (JSON cannot hold it), DataError as ``write_bytes`` does.
     """
     with _finite(path):
         data = canonical(obj)
@@ -131,9 +130,9 @@ def _write_manifest(partial: Path, facts: Mapping[str, object]) -> None:
 
 
 def _place(partial: Path, path: Path, force: bool) -> None:
-    """Give ``partial`` the name ``path``; what another writer has put there since is replaced only with ``force``.
+    """Rename ``partial`` to ``path``; replace another writer's result only with ``force``.
 
-    Other writers may give and take the name between any two steps: whoever finds it changed tries again.
+    Other writers may take or release the name between any two steps, so a failed step is tried again.
     """
     for attempt in range(scratch.TRIES):
         try:
@@ -161,9 +160,9 @@ def _require_parent(path: Path) -> None:
 
 
 def _names_in(path: Path) -> list[str]:
-    """The names in a folder as it stood at one moment, though others may exchange it; none where there is nothing.
+    """Return the names in a folder at one moment; empty if there is none.
 
-    Raises DataError where there is a file.
+    Other processes may exchange the folder meanwhile. Raises DataError if ``path`` is a file.
     """
     for _ in range(scratch.TRIES):
         with contextlib.suppress(FileNotFoundError):
@@ -179,7 +178,7 @@ def _names_in(path: Path) -> list[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether there is anything under that name. Raises OSError for a name that no file system takes."""
+    """Return whether anything has that name. Raises OSError for an invalid name."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -198,7 +197,7 @@ def _finite(path: Path) -> Iterator[None]:
 
 
 def refusal(error: BaseException) -> str:
-    """Advice for a disk that is full or refuses, however the error came about; empty for any other error."""
+    """Return advice for a disk that is full or refuses; empty for any other error."""
     if _FULL in str(error):
         return _ADVICE[errno.ENOSPC]
     return _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
@@ -206,7 +205,7 @@ def refusal(error: BaseException) -> str:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refusal into a DataError with advice, by final names; let every other exception pass."""
+    """Turn a full disk or a refusal into a DataError with advice, by final names."""
     path = scratch.final(path)
     try:
         yield
@@ -221,7 +220,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _code_of(error: Exception, path: Path) -> int:
-    """The number of the system's refusal to write ``path`` or below it; 0 for any other error."""
+    """Return the errno of a refusal to write under ``path``; 0 for other errors."""
     if _FULL in str(error):
         return errno.ENOSPC
     if not isinstance(error, OSError) or not error.errno:

@@ -1,8 +1,8 @@
-"""``manifest.json`` of a folder of artefacts: it lists the size and the sha256 of each, and of itself.
+"""Write and check ``manifest.json``, the sizes and sha256 of a folder of artefacts.
 
     {"facts": {...}, "files": {name: {"bytes": ..., "sha256": ...}}, "sha256": ...}
 
-The last is of the bytes that the rest would have without it.
+The last sha256 is that of the manifest without this entry.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ _KEYS = {"facts", "files", "sha256"}
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files that a folder was written with: name to (bytes, sha256)."""
+    """Files of a folder as written: name to (bytes, sha256)."""
 
     files: Mapping[str, tuple[int, str]]
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """Read the manifest of ``folder``. Raises OSError where there is none, ValueError where it has changed."""
+        """Read the manifest of ``folder``.
+
+        Raises OSError if there is none, ValueError if it has changed.
+        """
         text = (folder / NAME).read_bytes()
         found = json.loads(text)
         if not isinstance(found, dict) or not {"facts", "files"} <= found.keys() <= _KEYS:
@@ -40,25 +43,25 @@ class Manifest:
 
 
 def compose(folder: Path, facts: Mapping[str, object]) -> dict[str, Any]:
-    """The content of the manifest for the files in ``folder``. Raises ValueError where a fact is not finite."""
+    """Return the content of a manifest for ``folder``. Raises ValueError if a fact is not finite."""
     listed = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in _inventory(folder).items()}
     found = json.loads(canonical({"facts": dict(facts), "files": listed}))
     return {**found, "sha256": _digest(found)}
 
 
 def canonical(obj: object) -> bytes:
-    """JSON with sorted keys, the same bytes each time. Raises ValueError where a number is not finite."""
+    """Encode JSON with sorted keys, reproducibly. Raises ValueError if a number is not finite."""
     text = json.dumps(obj, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
 
 
 def verify_manifest(folder: Path) -> list[str]:
-    """Sentences on how ``folder`` differs from its manifest; empty where all is as written."""
+    """Return one sentence per difference between ``folder`` and its manifest."""
     return [*changed(folder), *(f"{name} is not in the {NAME}" for name in added(folder))]
 
 
 def changed(folder: Path) -> list[str]:
-    """Sentences on the files of the manifest that are missing or changed; empty where all are as written."""
+    """Return one sentence per file of the manifest that is missing or changed."""
     try:
         expected = Manifest.read(folder).files
     except (OSError, ValueError) as error:
@@ -70,7 +73,7 @@ def changed(folder: Path) -> list[str]:
 
 
 def added(folder: Path) -> list[str]:
-    """The files in ``folder`` that its manifest does not list."""
+    """Return the files in ``folder`` that its manifest does not list."""
     try:
         return sorted(_inventory(folder).keys() - Manifest.read(folder).files.keys())
     except (OSError, ValueError):
@@ -78,15 +81,15 @@ def added(folder: Path) -> list[str]:
 
 
 def require_as_written(path: Path) -> None:
-    """Check a file against the manifest of its folder, where prunec wrote one that lists it.
+    """Check a file against the manifest of its folder, if prunec's manifest lists it.
 
-    Raises DataError where the file has changed since, or where the manifest itself has.
+    Raises DataError if the file or the manifest has changed.
     """
     try:
         path = path.resolve()
         if path.name == NAME or not path.is_file() or not _is_ours(path.parent):
             return
-    except (OSError, ValueError):  # a text that is no name of a file, such as a pipeline
+    except (OSError, ValueError):  # not a file name, such as a pipeline
         return
     advice = f"write {path.parent} again, or give {UNCHECKED} to use it as it is"
     try:
@@ -98,7 +101,7 @@ def require_as_written(path: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether the folder has a manifest of prunec, perhaps damaged: browsers and other tools have theirs."""
+    """Return whether the folder has prunec's manifest, even damaged; other tools have their own."""
     try:
         text = (folder / NAME).read_bytes()
     except OSError:

@@ -1,8 +1,8 @@
-"""Hidden names beside a file or folder that is being written: held by a lock, exchanged at the end, cleared if stale.
+"""Manage hidden names beside a file or folder that is being written.
 
-A writer holds ``flock`` on its hidden file or folder itself, so the kernel lets go of it however the writer ends, and
-no lock file is left in the user's folder. Where the file system has no such locks nothing is cleared: the work of a
-living writer is never removed.
+A writer holds ``flock`` on its hidden file or folder itself: the kernel releases it however the writer ends, and no
+lock file is left behind. On a file system without such locks nothing is cleared: a running writer's work is never
+removed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 PREFIX, PARTIAL, ASIDE = ".prunec-", ".partial", ".aside"
-TRIES = 100  # hidden names, each of which another writer would have to clear in the instant before it is locked
+TRIES = 100  # hidden names; another writer may clear each just before it is locked
 NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM}
-_LIVE: dict[Path, Path] = {}  # the hidden names of this process, and what each becomes
+_LIVE: dict[Path, Path] = {}  # hidden names of this process, and the final name of each
 
 
 @contextmanager
 def reserved(path: Path, is_folder: bool) -> Iterator[Path]:
-    """Yield a new hidden folder or file beside ``path``; what is left under that name at the end is removed.
+    """Yield a new hidden folder or file beside ``path``, and remove it at the end.
 
-    What writers that are gone have left beside ``path`` is removed first. Raises OSError.
+    Leftovers of dead writers beside ``path`` are removed first. Raises OSError.
     """
     clear(path.parent)
     partial, descriptor = _reserve(path.parent, is_folder)
@@ -48,7 +48,7 @@ def reserved(path: Path, is_folder: bool) -> Iterator[Path]:
 
 
 def final(path: Path) -> Path:
-    """The name that ``path`` has once all that is being written stands where it belongs."""
+    """Return the name that ``path`` will have once writing ends."""
     for partial, target in list(_LIVE.items()):  # another thread may add its own
         if partial == path or partial in path.parents:
             return final(target / path.relative_to(partial))
@@ -56,20 +56,20 @@ def final(path: Path) -> Path:
 
 
 def spoken(text: str) -> str:
-    """``text`` with final names in the place of hidden ones."""
+    """Return ``text`` with hidden names replaced by final ones."""
     for partial in list(_LIVE):
         text = text.replace(str(partial), str(final(partial)))
     return text
 
 
 def abandon() -> None:
-    """Remove everything that this process has under hidden names; for a process that is about to end at once."""
+    """Remove all hidden files of this process, before an immediate exit."""
     for partial in list(_LIVE):
         _remove(partial)
 
 
 def clear(folder: Path) -> None:
-    """Remove the hidden files and folders in ``folder`` that no living process holds."""
+    """Remove the hidden files and folders in ``folder`` that no running process holds."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         strays = [Path(each.path) for each in entries if each.name.startswith(PREFIX) and each.name.endswith(PARTIAL)]
         for stray in strays:
@@ -79,23 +79,23 @@ def clear(folder: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Put back a folder that a writer moved aside and was killed before it put the new one in its place."""
+    """Restore a folder that a killed writer had moved aside."""
     aside = _aside(path)
     if not aside.is_dir():
         return
     with held(aside) as ours:
         if ours and not os.path.lexists(path):
-            with contextlib.suppress(OSError):  # another has put its own there since: the next run removes this one
+            with contextlib.suppress(OSError):  # another writer took the name: the next run removes this folder
                 aside.rename(path)
         elif ours:
             _remove(aside)
 
 
 def replace_folder(partial: Path, path: Path) -> None:
-    """Give ``partial`` the name of the folder ``path``, which is under the other name, or gone, afterwards.
+    """Replace the folder ``path`` by ``partial``; the old one is removed or left as ``partial``.
 
-    Both names are exchanged at once where the system can; else the old folder is moved aside for a moment, from where
-    ``recover`` takes it. Raises OSError, with the old folder in its place.
+    Both names are exchanged atomically if the system can; else the old folder is moved aside for a moment, and
+    ``recover`` restores it after a crash. Raises OSError with the old folder in place.
     """
     if _exchange(partial, path):
         return
@@ -113,7 +113,7 @@ def replace_folder(partial: Path, path: Path) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file or folder while the block runs; yield whether it was free and is there."""
+    """Hold the lock of a file or folder in the block; yield whether it was taken."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -126,7 +126,10 @@ def held(path: Path) -> Iterator[bool]:
 
 
 def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
-    """A hidden name and the descriptor that holds it. One that is cleared before it is locked is made again."""
+    """Create and lock a hidden name; return it and its descriptor.
+
+    A name that is cleared before it is locked is made again.
+    """
     for _ in range(TRIES):
         partial = folder / f"{PREFIX}{secrets.token_hex(6)}{PARTIAL}"
         if is_folder:
@@ -144,7 +147,7 @@ def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Try to take the lock and return whether it was free; None where the system has none."""
+    """Try to take the lock; return whether it was free, None on systems without locks."""
     if fcntl is None:
         return None
     try:
@@ -157,7 +160,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Exchange two names at once; False where the system or the file system cannot. Raises OSError."""
+    """Exchange two names atomically; return False if not supported. Raises OSError."""
     names = os.fsencode(a), os.fsencode(b)
     if os.name != "posix":
         return False
