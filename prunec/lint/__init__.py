@@ -1,1 +1,1 @@
-"""Read off an ONNX file what will fail or be slow on an engine; one rule a module."""
+"""Find problems in an ONNX file that an engine refuses or runs slowly."""

@@ -1,9 +1,9 @@
-"""Channels that the target pads, or that push a layer off its fast kernel, and what they cost.
+"""Find channel counts that a target pads or that disable its fast kernel.
 
     cost step of a layer = MACs · (padded reads / reads · padded makes / makes · cliff − 1),  as a share of the network
 
-An estimate: MACs stand for time, and that is right for convolutions with work enough. What the interface fixes is not a
-finding: the three colours that the first layer reads, the classes that the last one makes.
+An estimate that takes MACs for time: right for large convolutions. Counts that the interface fixes (input colours,
+classes) are no findings.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ..cost.hardware import DeployTarget
 from ..deploy.onnx.layers import Layer, Network
 from .findings import Finding
 
-SMALL = 1e-3  # of the cost of the network: a smaller step is a note
+SMALL = 1e-3  # share of the network's cost below which a step is a note
 
 
 @dataclass(frozen=True)
 class Cost:
-    """MACs of one sample that are needed, and that the target computes or loses the time of."""
+    """MACs of one sample: needed, and paid for on the target."""
 
     needed: float
     paid: float
 
     @property
     def ratio(self) -> float:
-        """How many times as many."""
+        """Return paid over needed MACs."""
         return self.paid / self.needed if self.needed else 1.0
 
 
 def channels_of(layer: Layer) -> tuple[int, int] | None:
-    """How many channels, of all groups, a layer with a weight reads and makes; None for other layers."""
+    """Return the channels, of all groups, that a weighted layer reads and makes; else None."""
     if not layer.weight:
         return None
     if layer.op == "Conv":
@@ -46,7 +46,7 @@ def channels_of(layer: Layer) -> tuple[int, int] | None:
 
 
 def cost(network: Network, target: DeployTarget) -> Cost:
-    """Compute the MACs of one sample that the network needs, and those that it costs on the target."""
+    """Compute the MACs of one sample, needed and paid for on the target."""
     fixed = _Interface(network)
     return Cost(
         float(network.macs), sum(layer.macs * _factor(layer, target, fixed) for layer in network.layers if layer.macs)
@@ -54,7 +54,7 @@ def cost(network: Network, target: DeployTarget) -> Cost:
 
 
 def findings(network: Network, target: DeployTarget) -> Iterator[Finding]:
-    """One finding for each layer whose channels do not suit the target, in the order of the network."""
+    """Yield one finding per layer with misaligned channels, in the order of the network."""
     fixed, whole = _Interface(network), max(cost(network, target).paid, 1.0)
     for layer in network.layers:
         channels = channels_of(layer)
@@ -81,7 +81,7 @@ def findings(network: Network, target: DeployTarget) -> Iterator[Finding]:
 
 
 class _Interface:
-    """Which layers read an input of the network, or make an output: what they read, or make, is given."""
+    """Layers that read an input or make an output, whose counts are fixed."""
 
     def __init__(self, network: Network) -> None:
         by_name = {layer.name: layer for layer in network.layers}
@@ -96,7 +96,7 @@ class _Interface:
             waiting += [] if layer.weight else layer.reads
 
     def free(self, layer: Layer, channels: tuple[int, int]) -> Mapping[str, int]:
-        """The channels, in each group, that could be others, by side; a depthwise layer has one number only."""
+        """Return the changeable channels per group, by side; a depthwise layer has one side."""
         reads, makes = channels
         depthwise = layer.groups > 1 and reads == makes == layer.groups
         sides = {"makes": makes if depthwise else makes // layer.groups}
@@ -108,7 +108,7 @@ class _Interface:
 
 
 def _reaches_input(layer: Layer, network: Network, by_name: Mapping[str, Layer]) -> bool:
-    """Return whether an input of the network reaches the layer without passing another layer with a weight."""
+    """Return whether an input reaches the layer without passing another weighted layer."""
     waiting, seen = list(layer.reads), set()
     while waiting:  # ends: each layer is looked into once
         name = waiting.pop()
@@ -123,7 +123,7 @@ def _reaches_input(layer: Layer, network: Network, by_name: Mapping[str, Layer])
 
 
 def _factor(layer: Layer, target: DeployTarget, fixed: _Interface) -> float:
-    """The cost of a layer over that of one that fits; 1 on the sides that the interface fixes."""
+    """Return the cost of a layer relative to an aligned one; fixed sides count 1."""
     channels = channels_of(layer)
     if channels is None:
         return 1.0
@@ -134,7 +134,7 @@ def _factor(layer: Layer, target: DeployTarget, fixed: _Interface) -> float:
 
 
 def _text(layer: Layer, odd: Mapping[str, int], target: DeployTarget, falls: bool) -> str:
-    """`reads 43 channels (40 or 48 fit) and makes 21 channels (16 or 24 fit); …`"""
+    """Return the text: `reads 43 channels (40 or 48 fit) and …`."""
     parts = [f"{side} {count} channels ({_instead(target, count)} fit)" for side, count in odd.items()]
     grouped = f" in each of {layer.groups} groups" if 1 < layer.groups < layer.weight[0] else ""
     cliff = f"; {target.cliff}" if falls and target.cliff else ""

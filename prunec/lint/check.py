@@ -1,4 +1,4 @@
-"""All rules of `prunec lint` on one model."""
+"""Apply all rules of `prunec lint` to one model."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Verdict:
     findings: tuple[Finding, ...]
     cost: Cost
     skipped: tuple[str, ...] = ()
-    """Checks that were not made, each with the reason."""
+    """Checks not made, each with its reason."""
 
     def counts(self) -> dict[str, int]:
-        """How many findings of each level."""
+        """Return the number of findings of each level."""
         return {level: sum(finding.level == level for finding in self.findings) for level in reversed(LEVELS)}
 
     def to_json(self) -> dict[str, Any]:
@@ -43,10 +43,10 @@ class Verdict:
 
 
 def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = None, track: Track = silent) -> Verdict:
-    """Judge `model` for `target`; with `images`, the range of its activations too.
+    """Check `model` for `target`; with `images`, check the range of its activations too.
 
-    The same findings in the same order every time. Raises BackendError where the shapes contradict each other or the
-    model does not run, DataError where the images do not fit it.
+    Findings and their order are deterministic. Raises BackendError if shapes contradict each other or the model does
+    not run, DataError if the images do not fit it.
     """
     network = network_of(model)
     found = [*alignment.findings(network, target), *dynamic_shapes.findings(model)]
@@ -67,5 +67,5 @@ def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = 
 
 
 def _reads_qdq(target: DeployTarget) -> bool:
-    """Return whether the rules of TensorRT's parser apply to the target; ONNX Runtime accepts more."""
+    """Return whether the rules of TensorRT's parser apply; ONNX Runtime accepts more."""
     return target.name.startswith(("trt-", "rtx-", "generic"))

@@ -1,8 +1,8 @@
-"""Graphs that look dynamic and are not, or whose shapes hang on the data: traps of engines that plan ahead.
+"""Find shapes that are unexpectedly fixed, or that depend on the data.
 
-TensorRT compiles kernels for a range of shapes, and allocates memory, before it sees an input. A batch that was baked
-into a Reshape fails at the first other batch; a size that is computed from the data costs a copy to the CPU and a
-stop; a branch on a shape is compiled twice or not at all.
+TensorRT compiles kernels for a range of shapes, and allocates memory, before it sees an input. A batch baked into a
+Reshape fails at any other batch; a size computed from the data costs a copy to the CPU and a stop; a branch on a shape
+is compiled twice or not at all.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .findings import Finding
 
 RULE = "dynamic-shape"
 BRANCHES = ("If", "Loop", "Scan")
-COUNTED = ("NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit")  # how many come out hangs on the data
-SIZED = {  # operator: (input that says sizes, what it says)
+COUNTED = ("NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit")  # output size depends on the data
+SIZED = {  # operator: (input that holds sizes, their name)
     "Reshape": (1, "shape"),
     "Expand": (1, "shape"),
     "ConstantOfShape": (0, "shape"),
@@ -31,7 +31,7 @@ SIZED = {  # operator: (input that says sizes, what it says)
 
 
 def findings(model: onnx.ModelProto) -> Iterator[Finding]:
-    """Everything that stands in the way of other shapes, the interface first, then in the order of the nodes."""
+    """Yield obstacles to other shapes: the interface first, then in node order."""
     graph = Graph(model)
     yield from _interface(graph)
     dynamic = any(_is_dynamic_batch(graph, name) for name in graph.inputs)
@@ -43,7 +43,7 @@ def findings(model: onnx.ModelProto) -> Iterator[Finding]:
 
 
 def _interface(graph: Graph) -> Iterator[Finding]:
-    """Inputs that fix the batch, or leave more than the batch open."""
+    """Yield inputs that fix the batch, or leave other sizes open."""
     for name in graph.inputs:
         shape = graph.shapes.get(name, ())
         if shape and isinstance(shape[0], int):
@@ -60,7 +60,7 @@ def _is_dynamic_batch(graph: Graph, name: str) -> bool:
 
 
 def _baked(graph: Graph, node: NodeProto) -> Iterator[Finding]:
-    """A Reshape of a dynamic batch into sizes that are all fixed, or that fold the batch into another axis."""
+    """Yield a Reshape or Expand that fixes the batch or folds it into another axis."""
     if node.op_type not in ("Reshape", "Expand") or not _is_dynamic_batch(graph, node.input[0]):
         return
     wanted = _constant(graph, node.input[1])
@@ -86,7 +86,7 @@ def _counted(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _branch(graph: Graph, node: NodeProto) -> Iterator[Finding]:
-    """If, Loop and Scan; on a shape they are often an accident of the export."""
+    """Yield an If, Loop or Scan. A branch on a shape is often an accident of the export."""
     if node.op_type not in BRANCHES:
         return
     by_shape = node.op_type == "If" and not _hangs_on_data(graph, node.input[0])
@@ -95,7 +95,7 @@ def _branch(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _sized_by_data(graph: Graph, node: NodeProto) -> Iterator[Finding]:
-    """Sizes that are computed from values rather than from shapes."""
+    """Yield a node whose sizes are computed from values rather than shapes."""
     place, what = SIZED.get(node.op_type, (-1, ""))
     if not 0 <= place < len(node.input) or not _hangs_on_data(graph, node.input[place]):
         return
@@ -103,7 +103,7 @@ def _sized_by_data(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _hangs_on_data(graph: Graph, name: str) -> bool:
-    """Return whether a value depends on the contents of an input, and not on shapes and constants alone."""
+    """Return whether a value depends on the contents of an input, not only on shapes."""
     waiting, seen = [name], set()
     while waiting:  # ends: each name is looked into once
         current = waiting.pop()
@@ -118,7 +118,7 @@ def _hangs_on_data(graph: Graph, name: str) -> bool:
 
 
 def _constant(graph: Graph, name: str) -> list[int] | None:
-    """The integers that a constant holds; None where it is computed."""
+    """Return the integers of a constant; None if computed."""
     tensor = graph.initialisers.get(name)
     if tensor is None:
         producer = graph.producers.get(name)

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-LEVELS = ("note", "warning", "error")  # worse and worse
+LEVELS = ("note", "warning", "error")  # in increasing severity
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence on one node: an error where an engine refuses it or computes something else, or how slow it is."""
+    """One problem of one node: an error if an engine refuses or miscomputes it."""
 
     rule: str
     level: str
     node: str
     text: str
     facts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    """The numbers behind the text, by name."""
+    """Numbers behind the text, by name."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {
             "rule": self.rule,
             "level": self.level,
@@ -33,5 +33,5 @@ class Finding:
 
 
 def at_least(findings: Sequence[Finding], level: str) -> list[Finding]:
-    """The findings that are so bad or worse."""
+    """Return the findings of `level` or worse."""
     return [finding for finding in findings if LEVELS.index(finding.level) >= LEVELS.index(level)]

@@ -1,8 +1,8 @@
-"""Values that FP16 cannot hold: weights read off the file, activations measured in FP32 on real images.
+"""Find values that FP16 cannot hold: weights, and activations measured in FP32 on images.
 
     FP16 holds 6e-8 … 65504; above it is infinite, below it is 0.
 
-`prunec cast` measures the same and keeps such nodes in FP32; here it is known before.
+`prunec cast` measures the same and keeps such nodes in FP32.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..progress import Track, silent
 from .findings import Finding
 
 LARGEST, SMALLEST = 65504.0, 2.0**-24
-VANISHING = 1e-3  # of the sum of magnitudes of a tensor: less that becomes 0 changes nothing
+VANISHING = 1e-3  # share of a tensor's sum of magnitudes that may become 0
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
 def weights(model: onnx.ModelProto) -> Iterator[Finding]:
-    """Initialisers that overflow, or vanish, when they are cast to FP16; FP16 ones that are infinite already."""
+    """Yield initialisers that overflow or vanish in FP16, or are infinite already."""
     readers = {name: node.name for node in model.graph.node for name in node.input}
     for tensor in model.graph.initializer:
         if tensor.name not in readers or tensor.data_type not in (*FLOATS, TensorProto.FLOAT16):
@@ -44,10 +44,10 @@ def weights(model: onnx.ModelProto) -> Iterator[Finding]:
 
 
 def activations(model: onnx.ModelProto, images: Images, track: Track = silent) -> Iterator[Finding]:
-    """Values that leave FP16, or come nearer to its end than `ranges.MARGIN`, on `images`.
+    """Yield values on `images` beyond the FP16 range divided by `ranges.MARGIN`.
 
-    Raises DataError where the images do not fit the model, BackendError where it does not run, NumericsError where a
-    value is not finite in FP32 already.
+    Raises DataError if the images do not fit the model, BackendError if it does not run, NumericsError if a value is
+    not finite in FP32 already.
     """
     found = ranges.measure(model, images, track)
     makers = {name: node.name for node in model.graph.node for name in node.output if name}
