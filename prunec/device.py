@@ -1,9 +1,8 @@
-"""Choose the device that a network computes on, and keep float32 at full precision there.
+"""Choose the device that a network computes on; keep float32 at full precision.
 
-Code that runs the network over images runs on the network's device, and copies the images there a batch at a time.
-Measurements are copied to the CPU, where all later steps are computed in float64 (`prunec.ir.graph.numbers`,
-`Moments.on_cpu`): they are small, take many steps that wait for one another, and give the same result everywhere. The
-results are copied back to the network.
+Code that runs the network copies images to the network's device a batch at a time. Measurements are copied to the CPU
+and processed there in float64 (`prunec.ir.graph.numbers`, `Moments.on_cpu`): they are small, their steps are
+sequential, and the result is the same on every machine. Results are copied back to the network.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ CPU = torch.device("cpu")
 
 
 def named(text: str | torch.device | None) -> torch.device | None:
-    """`cpu`, `cuda` or `cuda:1`; None for None. Raises SpecError for other text, BackendError without such a GPU."""
+    """Parse a device: `cpu`, `cuda` or `cuda:1`; None for None.
+
+    Raises SpecError for other text, BackendError if there is no such GPU.
+    """
     if text is None:
         return None
     try:
@@ -40,7 +42,10 @@ def named(text: str | torch.device | None) -> torch.device | None:
 
 
 def device_of(model: nn.Module | ExportedProgram) -> torch.device | None:
-    """Return the device of a model's parameters, or else its buffers; None without. Raises CaptureError for several."""
+    """Return the device of a model's parameters, else of its buffers; None without either.
+
+    Raises CaptureError if there are several devices.
+    """
     found = {tensor.device: None for tensor in (list(model.parameters()) or model.buffers())}
     if len(found) > 1:
         raise CaptureError(f"the network lies on {' and '.join(map(str, found))}: move all of it to one device")
@@ -49,11 +54,11 @@ def device_of(model: nn.Module | ExportedProgram) -> torch.device | None:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """While the block runs, GPUs compute in float32 where it says so, and the same each time.
+    """Compute float32 in full precision and deterministically on GPUs inside the block.
 
-    By default torch rounds the factors of convolutions to ten bits (TF32) on GPUs that have it: more than a pass that
-    calls itself exact may move an output. Torch has older and newer names for the setting and refuses to read the
-    older where the two disagree, so both are set, and both set back.
+    By default torch rounds the factors of convolutions to ten bits (TF32): a larger error than an exact pass may add.
+    Torch has old and new names for the setting and refuses to read the old one if the two disagree, so both are set and
+    restored.
     """
     restore = precision_restored()
     cudnn: Any = torch.backends.cudnn
@@ -69,7 +74,7 @@ def full_float32() -> Iterator[None]:
 
 
 def precision_restored() -> Callable[[], None]:
-    """Return what sets the precision of float32, and how repeatable it is, back to what they are now."""
+    """Return a function that restores the current float32 precision and determinism."""
     cudnn: Any = torch.backends.cudnn
     newer, older = {place: place.fp32_precision for place in _places()}, _older()
     repeatable = cudnn.deterministic, cudnn.benchmark
@@ -90,7 +95,7 @@ def _places() -> tuple[Any, ...]:
 
 
 def _older() -> tuple[bool, str]:
-    """The setting by its older names; torch's default where it was set by the newer ones alone."""
+    """Return the setting by its old names; torch's default if they were not used."""
     try:
         convolutions = bool(torch.backends.cudnn.allow_tf32)
     except RuntimeError:

@@ -1,16 +1,17 @@
-"""The exception tree. Each error says what is wrong, where, and what to do next, in one sentence or two.
+"""Exception tree of prunec.
 
     PrunecError              1   anything prunec raises on purpose
     ├── SpecError            2   a pass, option, target or recipe that does not parse or does not fit
     ├── CaptureError         3   the model could not be found, built, loaded or captured
     │   └── UnsupportedOpError   an operator that prunec must understand and does not
-    ├── PassError            4   a pass was run where its requirements do not hold, or broke its promise
+    ├── PassError            4   a pass ran without its requirements, or broke its promise
     ├── BudgetError          5   the target cannot be reached: the best reachable, what is frozen and why
     ├── NumericsError        6   a result that is not finite, or does not agree with its reference
     ├── BackendError         7   an engine or its package is missing or failed
     └── DataError            8   images that cannot be read or do not fit the model; output that cannot be written
 
-The number is the exit code of the command line. Foreign exceptions pass through with a note of the step that ran.
+The number is the exit code of the command line. Each error says what is wrong, where, and what to do next. Foreign
+exceptions pass through with a note of the step that ran.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class UnsupportedOpError(CaptureError):
 
 
 class PassError(PrunecError):
-    """A pass was run where its requirements do not hold, or broke its promise."""
+    """A pass ran without its requirements, or broke its promise."""
 
     exit_code = 4
 
@@ -63,16 +64,16 @@ class BackendError(PrunecError):
 
 
 class DataError(PrunecError):
-    """Images that cannot be read or do not fit the model, or output that cannot be written."""
+    """Images that cannot be read or do not fit, or output that cannot be written."""
 
     exit_code = 8
 
 
 class PrunecWarning(UserWarning):
-    """Something that a run goes on without: a cache that cannot be read or written, say."""
+    """A problem that does not stop a run, such as an unreadable cache."""
 
 
 def kind_of(thing: object) -> str:
-    """Name the type of a thing as a sentence does: `a list`, `an Image`, `nothing`."""
+    """Return the type of an object with its article: `a list`, `an Image`, `nothing` for None."""
     kind = type(thing).__name__
     return "nothing" if thing is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"

@@ -1,4 +1,4 @@
-"""Top-1 accuracy: the only place in prunec that reads labels."""
+"""Compute top-1 accuracy; no other module of prunec reads labels."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def accuracy(
     fixed: bool = False,
     track: Track = silent,
 ) -> float:
-    """How many of `images`, in percent, `network` gives the highest logit to the labelled class.
+    """Return the top-1 accuracy of `network` on `images`, in percent.
 
-    `network` maps the inputs, batch first, to logits [N, classes], its first tensor; images go where it is. One that
-    takes whole batches only (`fixed`) has the last one filled up. Raises DataError where the images have no labels or
-    do not fit the network, or the labels are none of its classes.
+    `network` maps inputs, batch first, to logits [N, classes], its first output; images are copied to its device. With
+    `fixed` the last batch is filled up. Raises DataError if images have no labels or do not fit the network, or if a
+    label is not one of its classes.
     """
     if images.labels is None and images.unread:
         raise DataError(
@@ -59,7 +59,7 @@ def _device(network: nn.Module | InferenceSession) -> torch.device:
 
 
 def _in_torch(network: nn.Module, keywords: tuple[str, ...]) -> Callable[[tuple[Tensor, ...]], Tensor]:
-    """The first output; a captured graph takes its inputs in order, and a user's module may want their names."""
+    """Return a function that computes the first output; a user's module is called by keyword."""
     names = () if isinstance(network, fx.GraphModule) else keywords
 
     def predict(inputs: tuple[Tensor, ...]) -> Tensor:

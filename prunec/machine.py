@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the machine and the versions that a measured time is true for."""
+    """Return the machine and package versions that a measured time is valid for."""
     fields = _cpuinfo()
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -45,12 +45,12 @@ def environment() -> dict[str, Any]:
 
 
 def load_average() -> list[float] | None:
-    """Return the load averages of 1, 5 and 15 minutes; None where the system has none."""
+    """Return the load averages of 1, 5 and 15 minutes; None if not available."""
     return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Read the fields of the first core; none where the system has no such file."""
+    """Read the fields of the first core; empty without /proc/cpuinfo."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(errors="replace").split("\n\n")[0].splitlines() if path.is_file() else []
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -1,4 +1,4 @@
-"""How a loop shows that it moves: anything called as `track(steps, "what")` that yields the steps."""
+"""Show the progress of a loop: a `Track` is called as `track(steps, "what")`."""
 
 from __future__ import annotations
 
