@@ -113,7 +113,7 @@ def replace_folder(partial: Path, path: Path) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file or folder in the block; yield whether it was taken."""
+    """Hold the lock of a file or folder; yield whether it was taken."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
