@@ -1,1 +1,1 @@
-"""Milliseconds as a cost: tables of layer times, measured with the user's own engine, and targets in them."""
+"""Use milliseconds as a cost: measured tables of layer times, and targets in ms."""

@@ -1,10 +1,7 @@
-"""Widths that no layer measured alone tells the truth about: fewer channels than a block.
+"""Keep at least one block of channels where convolutions read them.
 
-ONNX Runtime on x86 keeps values in blocks of channels. A convolution that reads fewer than a block reads the plain
-layout: alone it is given that, within a network the value is copied there first, by a kernel that no table has
-(`ReorderOutput`). ResNet-56 with AVX-512, where the table chose 4 to 15 of 16 channels or ranks: 16 such kernels took
-an eighth of the time, and the layers 1.5 times what the table said. With a block at least: a tenth less time at the
-same error.
+ONNX Runtime on x86 keeps values in blocks of channels. A convolution that reads less than a block needs the plain
+layout: alone it gets that for free, in a network a `ReorderOutput` kernel, in no table, copies the value first.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from .layer_shapes import LINEAR, Layer
 
 
 def at_least_one(channels: Channels, layers: Sequence[Layer], cost: Latency, likes: DeployTarget) -> Channels:
-    """The spaces with as many coordinates as are a block, or all, where convolutions read them; ranks among them."""
+    """Raise the least width of spaces that convolutions read to one block, ranks included."""
     if not likes.small_inputs:
         return channels
     least: dict[str, int] = {}

@@ -1,10 +1,10 @@
-"""The time of a run as a function of how many coordinates of each space stay, as a latency table tells it:
+"""Compute the time of a run as a function of the counts kept.
 
     time = correction · ( sum over layers of factor · t(in, out)  +  rest  +  fixed )
 
-`t` is the table's, or of a layer that has become several the sum of theirs; `factor` is how much longer such layers
-took within the network than alone (`correction.py`); `rest` all kernels that are no layer, in proportion to the values
-that they write; `fixed` what is in no kernel: all that the measured dense network takes beside. Unit: nanoseconds.
+`t` comes from the table, as a sum over parts if a layer is factored; `factor` is in `correction.py`; `rest` is the time
+of all other kernels, in proportion to the values that they write; `fixed` is time outside kernels, so that the dense
+network takes what was measured. Unit: nanoseconds.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from .table import Table, Whole
 
 @dataclass(frozen=True)
 class LayerTime:
-    """The time of one layer, whole and, where it may be factored, in parts."""
+    """Time of one layer, whole and, if it may be factored, in parts."""
 
     whole: Surface
-    rank: int = -1  # the place of its rank space
-    full: int = 0  # the size of that: the layer is whole
+    rank: int = -1  # index of its rank space
+    full: int = 0  # full rank: the layer is whole
     parts: tuple[Surface, ...] = ()
     macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # scale, first, middle and second of its term
-    gate: int = -1  # the place of the space of the residual branch that it goes with
+    gate: int = -1  # index of the space that removes its residual branch
 
     def __call__(self, into: Counts, out: Counts, rank: Counts, settled: bool) -> Array:
-        """With so many channels read and made, and ranks, elementwise.
+        """Return the times for channels read, channels made and ranks, elementwise.
 
-        Where `settled` the parts count where they save time and MACs: where they do not the layer stays one
-        (`Latency.whole`), and what they would have saved is not to be spent.
+        With `settled` the parts count only if they save both time and MACs: otherwise the layer stays whole
+        (`Latency.whole`), and their savings cannot be spent.
         """
         whole = self.whole(into, out)
         if self.rank < 0:
@@ -64,9 +64,9 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Latency:
-    """A `Cost` in nanoseconds. Where `settled` a layer becomes several only where that saves time and MACs.
+    """`Cost` in nanoseconds; with `settled`, layers factor only if that saves time and MACs.
 
-    Of each layer: entries read = `in_fixed` + `in_rows` @ counts, [layers] and [layers, spaces]; made likewise.
+    Channels read by layers are `in_fixed` + `in_rows` @ counts, [layers] and [layers, spaces]; channels made likewise.
     """
 
     layers: tuple[LayerTime, ...]
@@ -83,26 +83,26 @@ class Latency:
 
     @property
     def sizes(self) -> Counts:
-        """The counts of the dense network."""
+        """Return the counts of the dense network."""
         return self.macs.sizes
 
     def total(self, counts: Counts | None = None) -> int:
-        """The time with these counts; of the dense network without."""
+        """Return the time for `counts`, by default those of the dense network."""
         return round(self._total(self.sizes if counts is None else counts))
 
     @property
     def dense_ns(self) -> float:
-        """The time of the dense network, not rounded."""
+        """Return the time of the dense network, not rounded."""
         return self._total(self.sizes)
 
     def along(self, counts: Counts, space: int) -> Array:
-        """The time with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
+        """Return the times with 0, 1, … size coordinates of `space`, other counts fixed."""
         curve = self.touched_along(counts, space)
         found: Array = curve + (self._total(counts) - curve[counts[space]])
         return found
 
     def touched_along(self, counts: Counts, space: int) -> Array:
-        """Return the times that `along` gives, up to a constant."""
+        """Return the times of `along`, up to a constant."""
         steps = np.arange(self.sizes[space] + 1)
         others = counts.copy()
         others[space] = 0
@@ -113,26 +113,26 @@ class Latency:
         return self.correction * found
 
     def corrected(self, correction: float) -> Latency:
-        """Return a copy with all times multiplied by `correction`, in place of the factor before."""
+        """Return a copy with `correction` in place of the former factor."""
         return replace(self, correction=correction)
 
     @cached_property
     def exact(self) -> Latency:
-        """Each layer in as many parts as the counts say, whatever that takes: for targets of other resources, too."""
+        """Return a copy whose layers are factored exactly as the counts say, profitable or not."""
         return replace(self, settled=False)
 
     @property
     def ranks(self) -> list[int]:
-        """The places of the spaces of ranks."""
+        """Return the indices of the rank spaces."""
         return [layer.rank for layer in self.layers if layer.rank >= 0]
 
     def whole(self, counts: Counts) -> Counts:
-        """The counts with all of each rank that saves no time, or no MACs."""
+        """Return counts with unprofitable ranks reset to full rank."""
         return self.macs.whole(settled(self, counts))
 
     @cached_property
     def _touched(self) -> list[list[int]]:
-        """By space: the layers whose time it has a part in."""
+        """List, by space, the layers whose time depends on it."""
         ranks, gates = np.array([(layer.rank, layer.gate) for layer in self.layers], dtype=np.int64).reshape(-1, 2).T
         spaces = range(len(self.sizes))
         rows = [
@@ -153,14 +153,14 @@ class Latency:
         return self.correction * time
 
     def _row(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
-        """The times of a layer with `steps` coordinates of a space more; 0 where the branch that it is in goes."""
+        """Return a layer's times with `steps` more coordinates of a space; 0 without its branch."""
         gate = self.layers[number].gate
         stays: Any = 1 if gate < 0 else steps if gate == space else counts[gate]
         found: Array = stays * self._alone(number, space, into, out, counts, steps)
         return found
 
     def _alone(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
-        """Return the times of a layer whose branch is kept; few are different, so they are cached."""
+        """Return a layer's times if its branch is kept, cached."""
         layer = self.layers[number]
         own = layer.rank >= 0 and layer.rank == space
         rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])
@@ -173,7 +173,7 @@ class Latency:
 
 
 def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: Whole | None) -> Latency:
-    """The cost model of an analysed program, whose layers are all in the table."""
+    """Build the cost model of an analysed program whose layers are all in the table."""
     macs = Macs.of(program.fact(Channels))
     rows = [layer.product for layer in layers]
     fixed_in, fixed_out = macs.fixed_b[rows].astype(np.int64), macs.fixed_a[rows].astype(np.int64)
@@ -199,9 +199,9 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
 
 
 def _calibrated(cost: Latency, rest: Terms, layers: Sequence[Layer], whole: Whole) -> Latency:
-    """Add what is in no layer, so that the dense network takes what it was measured to take.
+    """Add the time outside layers, so that the dense network takes the measured time.
 
-    A layer whose kernel was not recognised in the network is in its rest, too, and is not counted twice.
+    A layer whose kernel was not recognised is in the measured rest, and is not counted twice.
     """
     shapes, in_layers = {layer.shape for layer in layers}, cost.dense_ns
     known = sum(one.ms for shape, one in whole.within.items() if shape in shapes) * NS
@@ -212,7 +212,7 @@ def _calibrated(cost: Latency, rest: Terms, layers: Sequence[Layer], whole: Whol
 
 
 def _values_written(program: Program, layers: Sequence[Layer]) -> Terms:
-    """Count the entries of the values that all nodes but the layers write: among them their time is shared out."""
+    """Count the entries written by all nodes but the layers; they share the rest's time."""
     channels = program.fact(Channels)
     timed = {layer.one.node for layer in layers}
     values = graph.example_values(program.module, program.example_inputs)
@@ -226,7 +226,7 @@ def _values_written(program: Program, layers: Sequence[Layer]) -> Terms:
 
 @dataclass(frozen=True)
 class LatencyQuantity:
-    """Time of a run in nanoseconds, by a table of latencies: a `Resource` that is no sum of terms."""
+    """Time of a run in nanoseconds by a latency table, a nonlinear `Resource`."""
 
     cost: Latency
     dense: int  # as measured
@@ -235,13 +235,13 @@ class LatencyQuantity:
     steps = 1
 
     def used(self, counts: Counts | None = None) -> Array:
-        """The time with these counts, [1]."""
+        """Return the time for `counts`, [1]."""
         return np.array([self.total(counts)], dtype=np.float64)
 
     def total(self, counts: Counts | None = None) -> int:
-        """The time with these counts; of the dense network without."""
+        """Return the time for `counts`, by default those of the dense network."""
         return self.cost.exact.total(counts)
 
     def weighted(self, weights: Array) -> Cost:
-        """The time times its weight [1]."""
+        """Return the time times its weight [1]."""
         return Mixed((self.cost.exact,), (float(weights[0]),))

@@ -1,4 +1,4 @@
-"""Open the latency table of the engine to prune for; describe this machine as its tables do."""
+"""Open the latency table of an engine, and describe this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .table_cache import kept
 
 
 def checked(text: str, threads: int = 1) -> On:
-    """Parse an engine, and check the file of a table before any work. Raises DataError for a bad file."""
+    """Parse an engine and check its table file. Raises DataError for a bad file."""
     found = On.parse(text, threads)
     if found.file is not None:
         table_file.load(found.file)
@@ -21,7 +21,7 @@ def checked(text: str, threads: int = 1) -> On:
 
 
 def table_of(on: On) -> Table:
-    """Open the file, or what was measured on this machine before. Raises DataError for a bad file."""
+    """Open the table's file, or this machine's own table. Raises DataError for a bad file."""
     return kept(Table(machine(), on.batch, on.threads)) if on.file is None else table_file.load(on.file)
 
 
@@ -41,5 +41,5 @@ def machine() -> dict[str, Any]:
 
 
 def is_here(table: Table) -> bool:
-    """Return whether the table is of this machine, so that networks can be measured, too."""
+    """Return whether the table was measured on this machine, so that networks can be, too."""
     return dict(table.machine) == machine()

@@ -1,8 +1,8 @@
-"""Find the layer that each kernel of a run computes, so that no layer's time is taken for the network's rest.
+"""Find the layer that each kernel computes.
 
-An ONNX node is called after the module that owns its weight; but a linear layer over more than two dimensions is a
-`matmul_3` with its weight transposed, and its name is on the addition of its bias. What no name finds is found by the
-size of its weight, in the order of the graph.
+An ONNX node has the name of the module that owns its weight, but a linear layer over more than two dimensions is a
+`matmul_3` with its weight transposed, and its name is on the addition of the bias. Such nodes are matched by the size
+of their weight, in the order of the graph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Work = tuple[int, Sizes]  # entries of a weight, and its kernel
 
 @dataclass(frozen=True)
 class Piece:
-    """A layer of a network, or one of the parts that it has become."""
+    """Layer of a network, or one part of a factored layer."""
 
     name: str
     shape: LayerShape
@@ -32,7 +32,7 @@ class Piece:
 
 
 def pieces(layers: Iterable[Layer], ranks: Mapping[str, int]) -> list[Piece]:
-    """List the layers, in order, in parts where `ranks` has their weight."""
+    """List the layers in order, in parts if `ranks` has their weight."""
     found = []
     for layer in layers:
         name, rank = layer.one.weight.removesuffix(".weight"), ranks.get(layer.one.weight)
@@ -51,7 +51,7 @@ def pieces(layers: Iterable[Layer], ranks: Mapping[str, int]) -> list[Piece]:
 
 
 def owned(network: Network, given: Sequence[Piece]) -> dict[str, Piece]:
-    """Match the layers of an ONNX network with pieces of the same work, by name."""
+    """Match the layers of an ONNX network with pieces of equal work."""
     working = {one.name: (prod(one.weight), one.kernel) for one in network.layers if one.weight and one.macs}
     found: dict[str, Piece] = {}
     free = list(given)
@@ -65,20 +65,20 @@ def owned(network: Network, given: Sequence[Piece]) -> dict[str, Piece]:
 
 
 def _called(name: str, work: Work, free: Iterable[Piece]) -> Piece | None:
-    """Find the piece of that name; `conv_1` is another use of the weight of `conv`."""
+    """Find the piece of that name; `conv_1` is a second use of `conv`."""
     alike = [one for one in free if one.work == work]
     return next((one for stem in (name, name.rpartition("_")[0]) for one in alike if one.name == stem), None)
 
 
 def _next(name: str, work: Work, free: Iterable[Piece]) -> Piece | None:
-    """Find the first piece of that work, whatever its name."""
+    """Find the first piece of that work."""
     return next((one for one in free if one.work == work), None)
 
 
 def shared_out(
     ran: Iterable[Kernel], owners: Mapping[str, Piece], excess_ms: float
 ) -> tuple[dict[LayerShape, Within], float]:
-    """Sum the times in ms of kernels by the shape of their layers; and of those of no layer."""
+    """Sum kernel times in ms by layer shape; return also the sum of other kernels."""
     ms: dict[LayerShape, float] = defaultdict(float)
     widths: dict[LayerShape, list[tuple[int, int]]] = defaultdict(list)
     rest = 0.0

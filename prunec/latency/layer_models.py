@@ -1,6 +1,7 @@
-"""An ONNX model of one layer at many widths: every width a node of its own, so that one run times them all in turn.
+"""Build an ONNX model of one layer at many widths, one node a width.
 
-The nodes that read the same number of channels read one input. Weights are noise: what they are does not change a time.
+One run times all widths. Nodes that read the same number of channels share an input. Weights are noise: their values do
+not change the time.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from onnx import TensorProto, helper, numpy_helper
 from .layer_shapes import CLIP, LINEAR, RELU, TRANSPOSED, LayerShape
 
 OPSET, IR = 18, 8
-BEFORE = ".before"  # in the name of a layer whose activation has its own
+BEFORE = ".before"  # suffix of a layer whose activation is a node of its own
 LIMITS = {"least": 0.0, "most": 6.0}
 Widths = Iterable[tuple[int, int]]
 
 
 def name_of(into: int, out: int) -> str:
-    """The name of the node with such widths."""
+    """Return the name of the node with these widths."""
     return f"i{into}o{out}"
 
 
 def model_of(shape: LayerShape, widths: Widths, batch: int, seed: int = 0) -> onnx.ModelProto:
-    """Nodes for all `widths`, (channels read, channels made), for inputs with `batch` samples."""
+    """Build a node for each pair of `widths`, (channels read, channels made)."""
     generator = np.random.default_rng(seed)
     pairs = sorted(set(widths))
     nodes, weights, outputs = [], [], []

@@ -1,7 +1,7 @@
-"""The layers of a network as an engine sees them: what is computed at every place, and where; widths are left open.
+"""Describe layers as an engine sees them: the computation and the input size, without widths.
 
-Two layers of one shape and the same widths take the same time, so the 27 convolutions of a stage are measured once. A
-layer that may become several has the shape of each of its parts as well.
+Layers of one shape and equal widths take the same time and are measured once. A layer that may be factored has the
+shapes of its parts as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True, order=True)
 class LayerShape:
-    """All of a convolution or linear layer but its weights and how many channels it reads and makes."""
+    """Convolution or linear layer without its weights and numbers of channels."""
 
     op: str
     size: Sizes  # of its input, without batch and channels
@@ -39,11 +39,11 @@ class LayerShape:
     padding: Sizes = ()
     dilation: Sizes = ()
     groups: int = 1
-    group: Sizes = ()  # channels that a group reads and makes, where whole groups go; `groups` is 1 then
+    group: Sizes = ()  # channels that a group reads and makes if whole groups are removed; `groups` is 1 then
     after: str = ""  # the activation behind it, RELU or CLIP, which engines compute in the same kernel
 
     def __str__(self) -> str:
-        """`conv 3x3 s2 on 32x32`"""
+        """Return the short form, `conv 3x3 s2 on 32x32`."""
         then = f" {self.after}" if self.after else ""
         if self.op == LINEAR:
             return f"linear{then} on {_times(self.size)}" if self.size else f"linear{then}"
@@ -55,35 +55,35 @@ class LayerShape:
         return f"{self.op}{then} {_times(self.kernel)}{stride}{padded}{dilated}{tail} on {_times(self.size)}"
 
     def to_json(self) -> list[Any]:
-        """Its fields, in order."""
+        """Return the fields in order."""
         return list(astuple(self))
 
     @staticmethod
     def from_json(fields: Sequence[Any]) -> LayerShape:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         values: list[Any] = [tuple(one) if isinstance(one, list) else one for one in fields]
         return LayerShape(*values)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A contraction of a network: its shape, and those of its parts where it may be factored, by product."""
+    """Contraction of a network, its shape, and the shapes of its parts, if any."""
 
     one: Contraction
-    product: int  # its place in `Channels.products`
+    product: int  # its index in `Channels.products`
     shape: LayerShape
     parts: tuple[LayerShape, ...] = ()
-    full: int = 0  # the size of its rank space: with so many ranks it is whole
-    rank: int = -1  # the place of that among the prunable spaces
+    full: int = 0  # full rank: the layer is whole
+    rank: int = -1  # index of its rank space among the prunable spaces
 
 
 def layers_of(program: Program) -> list[Layer]:
-    """Every contraction whose time a table can tell."""
+    """List every contraction that a table can time."""
     return _layers(program, graph.example_values(program.module, program.example_inputs))
 
 
 def all_layers_of(program: Program, decomposer: Decomposer) -> list[Layer]:
-    """List the layers of `layers_of`, and each once more for every way in which it may become several."""
+    """List the layers of `layers_of`, and a copy for each way to factor them."""
     channels = program.fact(Channels)
     values = graph.example_values(program.module, program.example_inputs)
     nodes = {node.name: node for node in values}
@@ -99,7 +99,7 @@ def all_layers_of(program: Program, decomposer: Decomposer) -> list[Layer]:
 
 
 def parts_of(shape: LayerShape, split: Split) -> tuple[LayerShape, ...]:
-    """The layers that a layer of this shape becomes: stride, padding and dilation go where the taps of an axis go."""
+    """Return the shapes of the parts; stride and padding follow the taps of an axis."""
     last = len(split.layers) - 1
     if shape.op == LINEAR:
         return (*(replace(shape, after=""),) * last, shape)
@@ -142,7 +142,7 @@ def _output(shape: LayerShape) -> Sizes:
 
 
 def _shape_of(program: Program, one: Contraction, node: fx.Node, values: graph.Values) -> LayerShape | None:
-    """None for a convolution without a batch axis, or whose padding is not the same on both sides."""
+    """Return the layer's shape; None without a batch axis or with asymmetric padding."""
     source = values[node.all_input_nodes[0]]
     kernel = tuple(graph.attribute(program.module, one.weight).shape[2:])
     after = _activation(node)
@@ -160,7 +160,10 @@ def _shape_of(program: Program, one: Contraction, node: fx.Node, values: graph.V
 
 
 def _rows(shape: torch.Size, batch: int) -> Sizes:
-    """The rows of one sample that a linear layer multiplies: where the batch is not in front, all in one number."""
+    """Return the rows of one sample that a linear layer multiplies.
+
+    If the batch is not in front, they are one number.
+    """
     if shape[0] == batch:
         return tuple(shape[1:-1])
     rows = shape[:-1].numel()
@@ -168,7 +171,7 @@ def _rows(shape: torch.Size, batch: int) -> Sizes:
 
 
 def _activation(node: fx.Node) -> str:
-    """Return the activation that is the only reader of the value; empty without one."""
+    """Return the activation that is the only reader of the value; empty if none."""
     users = list(node.users)
     packet = getattr(users[0].target, "overloadpacket", None) if len(users) == 1 else None
     return ACTIVATIONS.get(packet, "")

@@ -1,10 +1,10 @@
-"""Fill a table: every layer shape of a network at a ladder of widths, in turn with the network itself.
+"""Fill a table: time each layer shape of a network at a ladder of widths.
 
     time of a kernel = mean of the middle half of its samples, less what profiling adds (`profiled`)
 
-A session holds one shape at all its widths, and sessions run in rounds, so that load and heat meet all alike. What ONNX
-Runtime adds around a layer that stands alone, changes of layout above all, are kernels of their own, and not counted.
-What a network adds to its layers is measured on the network: `Whole`.
+A session holds one shape at all its widths. Sessions run in rounds, so that load and heat affect all alike. Kernels
+that ONNX Runtime adds around a lone layer, mostly changes of layout, are not counted; those of a network are in
+`Whole`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .profiler import WARM_UP, kernel_ms, profiled
 from .table import Grid, Table, ladder
 
 AT_ONCE = 6  # shapes whose sessions are open together
-ROUNDS = 12  # at least, after the warm-up
+ROUNDS = 12  # least number of rounds after the warm-up
 
 
 @dataclass(frozen=True)
 class Span:
-    """The widths of a shape: those of the dense network, which are measured, and up to which the ladder goes."""
+    """Widths of a shape: exact ones to measure, and the ends of its ladder."""
 
     ins: frozenset[int] = frozenset()
     outs: frozenset[int] = frozenset()
@@ -37,12 +37,12 @@ class Span:
     most_out: int = 0
 
     def __or__(self, other: Span) -> Span:
-        """The widths of both."""
+        """Return the widths of both."""
         most = max(self.most_in, other.most_in), max(self.most_out, other.most_out)
         return Span(self.ins | other.ins, self.outs | other.outs, *most)
 
     def within(self, grid: Grid) -> bool:
-        """Return whether the grid gives the times of all these widths."""
+        """Return whether the grid covers all these widths."""
         exact = self.ins <= set(grid.ins) and self.outs <= set(grid.outs)
         return exact and self.most_in <= grid.ins[-1] and self.most_out <= grid.outs[-1]
 
@@ -51,7 +51,7 @@ Needs = Mapping[LayerShape, Span]
 
 
 def needs_of(layers: Sequence[Layer]) -> Needs:
-    """By shape: the widths of the layers, and of their parts at ranks up to those of their spaces."""
+    """Return, by shape, the widths of layers and of parts up to full rank."""
     found: dict[LayerShape, Span] = defaultdict(Span)
     for layer in layers:
         into, out = 1 if layer.shape.group else len(layer.one.inputs), len(layer.one.outputs)
@@ -63,7 +63,7 @@ def needs_of(layers: Sequence[Layer]) -> Needs:
 
 
 def missing(table: Table, needs: Needs) -> Needs:
-    """List what the table does not know yet; a shape known in part is measured again, with what was known."""
+    """Return the needs that the table lacks; a partly known shape is measured again."""
     found = {}
     for shape, span in needs.items():
         grid = table.grids.get(shape)
@@ -75,13 +75,13 @@ def missing(table: Table, needs: Needs) -> Needs:
 
 
 def exact_of(grid: Grid, likes: DeployTarget) -> Span:
-    """Collect the widths of a grid that some network has: the widest, and all that are not on its ladder."""
+    """Return the widths of a grid that are off its ladder, and the widest."""
     ins, outs = (frozenset({*set(each) - set(ladder(each[-1], likes)), each[-1]}) for each in (grid.ins, grid.outs))
     return Span(ins, outs, grid.ins[-1], grid.outs[-1])
 
 
 def chunks(needs: Needs) -> Iterator[Needs]:
-    """A few shapes at a time."""
+    """Yield a few shapes at a time."""
     listed = sorted(needs.items(), key=lambda one: one[0])
     for start in range(0, len(listed), AT_ONCE):
         yield dict(listed[start : start + AT_ONCE])
@@ -89,12 +89,12 @@ def chunks(needs: Needs) -> Iterator[Needs]:
 
 @dataclass(frozen=True)
 class _Rungs:
-    """The widths of one shape, and how the nodes of its model are called."""
+    """Widths of one shape, and the names of its model's nodes."""
 
     shape: LayerShape
     ins: tuple[int, ...]
     outs: tuple[int, ...]
-    odd: bool  # whether numbers off the granule are measured too
+    odd: bool  # measure widths off the granule, too
 
     @staticmethod
     def of(shape: LayerShape, span: Span, table: Table) -> _Rungs:
@@ -107,18 +107,18 @@ class _Rungs:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """List the numbers of channels that each node reads and makes."""
+        """Return the channels read and made by each node."""
         found = [self.node(into, out) for into in self.ins for out in self.outs]
         return found + ([self.node(*pair) for pair in self.odd_pairs] if self.odd else [])
 
     @property
     def odd_pairs(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The widest layer with one channel less read, and with one less made."""
+        """Return the widest pair with one channel fewer read, and with one fewer made."""
         into, out = self.ins[-1], self.outs[-1]
         return (into - 1 if not self.shape.group else into, out), (into, out - 1)
 
     def node(self, into: int, out: int) -> tuple[int, int]:
-        """The channels that the node of that place reads and makes."""
+        """Return the channels that the node at these widths reads and makes."""
         return (out // self.shape.group[1] * self.shape.group[0], out) if self.shape.group else (into, out)
 
     def grid(self, times: Mapping[str, float]) -> Grid:
@@ -140,7 +140,7 @@ def _rungs(exact: frozenset[int], most: int, table: Table, unit: int) -> tuple[i
 def grids(
     needs: Needs, table: Table, seconds: float, seed: int = 0, track: Track = silent, what: str = "layers"
 ) -> dict[LayerShape, Grid]:
-    """The times of some shapes up to the widths that are needed, for as many seconds and `ROUNDS` rounds at least."""
+    """Measure the times of shapes, for `seconds` and at least `ROUNDS` rounds."""
     rungs = [_Rungs.of(shape, span, table) for shape, span in needs.items()]
     models = [model_of(one.shape, one.pairs, table.batch, seed) for one in rungs]
     with profiled(models, table.threads, table.batch) as opened:

@@ -1,10 +1,9 @@
-"""The kernels of models in ONNX Runtime, as it profiles them, less what profiling adds to the time of each:
+"""Time the kernels of models in ONNX Runtime, less the overhead p of profiling.
 
     p = [ (kernels - wall) of 64 small layers  -  (kernels - wall) of 16 ] / 48
 
-where `wall` is a run of the same layers without profiling. Measured on two virtual cores with AVX-512: 3 µs with one
-thread, 8 µs with two, on kernels of 10 µs, and twice that where others use the cores; five networks of 83 to 111
-kernels say the same to 0.4 µs. What it is changes from minute to minute, so the small layers run among the models.
+`wall` is the time of a run of the same layers without profiling. p changes from minute to minute, so the small layers
+run among the models.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from .layer_models import IR, OPSET
 LONG, SHORT = 64, 16  # layers
 CHANNELS, SIZE, TAPS = 16, 8, 3
 WARM_UP = 3
-LEAST = 0.1  # of a kernel's time that is left of it
+LEAST = 0.1  # least share of a kernel's time that is kept
 Entries = list[Mapping[str, Any]]
 Inputs = Sequence[Tensor | Array]
 Ran = tuple[Sequence[Kernel], float]  # the kernels of a model, and the wall time of a run without profiling
@@ -41,7 +40,7 @@ Ran = tuple[Sequence[Kernel], float]  # the kernels of a model, and the wall tim
 
 @dataclass(frozen=True)
 class Session:
-    """A model with its kernels timed, and without, in which only the run is."""
+    """Model opened twice: with profiling, and without for wall times."""
 
     model: Model
     threads: int
@@ -51,23 +50,23 @@ class Session:
 
     @staticmethod
     def of(model: Model, threads: int, batch: int, profile: Path, inputs: Inputs | None = None) -> Session:
-        """Open it, to be run on `inputs` or on noise."""
+        """Open the model, to run on `inputs` or on noise."""
         told = session(model, threads=threads, profile=profile)
         return Session(model, threads, told, feed_of(told, inputs or noise(told, batch, 0)))
 
     @cached_property
     def plain(self) -> Any:
-        """Without profiling; opened where wall times are wanted."""
+        """Open the session without profiling."""
         return session(self.model, threads=self.threads)
 
     def tell(self) -> None:
-        """Run it once with its kernels timed."""
+        """Run once with profiling."""
         self.profiled.run(None, self.feed)
 
     def run(self) -> None:
-        """Run it with its kernels timed and without, each after an uncounted run of its own.
+        """Run with and without profiling, each after an uncounted warm run.
 
-        As in a race, the caches then hold its own data and not that of another model.
+        The caches then hold its own data, as in a race, and not another model's.
         """
         self.tell()
         self.tell()
@@ -82,7 +81,7 @@ class Session:
         return middle_mean(self.walls[WARM_UP:])
 
     def entries(self) -> Entries:
-        """List the profile's entries for each kernel in the runs that count; no run can follow."""
+        """Return the profile entries of counted runs; no run can follow."""
         told = in_order(read(Path(self.profiled.end_profiling())))
         if not self.walls:
             return told
@@ -98,14 +97,14 @@ class Profiled:
     probes: tuple[Session, Session]
 
     def tell(self) -> None:
-        """Run all of them with their kernels timed."""
+        """Run all sessions with profiling."""
         for one in self.sessions:
             one.tell()
         for one in self.probes:
             one.run()
 
     def run(self) -> None:
-        """Run all of them with their kernels timed, and without."""
+        """Run all sessions with profiling, and without."""
         for one in (*self.sessions, *self.probes):
             one.run()
 
@@ -130,19 +129,22 @@ def profiled(models: Sequence[Model], threads: int, batch: int, inputs: Inputs |
 
 
 def kernel_ms(told_ms: float, excess_ms: float) -> float:
-    """The time of a kernel without what profiling added."""
+    """Return the time of a kernel in ms without the overhead of profiling."""
     return max(told_ms - excess_ms, LEAST * told_ms)
 
 
 def added_ms(more: Ran, fewer: Ran) -> float:
-    """Compute the ms that profiling adds to a kernel, so that two models add up; the first has more kernels."""
+    """Compute the ms that profiling adds to a kernel from runs of two models.
+
+    The first has more kernels.
+    """
     over = [sum(kernel.ms for kernel in ran) - wall for ran, wall in (more, fewer)]
     return (over[0] - over[1]) / max(len(more[0]) - len(fewer[0]), 1)
 
 
 @cache
 def _chain(count: int) -> onnx.ModelProto:
-    """Convolutions one after the other."""
+    """Build a chain of `count` convolutions."""
     kernel = np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS, 1, TAPS)) / (CHANNELS * TAPS) ** 0.5
     weight = numpy_helper.from_array(kernel.astype(np.float32), "weight")
     nodes = [

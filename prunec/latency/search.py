@@ -1,12 +1,11 @@
-"""Meet a target in milliseconds: allocate in the table's, measure the whole network, correct the table, repeat.
+"""Meet a target in milliseconds: allocate by the table, measure, correct the table, repeat.
 
-    correction <- what the races so far say together (`tries`)        until a network is near what is wanted
+    correction <- estimate from all races so far (`tries`)        until a network is near the target
 
-The network that is measured has the planned widths and ranks and the old weights: what they are changes no time, so
-nothing needs to be fitted before the widths are settled. The table knows the engine's steps, so `--align auto` adds
-to it no more than `blocks`; widths asked for by name or number are kept to while the budget has such. Dense and narrow
-networks run in turn on calibration images; what is compared is the median of the ratios. With a table from another
-machine nothing is measured, and the report says so.
+The measured network has the planned widths and ranks and its old weights: values change no time, so nothing is fitted
+before the widths are settled. The table knows the engine's steps, so `--align auto` adds only `blocks`; explicit widths
+are kept to if the budget allows any. Dense and narrow networks run in turn on calibration images and are compared by
+the median of ratios. With a table from another machine nothing is measured, and the report says so.
 """
 
 from __future__ import annotations
@@ -52,20 +51,20 @@ if TYPE_CHECKING:
 
 Met = tuple[Allocation, Counts, dict[str, Any]]
 LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
-ATTEMPTS = 4  # at a few shapes, which other processes may be measuring at other widths
+ATTEMPTS = 4  # per chunk of shapes: other processes may measure it at other widths
 
 
 def within(problem: Allocation, method: Allocator, program: Program, context: Context) -> Met:
-    """The counts that meet a target with latency in it, the problem with the corrected table, and for the report how.
+    """Return the corrected problem, the counts that meet its latency target, and report entries.
 
-    Raises BudgetError where it is out of reach, as measured with what costs least, or as a table from another
-    machine has it; BackendError where such a table lacks layers of this network.
+    Raises BudgetError if the target is out of reach for the leanest network, as measured or as another machine's table
+    has it; BackendError if such a table lacks layers of this network.
     """
     table, layers, dense = ready(program, context.on, context)
     cost = latency_of(program, layers, table, table.wholes.get(whole_network.digest_of(program)))
     wanted = next(one for one in problem.target.each if one.kind == "latency")
     dense_ns = _dense_ns(program, layers, table)
-    if (before := unhoisted(program)) is not program:  # the target asks for a share of its time
+    if (before := unhoisted(program)) is not program:  # the target is a share of this network's time
         table, layers_before, dense = ready(before, context.on, context)
         dense_ns = _dense_ns(before, layers_before, table)
     whole_blocks = blocks.at_least_one(problem.channels, layers, cost, table.likes)
@@ -87,7 +86,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
 
 
 def _dense_ns(program: Program, layers: Sequence[Layer], table: Table) -> int:
-    """The time of a network with all its channels: as measured, or the sum of its layers."""
+    """Return the dense network's time in ns, as measured or summed over layers."""
     known = table.wholes.get(whole_network.digest_of(program))
     return latency_of(program, layers, table, known).total() if known is None else round(known.ms * NS)
 
@@ -102,30 +101,30 @@ class _Search:
     wanted: Target
     dense_ns: int
     context: Context
-    told: dict[bytes, dict[str, Any]] = field(default_factory=dict)  # by counts: how they were aligned
+    told: dict[bytes, dict[str, Any]] = field(default_factory=dict)  # alignment report, by counts
 
     def timed(self, cost: Latency) -> Allocation:
-        """The problem in this table's time."""
+        """Return the problem with latency by `cost`."""
         return replace(self.problem, latency=LatencyQuantity(cost, self.dense_ns))
 
     def settled(self, cost: Latency) -> Allocator:
-        """The allocator of all rounds; the method itself where this table has no counts within the budget."""
+        """Return the allocator of all rounds, unsettled if no counts fit the budget."""
         try:
             return self.method.settled(one_limit(self.timed(cost)))
         except BudgetError:
             return self.method
 
     def spent(self, cost: Latency) -> Counts:
-        """The counts within the budget as this table has it. Raises BudgetError where there are none."""
+        """Return the counts within the budget by this table. Raises BudgetError if none fit."""
         counts, told = aligned(self.timed(cost), self.method, self.context.constraints, self.blocks)
         self.told[counts.tobytes()] = told
         return counts
 
     def next(self, cost: Latency, tries: Tries) -> Counts:
-        """The next counts to measure, which may be those of before.
+        """Return the next counts to measure, possibly the former ones.
 
-        Where the table has none within the budget the leanest are measured before that is believed: raises BudgetError
-        if they are too slow.
+        If the table has none within the budget, the leanest are measured first; raises BudgetError if they are too
+        slow.
         """
         try:
             return self.spent(cost)
@@ -144,9 +143,9 @@ class _Search:
 
 
 def ready(program: Program, on: On | None, context: Context) -> tuple[Table, list[Layer], ModelProto | None]:
-    """The table with all that this network needs, its layers, and the dense network where it can be measured here.
+    """Return the complete table, the layers, and the dense network if it is measurable here.
 
-    Raises BackendError where a table from another machine lacks layers of it, SpecError where the batches differ.
+    Raises BackendError if a table from another machine lacks layers, SpecError if the batches differ.
     """
     table, layers = engine.table_of(on or On()), layers_of(program)
     if engine.is_here(table):
@@ -159,10 +158,10 @@ def ready(program: Program, on: On | None, context: Context) -> tuple[Table, lis
 
 
 def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track = silent) -> tuple[Table, ModelProto]:
-    """The table of this machine with all layers and the network itself, kept for the next run; and the dense network.
+    """Measure missing layers and the network; return the table and the dense network.
 
-    Every few shapes the table is written, so that a run that was stopped goes on from there. What another process has
-    measured by then is not measured again. To a table of the user's all is added in memory alone.
+    The table is saved every few shapes, so that a stopped run resumes there. Shapes that another process has measured
+    meanwhile are not measured again. A user's table is extended in memory only.
     """
     _require_batch(table, program)
     needs, digest, model = measure.needs_of(layers), whole_network.digest_of(program), _exported(program)
@@ -185,7 +184,7 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
 
 
 def _require_batch(table: Table, program: Program) -> None:
-    """Raise SpecError where the network fixes another batch than the table has."""
+    """Raise SpecError if the network's fixed batch is not the table's."""
     if program.only_batch not in (None, table.batch):
         raise SpecError(
             f"the network takes {program.only_batch} samples at once and no other number, and the table is of batch"
@@ -194,7 +193,7 @@ def _require_batch(table: Table, program: Program) -> None:
 
 
 def _halved(program: Program, ranks: Mapping[str, int]) -> whole_network.Halved | None:
-    """The network with these ranks, by weight, or None where there are none."""
+    """Return the network with these ranks, by weight; None without ranks."""
     if not ranks:
         return None
     channels = program.fact(Channels)
@@ -206,7 +205,7 @@ def _halved(program: Program, ranks: Mapping[str, int]) -> whole_network.Halved 
 
 
 def narrowed(program: Program, problem: Allocation, counts: Counts) -> ModelProto:
-    """The network with these widths and ranks, and nothing fitted."""
+    """Return the network with these widths and ranks, not refitted."""
     return _narrow(program, Plan(problem.channels, problem.keep(counts)))
 
 
@@ -223,7 +222,7 @@ def _exported(program: Program) -> ModelProto:
 
 @dataclass(frozen=True)
 class _Race:
-    """The dense network against narrow ones, each exported once."""
+    """Race of the dense network against narrow ones, each exported once."""
 
     problem: Allocation
     program: Program
@@ -233,7 +232,7 @@ class _Race:
     narrow: dict[bytes, ModelProto] = field(default_factory=dict)
 
     def __call__(self, counts: Counts) -> tuple[Speedup, float]:
-        """How many times faster than the dense network, and its own median in ms: as reports measure them."""
+        """Return the speedup over the dense network, and the narrow one's median in ms."""
         from ..deploy.benchmark.comparison import compare
 
         key, table = counts.tobytes(), self.table
@@ -246,7 +245,7 @@ class _Race:
 
 
 def _samples(program: Program, context: Context, batch: int) -> tuple[Tensor, ...]:
-    """Calibration images, or noise where there are none."""
+    """Return calibration images, or noise if there are none."""
     if context.calibration is None:
         return noise_like(program.example_inputs, batch)
     return tuple(samples_of(one, batch) for one in context.calibration.inputs)

@@ -1,4 +1,4 @@
-"""Summarise the latency table of a network, and how well the sum of its layers predicts the time of the whole."""
+"""Summarise a network's latency table, and the error of the sum of its layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .whole_network import digest_of
 
 
 def summary(program: Program, table: Table) -> dict[str, Any]:
-    """By shape: layers, their time alone and within the network; and the whole, measured and as the sum of its layers.
+    """Return times by shape, alone and within the network, and the measured and summed total.
 
-    The sum is that of layers measured alone, with what is no layer, and nothing calibrated.
+    The sum is of layers measured alone and the rest, not calibrated.
     """
     whole = table.wholes[digest_of(program)]
     correction = Correction.of(table, whole)
@@ -40,7 +40,7 @@ def summary(program: Program, table: Table) -> dict[str, Any]:
 
 
 def alone(table: Table, layer: Layer) -> float:
-    """The measured time of a dense layer, in ms."""
+    """Return the measured time of a dense layer, in ms."""
     grid = table.grids[layer.shape]
     into = 1 if layer.shape.group else len(layer.one.inputs)
     return float(grid.times[grid.ins.index(into), grid.outs.index(len(layer.one.outputs))])

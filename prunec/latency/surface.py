@@ -10,12 +10,12 @@ from ..cost.terms import Array, Counts
 from .layer_shapes import LayerShape
 from .table import Table, odd_of, weights_of
 
-NS = 1e6  # in a millisecond
+NS = 1e6  # ns in a ms
 
 
 @dataclass(frozen=True)
 class Surface:
-    """The time of one layer shape in ns at all widths up to those of a layer."""
+    """Time of one layer shape in ns at all widths up to a layer's."""
 
     into: Array  # [widest read + 1, ins]
     times: Array  # [ins, outs]
@@ -25,7 +25,7 @@ class Surface:
 
     @staticmethod
     def of(table: Table, shape: LayerShape, widest: tuple[int, int], factor: float = 1.0) -> Surface:
-        """Take a shape that is in the table, its times multiplied by `factor`."""
+        """Interpolate a shape of the table, its times multiplied by `factor`."""
         grid, likes = table.grids[shape], table.likes
         into = np.ones((widest[0] + 1, 1)) if shape.group else weights_of(grid.ins, likes, widest[0])
         odd_in = np.ones(len(into)) if shape.group else odd_of(grid.odd_in, likes, widest[0], grid.ins)
@@ -34,6 +34,6 @@ class Surface:
         return Surface(into, grid.times * factor * NS, out, odd_in, odd_out)
 
     def __call__(self, into: Counts, out: Counts) -> Array:
-        """The time of layers with so many channels read and made, elementwise; 0 where there are none."""
+        """Return the times for channels read and made, elementwise; 0 without channels."""
         plain: Array = ((self.into[into] @ self.times) * self.out[out]).sum(-1)
         return plain * self.odd_in[into] * self.odd_out[out]

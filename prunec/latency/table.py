@@ -1,10 +1,10 @@
-"""A latency table: the time of each layer shape at a ladder of widths, with one engine on one machine.
+"""Hold the time of each layer shape at a ladder of widths.
 
     t(i, o) = interpolation between measured widths, at i and o rounded up to the blocks that the engine computes,
-              · what reading (making) a number of channels off the granule was measured to cost
+              · measured slowdown if i (o) is off the granule
 
-Between blocks nothing is saved: 49 channels take what 56 take in blocks of 8, and the table says so. A file can be
-written on the device where a network will run and read on the workstation where it is compressed.
+A table is valid for one engine on one machine. Within a block nothing is saved: 49 channels take the time of 56 in
+blocks of 8. A file can be written on the target device and read on the workstation that compresses.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from ..files.artefacts import write_json
 from .layer_shapes import LayerShape
 
 Array = npt.NDArray[np.float64]
-FORMAT = 3  # of the file and of the way to measure: tables of another one are measured again
+FORMAT = 3  # of the file and the measurement; tables of another format are measured again
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Times in ms of one shape: `ms[a][b]` with `ins[a]` channels read and `outs[b]` made."""
+    """Times in ms of one shape: `ms[a][b]` for `ins[a]` channels read and `outs[b]` made."""
 
     ins: tuple[int, ...]
     outs: tuple[int, ...]
     ms: tuple[tuple[float, ...], ...]
     odd_in: float = 1.0
-    """Times as long where the number read is off the granule."""
+    """Slowdown if the number read is off the granule."""
     odd_out: float = 1.0
 
     @cached_property
     def times(self) -> Array:
-        """`ms` as an array, [ins, outs]."""
+        """Return `ms` as an array, [ins, outs]."""
         return np.array(self.ms)
 
 
 @dataclass(frozen=True)
 class Within:
-    """Time in ms that the layers of one shape take within a network, and the channels that each reads and makes."""
+    """Time in ms of one shape's layers within a network, and their widths."""
 
     ms: float
     widths: tuple[tuple[int, int], ...]
@@ -54,7 +54,7 @@ class Within:
 
 @dataclass(frozen=True)
 class Whole:
-    """Times of a whole network, measured with its layers; `correction` compares them with those of layers alone."""
+    """Times of a whole network with its layers; compare `correction`."""
 
     ms: float  # wall time of a run
     kernels: int
@@ -62,41 +62,41 @@ class Whole:
     within: Mapping[LayerShape, Within]  # of its layers, and of the parts that they may become
 
     def with_parts_of(self, other: Whole) -> Whole:
-        """Add the shapes that only `other` has measured: parts of another way to split."""
+        """Add the shapes that only `other` has measured: parts of other splits."""
         return replace(self, within={**other.within, **self.within})
 
 
 @dataclass(frozen=True)
 class Table:
-    """Grids by shape, and what they are true for."""
+    """Grids by shape, and the setup that they are valid for."""
 
     machine: Mapping[str, Any]  # cpu, isa, engine and its version
     batch: int
     threads: int
     grids: Mapping[LayerShape, Grid] = field(default_factory=lambda: MappingProxyType({}))
-    wholes: Mapping[str, Whole] = field(default_factory=lambda: MappingProxyType({}))  # by `whole.digest_of`
-    own: bool = field(default=False, compare=False)  # kept in this machine's cache; never a file of the user's
+    wholes: Mapping[str, Whole] = field(default_factory=lambda: MappingProxyType({}))  # by `digest_of`
+    own: bool = field(default=False, compare=False)  # in this machine's cache, not a user's file
 
     @property
     def likes(self) -> DeployTarget:
-        """The blocks and granules of its engine."""
+        """Return the blocks and granules of its engine."""
         return target_of(str(self.machine["target"]))
 
     @property
     def name(self) -> str:
-        """`ort-cpu{batch=1,threads=1} on AMD EPYC`"""
+        """Return the name, `ort-cpu{batch=1,threads=1} on AMD EPYC`."""
         return f"{self.machine['engine']}{{batch={self.batch},threads={self.threads}}} on {self.machine['cpu']}"
 
     def with_grids(self, more: Mapping[LayerShape, Grid]) -> Table:
-        """The table with further grids, which replace those of the same shape."""
+        """Return a table with `more` grids, which replace those of equal shape."""
         return replace(self, grids={**self.grids, **more})
 
     def with_whole(self, digest: str, whole: Whole) -> Table:
-        """The table with a further network."""
+        """Return a table with one more network."""
         return replace(self, wholes={**self.wholes, digest: whole})
 
     def to_json(self) -> dict[str, Any]:
-        """For a file."""
+        """Return the content of its file."""
         return {
             "format": FORMAT,
             "machine": dict(self.machine),
@@ -110,7 +110,7 @@ class Table:
         }
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all. Raises DataError where the disk refuses."""
+        """Write the table atomically. Raises DataError if the disk refuses."""
         write_json(path, self.to_json())
 
 
@@ -122,7 +122,7 @@ def _whole(whole: Whole) -> dict[str, Any]:
 
 
 def ladder(size: int, likes: DeployTarget, rungs: int = 7) -> tuple[int, ...]:
-    """The widths to measure up to `size`: multiples that the engine likes, closer together where they are few."""
+    """Return the widths to measure up to `size`: preferred multiples, denser at small sizes."""
     if size <= likes.likes:
         step = max(likes.granule, likes.likes // 4, 1)
         return (*range(step, size, step), size)
@@ -135,9 +135,9 @@ def ladder(size: int, likes: DeployTarget, rungs: int = 7) -> tuple[int, ...]:
 
 
 def weights_of(points: tuple[int, ...], likes: DeployTarget, size: int) -> Array:
-    """How to interpolate at 0, 1, … `size` channels: [size + 1, points], a row's sum is 1; all 0 for no channel.
+    """Return the interpolation weights at 0, 1, … `size` channels, [size + 1, points].
 
-    A measured width counts as it is, any other as the next whole block.
+    Rows sum to 1, row 0 is 0. A measured width counts as it is, any other as the next whole block.
     """
     counts = np.arange(size + 1)
     padded = np.minimum(-(-counts // likes.block) * likes.block, max(points[-1], size))
@@ -148,7 +148,7 @@ def weights_of(points: tuple[int, ...], likes: DeployTarget, size: int) -> Array
 
 
 def odd_of(factor: float, likes: DeployTarget, size: int, points: tuple[int, ...]) -> Array:
-    """1, or `factor` at numbers off the granule that were not measured themselves: [size + 1]."""
+    """Return `factor` at unmeasured widths off the granule, else 1: [size + 1]."""
     counts = np.arange(size + 1)
     off = (counts % likes.granule != 0) & ~np.isin(counts, points)
     return np.where(off, factor, 1.0)

@@ -1,11 +1,11 @@
-"""Keep the latency tables of this machine on disk, so that no process loses what another has measured.
+"""Cache this machine's latency tables on disk, shared by all processes.
 
     latency-KEY.json            KEY: digest of the format, the machine, the batch and the threads
     latency-KEY.json.lock       held while one process reads, merges and writes
-    latency-KEY.json.damaged    a table whose checksum or content is wrong, set aside
+    latency-KEY.json.damaged    a table with a wrong checksum or content, set aside
 
-The folder is $PRUNEC_CACHE, or the user's cache folder. Where nothing can be written there, a run goes on with what it
-has measured, and says so.
+The folder is $PRUNEC_CACHE, or the user's cache folder. If it is not writable, a run warns and keeps its measurements
+in memory.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .measure import exact_of
 from .table import FORMAT, Grid, Table
 from .table_file import SHA256, digest, parsed
 
-PATIENCE = 60.0  # seconds to wait for another process, which needs far less than one to read and write
+PATIENCE = 60.0  # seconds to wait for another process, which reads and writes in far less than one
 
 
 def path_of(table: Table) -> Path:
-    """Name the file in which a table of this machine is kept."""
+    """Return the file that caches a table of this machine."""
     given = os.environ.get("PRUNEC_CACHE")
     folder = Path(given).expanduser() if given else user_cache_path("prunec", appauthor=False)
     key = json.dumps([FORMAT, dict(table.machine), table.batch, table.threads], sort_keys=True)
@@ -40,7 +40,7 @@ def path_of(table: Table) -> Path:
 
 
 def kept(empty: Table) -> Table:
-    """Read what was measured before of the machine, batch and threads of an empty table; itself if there is nothing."""
+    """Read the cached table for an empty one; return that if there is none."""
     path, own = path_of(empty), replace(empty, own=True)
     try:
         return _read(path, own)
@@ -57,9 +57,9 @@ def kept(empty: Table) -> Table:
 
 
 def keep(table: Table) -> Table:
-    """Add a table to the one on disk, and return both; another one of the user's stays apart, in memory.
+    """Merge a table into the cached one and return both; leave a user's table alone.
 
-    Where the disk refuses that is a warning, and the table is not kept again.
+    If the disk refuses, warn and do not try again.
     """
     if not table.own:
         return table
@@ -75,9 +75,10 @@ def keep(table: Table) -> Table:
 
 
 def merged(there: Table, ours: Table) -> Table:
-    """Join what two processes have measured: of a shape the grid on disk, unless the other knows all that it does.
+    """Merge the measurements of two processes; on conflict keep the grid on disk.
 
-    Where each knows widths that the other does not the one on disk stays: the shape is measured again, at all of them.
+    Our grid replaces it if it covers all its widths. If each has widths that the other lacks, the shape is measured
+    again at all of them.
     """
     likes, grids = ours.likes, dict(there.grids)
     for shape, grid in ours.grids.items():
@@ -95,7 +96,10 @@ def _covers(grid: Grid, other: Grid, likes: DeployTarget) -> bool:
 
 
 def _read(path: Path, own: Table) -> Table:
-    """Read a table; `own` where there is none. Raises OSError, and DataError for a damaged one or another machine's."""
+    """Read a table; return `own` if there is none.
+
+    Raises OSError, and DataError for a damaged table or another machine's.
+    """
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -107,7 +111,7 @@ def _read(path: Path, own: Table) -> Table:
 
 
 def _whole_or_aside(path: Path, own: Table) -> Table:
-    """Read a table under the lock; one that is damaged is set aside, with a warning."""
+    """Read a table under the lock; set a damaged one aside with a warning."""
     try:
         return _read(path, own)
     except DataError as error:
@@ -122,7 +126,7 @@ def _whole_or_aside(path: Path, own: Table) -> Table:
 
 
 def _locked(path: Path, work: Callable[[], Table]) -> Table | None:
-    """Do some work with the lock of a file; None, with a warning, where the disk refuses."""
+    """Call `work` under a file's lock; warn and return None if the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=PATIENCE):

@@ -1,6 +1,7 @@
-"""Read a latency table from JSON and check all of it: a wrong number would be another plan, without a word.
+"""Read a latency table from JSON and check all of it.
 
-Each check raises ValueError with the place and the fault; `load` makes one sentence of it.
+A wrong number would silently change the plan. Each check raises ValueError with the place and the fault; `load` makes
+one sentence of it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ TEXTS = ("engine", "cpu", "target")
 
 
 def load(path: Path) -> Table:
-    """Read the table in a file that a user names. Raises DataError where it cannot be read, or anything in it is wrong.
+    """Read a user's table file. Raises DataError if unreadable or wrong.
 
-    A table out of this machine's cache holds its checksum, and has to agree with it; others need none.
+    A table from this machine's cache holds a checksum, which must match; others need none.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -41,9 +42,9 @@ _ADVICE = "make one with prunec profile MODEL -o table.json"
 
 
 def parsed(text: str, name: str, sealed: bool = False) -> Table:
-    """Read the text of a table, called `name` in errors; `sealed`: its checksum has to be there.
+    """Parse the text of a table, called `name` in errors; `sealed` requires its checksum.
 
-    Raises DataError where anything in it is wrong.
+    Raises DataError if anything is wrong.
     """
     try:
         found = json.loads(text)
@@ -58,7 +59,7 @@ def parsed(text: str, name: str, sealed: bool = False) -> Table:
 
 
 def digest(found: Mapping[str, Any]) -> str:
-    """Compute the sha256 of a table as JSON, less the entry that holds it."""
+    """Compute the sha256 of a table as JSON, without its own entry."""
     content = {key: value for key, value in found.items() if key != SHA256}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -131,7 +132,7 @@ def _within(one: Any, where: str) -> tuple[LayerShape, Within]:
 
 
 def _shape(fields: Any, where: str) -> LayerShape:
-    """Read a layer shape, whose axes agree with each other."""
+    """Parse a layer shape and check that its axes agree."""
     _require(isinstance(fields, list) and len(fields) == len(SHAPE), f"{where}: its shape is not {', '.join(SHAPE)}")
     named = dict(zip(SHAPE, fields, strict=True))
     for name in ("size", "kernel", "stride", "padding", "dilation", "group"):

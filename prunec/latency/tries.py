@@ -1,13 +1,11 @@
-"""Combine several races towards a target in milliseconds, each of which is only nearly right.
+"""Combine several noisy races towards a target in milliseconds.
 
     log c = Σ w log(measured / predicted) / Σ w,   w = 1 / (BETWEEN² + s²),   over the networks near the target
     time  = c · predicted,   sure to √(max(1, χ² / (n - 1)) / Σ w),   χ² = Σ w (log(measured / predicted) - log c)²
 
-where s is the standard error of a race by itself, and the Birge ratio (Phys. Rev. 40, 207, 1932) widens what is said
-of races that differ by more than they should. Measured on two virtual cores: of the same widths, races some seconds
-apart differ by 3%, though the two networks run in turn, and of several the first that comes near does so by chance. So
-no network is judged by its own race. Where others use the cores too s is several times that, and races with two threads
-differ by 5%: a loud one counts for little, and there are more of them.
+s is the standard error of one race; the Birge ratio (Phys. Rev. 40, 207, 1932) widens the error of races that differ by
+more than it. The first of several races that comes near does so by chance, so no network is judged by its own race
+alone. A noisy race has less weight, and more races are run.
 """
 
 from __future__ import annotations
@@ -21,25 +19,25 @@ from .surface import NS
 
 NEAR, CLOSE = 0.01, 0.08
 BETWEEN = 0.02  # standard deviation between races
-SURE, ROUNDS = 0.013, 16  # three races that nothing disturbs are enough
-SLOWER = 2  # times as bad as faster
+SURE, ROUNDS = 0.013, 16  # three undisturbed races are enough
+SLOWER = 2  # penalty of slower over faster
 
 
 @dataclass(frozen=True)
 class Try:
-    """One race: the correction of the table, the counts that it led to, and their time."""
+    """One race: the table's correction, the counts it led to, and their time."""
 
     correction: float
     counts: Counts
-    plain_ns: float  # as the table has it, not corrected
-    true_ns: float  # as measured, of the kind that is wanted
+    plain_ns: float  # by the table, not corrected
+    true_ns: float  # as measured, in the target's unit (share or ms)
     measured_ms: float
     share: float  # of the dense time, measured side by side
-    unsure: float  # the standard error of that, as a share of it
+    unsure: float  # relative standard error of `share`
 
     @property
     def predicted_ms(self) -> float:
-        """As the corrected table had it."""
+        """Return the time in ms by the corrected table."""
         return self.correction * self.plain_ns / NS
 
     @property
@@ -49,30 +47,30 @@ class Try:
 
     @property
     def log(self) -> float:
-        """Its logarithm."""
+        """Return the logarithm of `factor`."""
         return math.log(self.factor)
 
     @property
     def weight(self) -> float:
-        """Among all races."""
+        """Return the weight among all races."""
         return 1 / (BETWEEN**2 + self.unsure**2)
 
     def to_json(self) -> dict[str, float]:
-        """For the report."""
+        """Return the entry for the report."""
         measured = {"measured_ms": self.measured_ms, "share": self.share, "unsure": self.unsure}
         return {"predicted_ms": self.predicted_ms, **measured}
 
 
 @dataclass
 class Tries:
-    """All of them, and what is wanted."""
+    """All races, and the wanted time."""
 
     wanted_ns: float
     each: list[Try] = field(default_factory=list)
 
     @property
     def close(self) -> list[Try]:
-        """List the races not far from the target, as far as can be told."""
+        """Return the races near the target, within their error."""
         return [one for one in self.each if abs(math.log(one.true_ns / self.wanted_ns)) <= CLOSE + 2 * one.unsure]
 
     @property
@@ -83,19 +81,19 @@ class Tries:
 
     @property
     def unsure(self) -> float:
-        """The standard error of the correction; infinite where no race was near."""
+        """Return the standard error of the correction; infinite if no race was near."""
         if not (close := self.close):
             return math.inf
         squares = sum(one.weight * (one.log - math.log(self.correction)) ** 2 for one in close)
         return math.sqrt(max(1.0, squares / max(len(close) - 1, 1)) / sum(one.weight for one in close))
 
     def off(self, one: Try) -> float:
-        """Its time, as all races have it, over what is wanted."""
+        """Return its time, estimated from all races, over the wanted time."""
         return self.correction * one.plain_ns / self.wanted_ns
 
     @property
     def best(self) -> Try:
-        """The nearest to the target."""
+        """Return the race nearest to the target."""
 
         def badness(one: Try) -> float:
             off = self.off(one)
@@ -105,7 +103,7 @@ class Tries:
 
     @property
     def over(self) -> bool:
-        """Return whether a race is near the target, as far as can be told, or there is nothing else to try."""
+        """Return whether a race is near the target, or nothing else is left to try."""
         if len(self.each) >= ROUNDS:
             return True
         if self.unsure <= SURE:
@@ -114,12 +112,12 @@ class Tries:
         return stuck and not self.close
 
     def known_to_be_slow(self, counts: Counts) -> bool:
-        """Return whether these very counts were raced, and surely took longer than is wanted."""
+        """Return whether these counts were raced and took surely longer than wanted."""
         slow = (one for one in self.each if one.true_ns > self.wanted_ns * math.exp(2 * one.unsure))
         return any((one.counts == counts).all() for one in slow)
 
     def report(self) -> dict[str, Any]:
-        """Return the report on the best race, with its time as estimated from all races."""
+        """Return the report on the best race, its time estimated from all races."""
         best = self.best
         scale = self.off(best) * self.wanted_ns / best.true_ns
         return {

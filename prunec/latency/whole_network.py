@@ -1,8 +1,8 @@
-"""Time a network as it runs: what it takes besides its layers, and how long each layer takes within it.
+"""Time a whole network, each layer within it, and the rest.
 
-The network is measured as it is and with every layer in parts that may be, at half of its rank: parts are small, what
-runs before them is still in the caches, and with the factor of dense layers ResNet-56 at half of its time was said to
-take 12% more than it did. What profiling adds to a kernel is what makes both add up: plans lie between them.
+The network is measured as it is and with every layer that may be factored at half rank: parts are small, and what runs
+before them is still in the caches, so the factor of dense layers is too large for them. The overhead of profiling is
+chosen so that both runs add up: plans lie between them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from .measure import ROUNDS
 from .profiler import WARM_UP, Inputs, added_ms, profiled
 from .table import Table, Whole
 
-WITHIN = 2.0  # times, of what networks and small layers say that profiling adds
+WITHIN = 2.0  # largest ratio between the overheads that networks and small layers give
 
 
 @dataclass(frozen=True)
 class Halved:
-    """The network in parts, and by the weight of each layer that is: its rank."""
+    """Network in parts, and the rank of each, by weight."""
 
     model: onnx.ModelProto
     ranks: Mapping[str, int]
 
 
 def halves(layers: Iterable[Layer], likes: DeployTarget) -> dict[str, int]:
-    """By weight: half of the rank of each layer that may become several, in whole blocks where it has some."""
+    """Return, by weight, half the rank of each layer that may be factored, in blocks."""
     found = {}
     for layer in layers:
         if layer.rank >= 0 and layer.full > 1:
@@ -49,9 +49,9 @@ def halves(layers: Iterable[Layer], likes: DeployTarget) -> dict[str, int]:
 
 
 def digest_of(program: Program) -> str:
-    """Compute the sha256 of all of a network that its time depends on: graph, weights, sizes and types of its inputs.
+    """Compute the sha256 of everything that a network's time depends on.
 
-    The batch is the table's, unless the network fixes it.
+    That is its graph, its weights, and the sizes and types of its inputs; the batch only if the network fixes it.
     """
     first = 1 if program.dynamic_batch else 0
     inputs = [(list(one.shape[first:]), str(one.dtype)) for one in program.example_inputs]
@@ -60,7 +60,7 @@ def digest_of(program: Program) -> str:
 
 
 def knows(whole: Whole, layers: Iterable[Layer]) -> bool:
-    """Check that these layers were measured in parts, too: a network may have been at first without."""
+    """Return whether these layers were measured in parts, too."""
     return {part for layer in layers if layer.rank >= 0 for part in layer.parts} <= set(whole.within)
 
 
@@ -73,7 +73,7 @@ def measured(
     seconds: float,
     track: Track = silent,
 ) -> Whole:
-    """Time it, with the batch and the threads of the table."""
+    """Time the network with the batch and threads of the table."""
     models = [model] if halved is None else [model, halved.model]
     networks = [network_of(each) for each in models]
     with profiled(models, table.threads, table.batch, inputs) as opened:
@@ -84,7 +84,7 @@ def measured(
             (kernels(one.entries(), network), one.wall_ms)
             for one, network in zip(opened.sessions, networks, strict=True)
         )
-    if split:  # beside large kernels what they say is lost in noise, so it is held near what the small layers say
+    if split:  # large kernels make this estimate noisy, so it is held near that of the small layers
         excess = min(max(added_ms(split[0], (ran, wall)), excess / WITHIN), excess * WITHIN)
     found = as_run(wall, ran, owned(networks[0], pieces(layers, {})), excess)
     if halved is None:
@@ -94,6 +94,6 @@ def measured(
 
 
 def as_run(wall_ms: float, ran: Sequence[Kernel], owners: Mapping[str, Piece], excess_ms: float) -> Whole:
-    """Share the kernels of a run out among layers and rest."""
+    """Split the kernel times of a run into layers and rest."""
     within, rest = shared_out(ran, owners, excess_ms)
     return Whole(wall_ms, len(ran), rest, within)
