@@ -15,7 +15,7 @@ from ..ir.program import Program
 
 
 def save_weights(module: fx.GraphModule, path: Path) -> None:
-    """Every parameter and buffer as safetensors."""
+    """Write all parameters and buffers as safetensors."""
     from safetensors.torch import save
 
     state = {name: value.detach().contiguous().clone() for name, value in module.state_dict().items()}
@@ -23,10 +23,10 @@ def save_weights(module: fx.GraphModule, path: Path) -> None:
 
 
 def save_program(program: Program, path: Path) -> None:
-    """The network as a `.pt2` that `torch.export.load` reads, without code of prunec's or of the user's.
+    """Write a `.pt2` that `torch.export.load` reads without prunec's or the user's code.
 
-    It is called as the original was, with a dict in the place of a dataclass and a tuple in that of a NamedTuple. It is
-    made in memory first: torch's own writer of files aborts the process where the disk is full.
+    Its calling convention is the original's, with a dict for a dataclass and a tuple for a NamedTuple. It is built in
+    memory first: torch's own file writer aborts the process if the disk is full.
     """
     module, calling = program.as_called(plain=True), program.calling
     args, kwargs = (program.example_inputs, {}) if calling is None else calling.arguments(program.example_inputs)
@@ -38,7 +38,7 @@ def save_program(program: Program, path: Path) -> None:
 
 
 def require_same(program: Program, path: Path, inputs: tuple[Tensor, ...]) -> None:
-    """Compare a `.pt2` that was just written with its program. Raises NumericsError where they differ."""
+    """Compare a written `.pt2` with its program. Raises NumericsError if they differ."""
     from .ort import parity
 
     with quiet(), torch.no_grad():

@@ -1,14 +1,10 @@
-"""Which of two ONNX models is faster, and by how much more than nothing.
+"""Compare the speed of two ONNX models with confidence intervals.
 
     speedup = median over pairs of  time(A) / time(B)        95% interval by bootstrap over the pairs
 
-The two run in one process in ABBA blocks, so that load, heat and caches meet both alike. Each is opened three times,
-and one session of A against the others is the noise floor: how far that interval reaches from 1. Measured on a busy
-2-core machine, ResNet-56 against itself: one after the other, the ratio of medians is wrong by up to 64%; in turn, the
-median of paired ratios by 4.9%, for a session's place in memory stays with it. Over three sessions of each: 1%.
-
-Here two models meet once, as `prunec compress` has it. `timing.sweep` takes several, of any backend, at several batches
-and threads, and both are made of the same parts: `timing.sampling`, `timing.statistics`, `timing.metrics`.
+Both run in one process in ABBA blocks, so that load, heat and caches affect both alike. Each is opened three times,
+since memory placement changes the time of a session; one session of A against the others gives the noise floor: how far
+that interval reaches from 1. `sweep` compares several models, of any backend, at several batches and threads.
 """
 
 from __future__ import annotations
@@ -37,9 +33,9 @@ __all__ = ["Comparison", "Speedup", "compare", "noise", "paired_speedup", "summa
 
 @dataclass(frozen=True)
 class Comparison:
-    """Raw paired times in milliseconds; all else follows from them.
+    """Paired times in ms of two models; all else is derived.
 
-    Of `openings` sessions of each in turn; `control_*` are one session of A and the mean of its others.
+    Samples of `openings` sessions of each in turn; `control_*` are one session of A and the mean of its others.
     """
 
     a_ms: Times
@@ -54,12 +50,12 @@ class Comparison:
 
     @cached_property
     def speedup(self) -> Speedup:
-        """How many times faster B is than A."""
+        """Return the speedup of B over A."""
         return paired_speedup(*self._pairs, self.seed)
 
     @cached_property
     def undisturbed(self) -> Speedup:
-        """Compute the speedup over the pairs timed while the machine was quickest."""
+        """Return the speedup over the pairs timed while the machine was quickest."""
         return undisturbed(*self._pairs, self.seed)
 
     @property
@@ -68,21 +64,21 @@ class Comparison:
 
     @cached_property
     def control(self) -> Speedup:
-        """A against itself."""
+        """Return the speedup of A over itself."""
         return paired_speedup(self.control_a_ms, self.control_b_ms, self.seed)
 
     @property
     def noise_floor(self) -> float:
-        """The least effect that is believed, as a share."""
+        """Return the least credible effect, as a share."""
         return noise_floor(self.control)
 
     @property
     def verdict(self) -> str:
-        """`B is 1.43x faster (1.40..1.46)`, or slower, or that the interval does not clear the noise floor."""
+        """Return `B is 1.43x faster (1.40..1.46)`, or slower, or no difference."""
         return self.speedup.verdict(self.noise_floor)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, raw samples included; finite numbers only."""
+        """Return all results with raw samples, in finite numbers."""
         return {
             "verdict": self.verdict,
             "speedup": asdict(self.speedup),
@@ -113,11 +109,11 @@ def compare(
     provider: str = "cpu",
     track: Track = silent,
 ) -> Comparison:
-    """Time three sessions of A and three of B in turn, for twice `seconds` and `min_pairs` pairs at least, warmed up.
+    """Time three sessions of A and three of B in turn, after a warm-up.
 
-    `inputs` are batch first, their first `batch` samples are used; without them both get seeded normal noise of the
-    shapes that A declares. Raises SpecError for shapes that only `inputs` can settle or too few of those, DataError
-    where what one model takes does not fit the other, BackendError where a model does not load or the provider does not
+    Runs take twice `seconds` and at least `min_pairs` pairs. `inputs` are batch first; their first `batch` samples are
+    used, by default seeded normal noise of the shapes that A declares. Raises SpecError for undeclared shapes or too
+    few inputs, DataError if inputs do not fit a model, BackendError if a model does not load or the provider does not
     run it.
     """
     if batch < 1 or min_pairs < 2 or not 0 <= seconds < math.inf:

@@ -1,4 +1,4 @@
-"""A model that is opened to be timed, by whichever engine runs it: what it takes, and a run on inputs held beforehand.
+"""Open a model for timing, by the engine that runs it.
 
 model.onnx           ONNX Runtime, on a provider            `--backend onnxruntime`
 model.engine         TensorRT or TensorRT-RTX, on the GPU   `--backend tensorrt`, `--backend tensorrt-rtx`
@@ -18,7 +18,7 @@ from ...errors import BackendError, SpecError
 from .inputs import Arrays, Takes
 from .sampling import Run
 
-MODULES = {  # where each backend's `open_model` is; imported when asked for
+MODULES = {  # module of each backend's `open_model`, imported on demand
     "onnxruntime": "onnx_sessions",
     "tensorrt": "engine_runs",
     "tensorrt-rtx": "engine_runs",
@@ -30,28 +30,28 @@ ENGINES = (".engine", ".plan", ".trt")
 
 @dataclass(frozen=True)
 class Setup:
-    """How models are opened, the same for all of one race."""
+    """Options to open all models of one race."""
 
     threads: int = 1
     input_shape: tuple[int, ...] | None = None
-    """Shape of one input, without its batch, for a PyTorch network that does not say."""
+    """Shape of one input without its batch, for a PyTorch network that declares none."""
     input_type: str | None = None
-    """Type of that input, where it is not the network's floating type."""
+    """Type of that input, if not the network's floating type."""
     transfers: bool = True
-    """True where a run copies its inputs to the GPU and its outputs back."""
+    """True if a run includes copies of inputs to the GPU and of outputs back."""
     cuda_graph: bool = False
     spin: bool = True
-    """True where the host waits for the GPU in a loop, which notices its end sooner than sleep does."""
+    """True if the host waits for the GPU in a loop, more exact than sleep."""
 
     def __post_init__(self) -> None:
-        """Raises SpecError for a thread count below 1."""
+        """Raise SpecError for a thread count below 1."""
         if self.threads < 1:
             raise SpecError(f"{self.threads} threads cannot run anything; ask for 1 or more")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model as it was named, what runs it, and on which device or provider."""
+    """Model by name, with its backend and its device or provider."""
 
     source: str
     backend: str
@@ -59,7 +59,7 @@ class Entry:
 
     @classmethod
     def parse(cls, source: str, backend: str = "auto", provider: str = "cpu") -> Entry:
-        """The backend that was asked for, or that the name tells. Raises SpecError where they do not go together."""
+        """Choose the backend, given or from the name. Raises SpecError if they do not match."""
         usual = usual_backend(source)
         asked = usual if backend == "auto" else backend
         if asked not in MODULES:
@@ -70,11 +70,11 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As tables show it."""
+        """Return the name for tables."""
         return f"{self.source} ({self.backend}{'' if self.provider == 'cpu' else f', {self.provider}'})"
 
     def open(self, setup: Setup) -> Opened:
-        """Load it. Raises BackendError or CaptureError where it does not load, SpecError for what it cannot do."""
+        """Load the model. Raises BackendError or CaptureError if that fails, SpecError for an unsupported option."""
         module = importlib.import_module(f".{MODULES[self.backend]}", __package__)
         opened: Opened = module.open_model(self, setup)
         return opened
@@ -84,17 +84,17 @@ class Opened(ABC):
     """A loaded model."""
 
     takes: Takes | None
-    """None where nothing tells."""
+    """Inputs of the model; None if unknown."""
     facts: Mapping[str, Any]
-    """Conditions that its times hold for: threads, device, CUDA graph, spinning, where nodes run."""
+    """Conditions of its times: threads, device, CUDA graph, spinning, providers of nodes."""
 
     @abstractmethod
     def bind(self, inputs: Arrays) -> Run:
-        """A run on these inputs and nothing else, tried once. Raises DataError where they do not fit."""
+        """Return a run on these inputs, tried once. Raises DataError if they do not fit."""
 
 
 def usual_backend(source: str) -> str:
-    """Return the backend that runs a model of that name. Raises BackendError for an engine without its record."""
+    """Return the backend for a model's name. Raises BackendError for an engine without record."""
     if source.endswith(".onnx"):
         return "onnxruntime"
     if not source.endswith(ENGINES):
@@ -105,7 +105,7 @@ def usual_backend(source: str) -> str:
 
 
 def require_no_gpu_options(setup: Setup, name: str) -> None:
-    """Raise SpecError where a CUDA graph was asked of what has none."""
+    """Raise SpecError if a CUDA graph was asked of a backend without them."""
     if setup.cuda_graph:
         raise SpecError(
             f"{name} runs without CUDA graphs here: leave --cuda-graph out, or time engines or --provider cuda"
@@ -113,7 +113,7 @@ def require_no_gpu_options(setup: Setup, name: str) -> None:
 
 
 def require_cuda(name: str) -> None:
-    """Raise BackendError where torch cannot use a GPU."""
+    """Raise BackendError if torch cannot use a GPU."""
     import torch
 
     if not torch.cuda.is_available():

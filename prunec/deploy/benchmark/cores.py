@@ -1,7 +1,6 @@
-"""Which cores the threads of a benchmark run on: every thread of this process, and those it starts, for a while.
+"""Pin the threads of a benchmark to cores for a while.
 
-A thread that moves takes its caches along and loses them. Of the hardware threads of one core only the first is used,
-and of the cores the least busy ones.
+A thread that moves loses its caches. The least busy cores are used, and one hardware thread per core.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ IDLE = (3, 4)  # fields of a line of /proc/stat: idle, and waiting for a disk
 
 
 def parse(text: str, threads: int) -> tuple[int, ...] | None:
-    """`0,2` for those, `auto` for as many as `threads`, `none` for wherever the system likes; None for the last.
+    """Parse cores: `0,2`; `auto` for as many as `threads`; `none`, which gives None.
 
     Raises SpecError for cores that this process may not use, or a system that cannot pin.
     """
@@ -38,12 +37,12 @@ def parse(text: str, threads: int) -> tuple[int, ...] | None:
 
 
 def can_pin() -> bool:
-    """Return whether this system lets a process choose its cores."""
+    """Return whether this system can pin threads."""
     return hasattr(os, "sched_setaffinity")
 
 
 def quietest(count: int) -> tuple[int, ...]:
-    """As many of the allowed cores, least busy first: one hardware thread a core as long as there are cores."""
+    """Return the `count` least busy of the allowed cores, one hardware thread a core first."""
     allowed = sorted(os.sched_getaffinity(0))
     idle = _idle(allowed)
     order = sorted(allowed, key=lambda core: (_place_in_core(core), -idle.get(core, 0), core))
@@ -52,7 +51,7 @@ def quietest(count: int) -> tuple[int, ...]:
 
 @contextmanager
 def pinned(cores: Sequence[int] | None) -> Iterator[None]:
-    """Every thread of this process on `cores`, and new ones with them, until the block ends; None: as it is."""
+    """Pin every thread of this process, and new ones, to `cores` inside the block. None leaves them as they are."""
     if cores is None:
         yield
         return
@@ -74,7 +73,7 @@ def _move(threads: Sequence[int], cores: dict[int, set[int]], otherwise: set[int
 
 
 def _affinities() -> dict[int, set[int]]:
-    """By thread: the cores it may use."""
+    """Return the allowed cores of each thread."""
     found = {}
     for thread in _threads():
         try:
@@ -85,13 +84,13 @@ def _affinities() -> dict[int, set[int]]:
 
 
 def _threads() -> list[int]:
-    """List the threads of this process by number; where the system lists none, 0, the calling thread."""
+    """Return the thread numbers of this process; 0, the calling thread, if unknown."""
     tasks = Path("/proc/self/task")
     return [int(each.name) for each in tasks.iterdir()] if tasks.is_dir() else [0]
 
 
 def _idle(cores: Sequence[int]) -> dict[int, int]:
-    """By core: ticks that it had nothing to do, in a tenth of a second."""
+    """Return the idle ticks of each core in a tenth of a second."""
     before = _ticks()
     time.sleep(LOOK_SECONDS)
     after = _ticks()
@@ -105,7 +104,7 @@ def _ticks() -> dict[int, int]:
 
 
 def _place_in_core(core: int) -> int:
-    """0 for the first hardware thread of a core, 1 for the second."""
+    """Return 0 for the first hardware thread of a core, 1 for others."""
     path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
     if not path.is_file():
         return 0

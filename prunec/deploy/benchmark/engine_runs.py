@@ -1,4 +1,4 @@
-"""Engines of TensorRT and TensorRT-RTX, on the GPU."""
+"""Time engines of TensorRT and TensorRT-RTX on the GPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .sampling import Run
 
 
 class OpenedEngine(Opened):
-    """One engine in the GPU's memory."""
+    """Engine in the GPU's memory."""
 
     def __init__(self, engine: store.Engine, runner: Runner, setup: Setup) -> None:
         self._engine, self._runner, self._setup = engine, runner, setup
@@ -34,7 +34,7 @@ class OpenedEngine(Opened):
         }
 
     def bind(self, inputs: Arrays) -> Run:
-        """Raises BackendError for a batch that the engine does not take, DataError for inputs that do not fit."""
+        """Return a run on `inputs`. Raises BackendError for an unsupported batch, DataError for other misfits."""
         covered(self._engine, [len(inputs[0])])
         held = [torch.from_numpy(each) for each in inputs]
         feed = self._runner.resident(dict(zip(self._runner.inputs, held, strict=True)))
@@ -51,13 +51,13 @@ class OpenedEngine(Opened):
 
 
 def open_model(entry: Entry, setup: Setup) -> Opened:
-    """Raises BackendError where the engine, its package or the GPU that it is for is missing."""
+    """Load an engine. Raises BackendError if it, its package or its GPU is missing."""
     engine = store.load(Path(entry.source))
     return OpenedEngine(engine, open_engine(engine, cuda_graph=setup.cuda_graph), setup)
 
 
 def takes(record: Mapping[str, Any], order: Sequence[str]) -> Takes:
-    """Return the inputs that an engine takes, from its record, in its own order."""
+    """Return an engine's inputs from its record, in its own order."""
     entries = [record[name] for name in order]
     listed = ", ".join(f"{name} {one['type']}{one['shape']}" for name, one in zip(order, entries, strict=True))
     sizes = tuple(

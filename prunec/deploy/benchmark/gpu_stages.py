@@ -1,6 +1,6 @@
-"""One run on a GPU in three stages, inputs over, work, outputs back, with a CUDA event before and after each.
+"""Time a run on a GPU in three stages by CUDA events: inputs, work, outputs.
 
-Enqueue is the host's time to hand the work over. All copies go between pinned memory and the GPU, on one stream.
+Enqueue is the host's time to submit the work. Copies use pinned memory and one stream.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WARM_RUNS = 3  # before a CUDA graph is captured
 
 @dataclass
 class StagedRun:
-    """Calls `start`, which reads `inputs` on the GPU, enqueues its work and gives outputs there, and waits for it."""
+    """Timed call of `start`, which reads `inputs` on the GPU and enqueues its work."""
 
     start: Callable[[], Sequence[Tensor]]
     inputs: Sequence[Tensor]
@@ -32,12 +32,12 @@ class StagedRun:
     transfers: bool = True
     spin: bool = True
     event: Callable[[], Any] | None = None
-    """Maker of an event; by default CUDA's, which times, and blocks unless the host is to spin."""
+    """Event factory; by default CUDA events with timing, blocking unless `spin`."""
     _sources: list[Tensor] = field(init=False)
     _results: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Set memory of the host aside for every input and output; this runs the model once."""
+        """Allocate host memory for inputs and outputs; this runs the model once."""
         if self.event is None:
             self.event = partial(torch.cuda.Event, enable_timing=True, blocking=not self.spin)
         with self._on_stream():
@@ -48,7 +48,7 @@ class StagedRun:
             self._results = [_pinned(each) for each in outputs]
 
     def __call__(self) -> Stages:
-        """One run, over when it returns: its stages in ms."""
+        """Run to completion and return the stages in ms."""
         assert self.event is not None
         marks = [self.event() for _ in range(4)]
         with self._on_stream():
@@ -76,7 +76,7 @@ class StagedRun:
 
 
 def captured(start: Callable[[], Sequence[Tensor]], stream: Any) -> Callable[[], Sequence[Tensor]]:
-    """Capture the work of `start` as a CUDA graph; return a call that replays it, for use on `stream`."""
+    """Capture the work of `start` as a CUDA graph; return its replay on `stream`."""
     with torch.cuda.stream(stream):
         for _ in range(WARM_RUNS):
             start()
@@ -93,6 +93,6 @@ def captured(start: Callable[[], Sequence[Tensor]], stream: Any) -> Callable[[],
 
 
 def _pinned(like: Tensor) -> Tensor:
-    """Its values in memory of the host that a GPU can copy from while the host goes on."""
+    """Copy a tensor to pinned host memory."""
     host = like.detach().cpu()
     return host.pin_memory() if like.is_cuda else host.clone()

@@ -1,4 +1,4 @@
-"""The GPU a time is true for, and whether it held itself back: what nvidia-smi says, which comes with every driver."""
+"""Read the state of the GPU from nvidia-smi, and detect throttling."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 10
 
 
 def gpu_state() -> dict[str, Any]:
-    """Name, driver, clocks, power, temperature and what slows it down now; or `missing`, with the reason."""
+    """Return name, driver, clocks, power, temperature and throttling; or `missing` with the reason."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {"missing": "there is no nvidia-smi"}
@@ -38,7 +38,7 @@ def gpu_state() -> dict[str, Any]:
 
 
 def throttled(states: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence where the GPU was slowed down, or its clock moved, between the states before and after."""
+    """Return a sentence if the GPU was throttled or its clock changed between states."""
     reasons = sorted({reason for state in states.values() for reason in state.get("slowed_by", ())})
     found = [f"the GPU was slowed down by {', '.join(reasons)}: let it rest, and repeat"] if reasons else []
     clocks = [state["sm_mhz"] for state in states.values() if state.get("sm_mhz")]
@@ -59,7 +59,7 @@ def _read(text: str) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | None:
-    """None where a GPU does not tell, as `[N/A]`."""
+    """Parse a number; None for `[N/A]`."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Prepare the inputs of a benchmark: given images, or seeded noise of the shapes that one of its models declares."""
+"""Prepare the inputs of a benchmark: given images, or seeded noise."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Arrays = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Takes:
-    """Inputs of a model: as text, and for each its sizes (None: any) and its type, if it is one of numbers."""
+    """Inputs of a model: text, sizes (None: any) and types (None: not numeric)."""
 
     text: str
     sizes: tuple[tuple[int | None, ...], ...]
     types: tuple[str | None, ...]
     below: tuple[int | None, ...] = ()
-    """Number of rows of the table that an integer input indexes."""
+    """Rows of the table that an integer input indexes."""
 
     @classmethod
     def of(cls, session: InferenceSession, rows: Mapping[str, int] = NOTHING) -> Takes:
-        """Read the inputs of a session of ONNX Runtime; `rows`, by input, are those of the table that it indexes."""
+        """Read the inputs of an ONNX Runtime session; `rows` as in `below`, by input."""
         entries = session.get_inputs()
         sizes = tuple(tuple(size if isinstance(size, int) else None for size in one.shape or [None]) for one in entries)
         kinds = [numpy_type(one.type) for one in entries]
@@ -41,10 +41,7 @@ class Takes:
         return cls(signature(session), sizes, types, tuple(rows.get(one.name) for one in entries))
 
     def noise(self, batch: int, seed: int) -> Arrays:
-        """Normal noise, or legal integers, with `batch` first.
-
-        Raises SpecError where the shapes do not tell, or are of another batch.
-        """
+        """Return normal noise, or legal integers, with `batch` first. Raises SpecError for unfit or unknown shapes."""
         generator = np.random.default_rng(seed)
         arrays = []
         below = self.below or (None,) * len(self.sizes)
@@ -58,7 +55,7 @@ class Takes:
 
 
 def _noise(generator: np.random.Generator, shape: tuple[int, ...], kind: np.dtype[Any], rows: int | None) -> Array:
-    """Normal noise; pixels of 8 bits; or integers below `rows`, or else 0 and 1, which nearly any table has."""
+    """Return normal noise, 8-bit pixels, or integers below `rows`, by default 0 and 1."""
     if kind.kind == "f":
         return generator.standard_normal(shape).astype(kind)
     most = 2 if kind.kind == "b" else int(np.iinfo(kind).max) + 1
@@ -67,12 +64,12 @@ def _noise(generator: np.random.Generator, shape: tuple[int, ...], kind: np.dtyp
 
 
 def noise(session: InferenceSession, batch: int, seed: int) -> Arrays:
-    """Noise of the shapes that a session declares, with `batch` first. Raises as `Takes.noise`."""
+    """Return noise of a session's shapes, with `batch` first. Raises as `Takes.noise`."""
     return Takes.of(session).noise(batch, seed)
 
 
 def first_of(inputs: Sequence[Tensor | Array], batch: int) -> Arrays:
-    """The first `batch` samples of each. Raises SpecError where there are fewer."""
+    """Return the first `batch` samples of each input. Raises SpecError for fewer."""
     arrays = tuple(each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in inputs)
     if any(len(each) < batch for each in arrays):
         raise SpecError(f"batch {batch} needs that many images in each input; give more, or ask for a smaller batch")

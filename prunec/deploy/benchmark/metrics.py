@@ -1,7 +1,7 @@
-"""Samples in a few numbers, by trtexec's names, and what to beware of in them.
+"""Summarise samples by trtexec's names, and warn of doubtful ones.
 
-Latency = H2D + GPU compute + D2H where CUDA events tell them apart, as trtexec has it; else the time by the host's
-clock. Runs come one after the other, none is enqueued ahead: throughput is runs over their time, below trtexec's.
+Latency is H2D + GPU compute + D2H if CUDA events measured them, as in trtexec; else host wall time. Runs are not
+enqueued ahead, so throughput is runs over their time, below trtexec's.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ UNSTABLE, ENQUEUE_BOUND = 0.025, 0.8  # trtexec's own limits
 
 
 def summary(samples_ms: Times) -> dict[str, float]:
-    """Half and nine tenths of the runs were at most this long, in ms; 99 in 100 only where a thousand ran."""
+    """Return the median and 90th-percentile latency in ms; the 99th from 1000 runs on."""
     p50, p90, p99 = np.percentile(samples_ms, (50, 90, 99))
     found = {"p50_ms": float(p50), "p90_ms": float(p90), "runs": len(samples_ms)}
     return {**found, "p99_ms": float(p99)} if len(samples_ms) >= FEWEST_FOR_P99 else found
 
 
 def compared(models: Sequence[Samples]) -> str:
-    """Return the quantity to compare models by: compute time by CUDA events where all have it, else wall time."""
+    """Return the quantity to compare by: CUDA compute time if all have it, else wall time."""
     return COMPUTE if all(COMPUTE in samples for samples in models) else WALL
 
 
@@ -40,7 +40,7 @@ def latency(samples: Samples) -> Times:
 
 
 def metrics(samples: Samples, batch: int) -> dict[str, Any]:
-    """Spread of each quantity in ms, throughput a second, totals in seconds."""
+    """Return the spread of each quantity in ms, throughput per second, totals in seconds."""
     wall = samples[WALL]
     per_second = 1e3 * len(wall) / sum(wall)
     found: dict[str, Any] = {"Throughput": per_second, "Images a second": per_second * batch}
@@ -53,7 +53,7 @@ def metrics(samples: Samples, batch: int) -> dict[str, Any]:
 
 
 def cautions(samples: Samples) -> list[str]:
-    """List trtexec's warnings: a GPU that waits for the host, transfers longer than the work, unstable clocks."""
+    """Return trtexec's warnings: enqueue-bound, transfer-bound, unstable clocks."""
     if COMPUTE not in samples:
         return []
     middle = {name: float(np.median(samples[name])) for name in NAMES}
@@ -72,7 +72,7 @@ def cautions(samples: Samples) -> list[str]:
 
 
 def _spread(values: Times) -> dict[str, float | None]:
-    """`percentile(99%)` is None with fewer than a thousand runs: it would be the slowest ten, or less."""
+    """Return statistics in ms; `percentile(99%)` is None below 1000 runs."""
     p90, p95, p99 = (float(each) for each in np.percentile(values, (90, 95, 99)))
     return {
         "min": min(values),

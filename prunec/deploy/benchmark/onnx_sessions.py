@@ -1,7 +1,7 @@
-"""ONNX files in ONNX Runtime.
+"""Time ONNX files in ONNX Runtime.
 
-On a GPU the runtime shows no stages: with transfers a run begins and ends in the host's memory, without them inputs and
-outputs stay on the device (I/O binding), and either way the host's clock tells its time.
+On a GPU the runtime shows no stages, so the host's clock times the run. With transfers it begins and ends in host
+memory, without them inputs and outputs are kept on the device (I/O binding).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CUDA_MEMORY = ("cuda", "tensorrt", "rtx")
 
 
 class OnnxSession(Opened):
-    """One session."""
+    """Session of ONNX Runtime."""
 
     def __init__(self, session: InferenceSession, entry: Entry, setup: Setup, rows: Mapping[str, int]) -> None:
         self._session = session
@@ -45,12 +45,12 @@ class OnnxSession(Opened):
         }
 
     def bind(self, inputs: Arrays) -> Run:
-        """Raises DataError where they do not fit."""
+        """Return a run on `inputs`. Raises DataError if they do not fit."""
         return bound(self._session, inputs, self._on_device)
 
 
 def open_model(entry: Entry, setup: Setup) -> Opened:
-    """Raises BackendError where it does not load or the provider does not run it."""
+    """Open an ONNX file. Raises BackendError if it does not load or run on the provider."""
     require_no_gpu_options(setup, "ONNX Runtime")
     session = runtime.session(Path(entry.source), threads=setup.threads, provider=entry.provider)
     rows = rows_of_tables(onnx.load(entry.source, load_external_data=False))
@@ -58,7 +58,7 @@ def open_model(entry: Entry, setup: Setup) -> Opened:
 
 
 def bound(session: InferenceSession, inputs: Arrays, on_device: bool = False) -> Run:
-    """A call that runs the session on `inputs` and nothing else. Raises DataError where they do not fit."""
+    """Return a run of the session on `inputs`. Raises DataError if they do not fit."""
     runtime.run(session, inputs)
     feed = runtime.feed_of(session, inputs)
     return partial(_resident, session, _binding(session, feed)) if on_device else partial(_whole, session, feed)
@@ -70,7 +70,7 @@ def _whole(session: InferenceSession, feed: Mapping[str, Array]) -> Stages:
 
 
 def _binding(session: InferenceSession, feed: Mapping[str, Array]) -> Any:
-    """Inputs copied to the GPU once; outputs are left there."""
+    """Copy the inputs to the GPU once, and bind outputs there."""
     values = runtime.require().OrtValue
     binding = session.io_binding()
     for name, array in feed.items():

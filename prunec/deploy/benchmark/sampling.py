@@ -1,8 +1,7 @@
-"""Runs in turn: every model meets the same load, heat and caches, and no place in the order is always the same one's.
+"""Run models in turn, so that load, heat, caches and order affect all alike.
 
-Two models run ABBA BAAB, three ABCCBA BCAACB CABBAC: a block goes there and back, the next begins one further on. At
-its turn each runs twice and the second run is timed, as in use, where a model follows itself: the first finds the
-caches full of the others' weights, which cost a 4 ms network 1% and the same compressed to 2.7 ms 3%.
+Two models run ABBA BAAB, three ABCCBA BCAACB CABBAC: a block runs forth and back, the next starts one model later. At
+its turn each model runs twice and the second run is timed: in the first the caches hold the others' weights.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .statistics import Times
 
-WARM_UP_SECONDS, WARM_UP_BLOCKS = 0.2, 5  # as trtexec: 200 ms and 10 runs at least
-WALL = "wallMs"  # what the host's clock says of a whole run
+WARM_UP_SECONDS, WARM_UP_BLOCKS = 0.2, 5  # as trtexec: at least 200 ms and 10 runs
+WALL = "wallMs"  # whole run by the host's clock
 
 Stages = Mapping[str, float]
 Run = Callable[[], Stages]  # a whole run, over when it returns; the parts of it that were timed, in ms
@@ -21,10 +20,10 @@ Samples = Mapping[str, Times]  # by name, each run's time in ms; `WALL` always
 
 
 def race(runs: Sequence[Run], blocks: Iterable[int], warm_up: float = WARM_UP_SECONDS) -> tuple[Samples, ...]:
-    """The samples of each, two a block; the i-th of one were taken beside the i-th of the others.
+    """Return the samples of each model, two a block, paired by index.
 
-    All are warmed up first, for `warm_up` seconds and ten runs; the clock of `blocks` starts after. Always ABBA favours
-    B: a 50 µs model seemed 0.5% faster than itself, in turn 0.3%.
+    All are warmed up first, for `warm_up` seconds and ten runs; then the clock of `blocks` starts. Without rotation B
+    would be favoured.
     """
     for _ in until(warm_up, WARM_UP_BLOCKS):
         for run in (*runs, *runs):
@@ -47,7 +46,7 @@ def until(seconds: float, blocks: int) -> Iterator[int]:
 
 
 def _timed(run: Run) -> Stages:
-    """One run after another: its wall time, and the stages that it tells of."""
+    """Run twice; return the second run's wall time and stages in ms."""
     run()
     start = time.perf_counter_ns()
     stages = run()

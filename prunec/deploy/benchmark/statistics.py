@@ -1,16 +1,15 @@
-"""How many times faster, how sure that is, and when it is worth saying.
+"""Estimate a speedup with its confidence interval and noise floor.
 
     speedup = median over pairs of  time(A) / time(B)
 
-A model is opened several times, since where its memory lies makes a session 1 to 2% faster or slower than another of
-the same model: the times of a pair are means over the openings, and A against itself is one opening against the rest.
+Memory placement makes sessions of one model differ, so a model is opened several times: times of a pair are means over
+the openings, and A against itself is one opening against the rest.
 
-The 95% interval is a moving block bootstrap (Künsch 1989): what disturbs one run, heat or another process, disturbs the
-next ones too, so pairs are drawn in stretches of about the cube root of their number; one by one they would promise an
-interval that is too narrow.
+The 95% interval is a moving block bootstrap (Künsch 1989): a disturbance affects consecutive runs, so pairs are drawn
+in blocks of about the cube root of their number; single draws would give too narrow an interval.
 
-On a shared machine others may slow all runs for minutes, and not all models alike. `undisturbed` asks the quarter of
-the pairs that took least time, A and B weighing the same: an estimate of what the machine does with nobody else on it.
+On a shared machine others may slow all runs for minutes, and not all models alike. `undisturbed` uses the quickest
+quarter of pairs, A and B weighted equally, to estimate the speedup on an idle machine.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MIN_EFFECT = 0.02  # two sessions of one model differ by this much through memory placement alone
+MIN_EFFECT = 0.02  # difference of two sessions of one model by memory placement alone
 OPENINGS = 3  # of each model
 RESAMPLES = 1000
-QUIETEST = 0.25  # of the pairs
+QUIETEST = 0.25  # share of the pairs
 AT_ONCE = 1_000_000  # ratios in memory
 Z95 = 1.96  # standard errors to either end of a 95% interval
 
@@ -33,7 +32,7 @@ Times = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Speedup:
-    """A ratio of times, first over second, and its 95% interval."""
+    """Ratio of times, first over second, and its 95% interval."""
 
     ratio: float
     low: float
@@ -41,16 +40,16 @@ class Speedup:
 
     @property
     def reach(self) -> float:
-        """How far the interval reaches from 1, in either direction: 0.05 for 0.98..1.05, and for its reciprocal."""
+        """Return how far the interval reaches from 1: 0.05 for 0.98..1.05 or its reciprocal."""
         return max(self.high, 1 / self.low) - 1
 
     @property
     def error(self) -> float:
-        """The standard error as a share of the ratio, were its logarithm normal."""
+        """Return the standard error as a share of the ratio, assuming a log-normal ratio."""
         return math.log(self.high / self.low) / (2 * Z95)
 
     def verdict(self, floor: float, name: str = "B") -> str:
-        """`B is 1.43x faster (1.40..1.46)`, or slower, or that the interval does not clear the noise floor."""
+        """Return `B is 1.43x faster (1.40..1.46)`, or slower, or no difference."""
         if self.low > 1 + floor:
             return f"{name} is {self.ratio:.2f}x faster ({self.low:.2f}..{self.high:.2f})"
         if self.high < 1 / (1 + floor):
@@ -58,12 +57,12 @@ class Speedup:
         return "no difference above the noise floor"
 
     def passes(self, gate: float, floor: float) -> bool:
-        """Return whether the whole interval is `gate` or above; a gate above 1 has to clear the noise floor too."""
+        """Return whether the interval reaches `gate`, and above 1 clears the noise floor."""
         return self.low >= gate and (gate <= 1 or self.low > 1 + floor)
 
 
 def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
-    """The median of a/b over pairs, in the order they were taken, and its interval; the same for the same seed."""
+    """Return the median of a/b over pairs in order, with its seeded bootstrap interval."""
     ratios = np.asarray(a_ms) / np.asarray(b_ms)
     count = len(ratios)
     length = round(count ** (1 / 3))
@@ -80,7 +79,7 @@ def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
 
 
 def undisturbed(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
-    """Compute the speedup over the pairs in which both together were fastest, each in units of its own median."""
+    """Compute the speedup over the quickest pairs, each model in units of its median."""
     a, b = np.asarray(a_ms), np.asarray(b_ms)
     together = a / np.median(a) + b / np.median(b)
     chosen = np.sort(np.argsort(together, kind="stable")[: max(1, round(QUIETEST * len(a)))])
@@ -88,18 +87,18 @@ def undisturbed(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
 
 
 def spread(openings: Sequence[Times]) -> Times:
-    """The times of several openings in turn: the first of each, the second of each, …"""
+    """Interleave the times of several openings: all first, all second, …"""
     return tuple(one for taken in zip(*openings, strict=True) for one in taken)
 
 
 def grouped(times: Times, openings: int) -> Times:
-    """The mean over the openings of what `spread` gave."""
+    """Return the mean over the openings interleaved by `spread`."""
     rows = np.asarray(times).reshape(-1, openings)
     return tuple(rows.mean(1).tolist())
 
 
 def middle_mean(samples: Sequence[float]) -> float:
-    """The mean of the middle half: as robust as a median, and finer than the clock that took the samples."""
+    """Return the mean of the middle half: robust, and finer than the clock's tick."""
     ordered = sorted(samples)
     quarter = len(ordered) // 4
     middle = ordered[quarter : len(ordered) - quarter]
@@ -107,5 +106,5 @@ def middle_mean(samples: Sequence[float]) -> float:
 
 
 def noise_floor(control: Speedup) -> float:
-    """The least effect that is believed, as a share: the reach of A against A, `MIN_EFFECT` at least."""
+    """Return the least credible effect, as a share: A's reach against itself, at least `MIN_EFFECT`."""
     return max(control.reach, MIN_EFFECT)

@@ -1,6 +1,6 @@
-"""Several models at several batches and threads: at each of these points all are opened three times, and race.
+"""Race several models at several batches and thread counts.
 
-Each point opens its models anew: threads belong to a session, and shapes to what is compiled.
+Each point opens its models anew, three times: threads belong to a session, and shapes to compiled code.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ FEWEST = 20  # runs of each
 
 @dataclass(frozen=True)
 class Sweep:
-    """Plan of a benchmark: the points to time, and for how long."""
+    """Points of a benchmark to time, and the time for each."""
 
     batches: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
     seconds: float = 2.0
-    """Half of what a point takes, all its models together."""
+    """Half of a point's time, for all models together."""
     iterations: int = FEWEST
-    """Runs of each model, at least."""
+    """Least number of runs of each model."""
     warm_up: float = WARM_UP_SECONDS
     seed: int = 0
     pin: str = "none"
-    """Cores, as `cores.parse` reads them."""
+    """Cores, as parsed by `cores.parse`."""
 
     def __post_init__(self) -> None:
-        """Raises SpecError for what cannot be timed."""
+        """Raise SpecError for settings that cannot be timed."""
         if not self.batches or not self.threads or min(*self.batches, *self.threads, 1) < 1:
             raise SpecError("a batch, or a number of threads, below 1 cannot be timed: ask for 1 or more of each")
         if self.iterations < 2 or not 0 <= self.seconds < math.inf or not 0 <= self.warm_up < math.inf:
@@ -59,15 +59,15 @@ class Sweep:
 
     @property
     def points(self) -> list[tuple[int, int]]:
-        """Every batch with every number of threads."""
+        """Return every batch with every number of threads."""
         return [(batch, threads) for batch in self.batches for threads in self.threads]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Measurements at one batch and number of threads. The first model is A.
+    """Measurements at one batch and number of threads; the first model is A.
 
-    `samples` take the `openings` of each model in turn; `control` is one opening of A and the mean of its others.
+    `samples` are of the `openings` of each model in turn; `control` is one opening of A and the mean of its others.
     """
 
     batch: int
@@ -82,29 +82,29 @@ class Point:
 
     @property
     def compared_by(self) -> str:
-        """`computeMs` where all models have it, else `wallMs`."""
+        """Return `computeMs` if all models have it, else `wallMs`."""
         return compared([*self.samples, *self.control])
 
     @cached_property
     def noise(self) -> Speedup:
-        """A against itself."""
+        """Return the speedup of A over itself."""
         first, second = (each[self.compared_by] for each in self.control)
         return paired_speedup(first, second, self.seed)
 
     @property
     def noise_floor(self) -> float:
-        """The least effect that is believed, as a share."""
+        """Return the least credible effect, as a share."""
         return noise_floor(self.noise)
 
     @cached_property
     def speedups(self) -> tuple[Speedup, ...]:
-        """How many times faster each model but A is than A."""
+        """Return the speedup of each other model over A."""
         first, *others = self._grouped
         return tuple(paired_speedup(first, other, self.seed) for other in others)
 
     @cached_property
     def undisturbed(self) -> tuple[Speedup, ...]:
-        """Return how many times faster each model but A is than A, while the machine was quickest."""
+        """Return these speedups while the machine was quickest."""
         first, *others = self._grouped
         return tuple(undisturbed(first, other, self.seed) for other in others)
 
@@ -113,11 +113,11 @@ class Point:
         return [grouped(each[self.compared_by], self.openings) for each in self.samples]
 
     def verdict(self, place: int) -> str:
-        """Return the verdict on the model in that place, 1 for B."""
+        """Return the verdict on the model at `place`, 1 for B."""
         return self.speedups[place - 1].verdict(self.noise_floor, LETTERS[place])
 
     def misses(self, gate: float) -> list[str]:
-        """A sentence for each model that is not shown to reach `gate` times the speed of A."""
+        """Return a sentence for each model not shown to reach `gate` times A's speed."""
         return [
             f"{LETTERS[place]} has {it.ratio:.2f}x the speed of A ({it.low:.2f}..{it.high:.2f}, and"
             f" {self.noise_floor:.1%} is noise) at batch {self.batch}, threads {self.threads}"
@@ -126,12 +126,12 @@ class Point:
         ]
 
     def cautions(self) -> list[str]:
-        """List reasons why the times may be wrong."""
+        """Return reasons why the times may be wrong."""
         own = [f"{LETTERS[place]}: {one}" for place, each in enumerate(self.samples) for one in cautions(each)]
         return own + list(self.environment.get("cautions", ()))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, raw samples included; finite numbers only."""
+        """Return all results with raw samples, in finite numbers."""
         return {
             "batch": self.batch,
             "threads": self.threads,
@@ -170,11 +170,11 @@ def measure(
     inputs: tuple[Tensor | Array, ...] | None = None,
     track: Track = silent,
 ) -> Iterator[Point]:
-    """Time every entry at every point of the sweep, one point after the other; `threads` of `setup` are the sweep's.
+    """Time every entry at every point of the sweep; `setup.threads` is replaced.
 
-    `inputs` are batch first, for all; without them all get seeded noise of the shapes that the first one that tells
-    declares. Raises SpecError for shapes that none tells and `inputs` that are too few, DataError where they do not fit
-    a model, BackendError or CaptureError where one does not load or run as asked.
+    `inputs` are batch first, for all models; by default seeded noise of the first declared shapes. Raises SpecError for
+    undeclared shapes or too few inputs, DataError if they do not fit a model, BackendError or CaptureError if one does
+    not load or run as asked.
     """
     if not 1 <= len(entries) <= len(LETTERS):
         raise SpecError(f"{len(entries)} models cannot be timed together: give 1 to {len(LETTERS)}")
@@ -195,7 +195,7 @@ def _point(
     track: Track,
 ) -> Point:
     count = len(entries)
-    order = [*entries, *reversed(entries), *entries]  # where the memory of the first lies is not A's alone
+    order = [*entries, *reversed(entries), *entries]  # A is not always the first in memory
     opened = [entry.open(setup) for entry in track(order, "opening the models")]
     samples = _noise(opened, batch, sweep.seed) if inputs is None else first_of(inputs, batch)
     runs = [each.bind(samples) for each in track(opened, "running each once")]
@@ -213,12 +213,12 @@ def _point(
 
 
 def _merged(openings: Sequence[Samples], how: Callable[[list[Times]], Times]) -> Samples:
-    """One record of several, each quantity by itself."""
+    """Merge several records, each quantity by itself."""
     return {name: how([one[name] for one in openings]) for name in openings[0]}
 
 
 def _noise(opened: Sequence[Opened], batch: int, seed: int) -> Arrays:
-    """Seeded noise for all of them, of the shapes that the first one that knows declares."""
+    """Return seeded noise of the first declared shapes."""
     known = next((each.takes for each in opened[1:] if each.takes is not None), None)
     if known is None:
         raise SpecError("no model says what it takes: give --input-shape, for instance 3x224x224")
@@ -226,18 +226,18 @@ def _noise(opened: Sequence[Opened], batch: int, seed: int) -> Arrays:
 
 
 def _environment(entries: Sequence[Entry]) -> dict[str, Any]:
-    """The machine, before."""
+    """Return the state of the machine before the runs."""
     facts = environment() | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
     return facts | ({"gpu": {"before": gpu_state()}} if _on_gpu(entries) else {})
 
 
 def _on_gpu(entries: Sequence[Entry]) -> bool:
-    """Return whether any entry runs on an NVIDIA GPU; its driver's threads are then left where they are."""
+    """Return whether any entry runs on an NVIDIA GPU; its threads are not pinned."""
     return any(one.provider in ("cuda", "tensorrt", "rtx") or one.backend.startswith("tensorrt") for one in entries)
 
 
 def _close(facts: dict[str, Any]) -> None:
-    """The machine, after, and what may have disturbed the times."""
+    """Record the state of the machine after the runs, and possible disturbances."""
     facts["load_average_after"] = load_average()
     found = []
     if (load := facts["load_average_after"]) and load[0] > (facts["cores"] or 1):
@@ -254,7 +254,7 @@ def _listed(samples: Samples) -> dict[str, list[float]]:
 
 @contextmanager
 def _torch_as_it_was() -> Iterator[None]:
-    """PyTorch has one number of threads for the whole process: put it back."""
+    """Restore PyTorch's process-wide number of threads after the block."""
     before = torch.get_num_threads()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Networks in PyTorch: operator by operator, or through torch.compile; on the CPU, or on a GPU with its stages."""
+"""Time PyTorch networks, eager or by torch.compile, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .inputs import Arrays, Takes
 from .sampling import Run, Stages
 
 DEVICES = ("cpu", "cuda")
-NUMPY = {"bfloat16": "float32"}  # numpy has no such
+NUMPY = {"bfloat16": "float32"}  # numpy has no bfloat16
 COMPILED = "torch-compile"
 
 Call = Callable[..., Any]
 
 
 class TorchModule(Opened):
-    """One network."""
+    """Network in PyTorch."""
 
     def __init__(self, loaded: LoadedModel, entry: Entry, setup: Setup) -> None:
         self._device, self._setup, self._entry = torch.device(entry.provider), setup, entry
@@ -47,7 +47,7 @@ class TorchModule(Opened):
         }
 
     def bind(self, inputs: Arrays) -> Run:
-        """Raises DataError where the network does not run on them, BackendError where it cannot be compiled."""
+        """Return a run on `inputs`. Raises DataError if it does not run, BackendError if it does not compile."""
         torch.set_num_threads(self._setup.threads)
         held = [self._held(torch.from_numpy(each)) for each in inputs]
         call = self._tried(self._call, held, DataError, "does not run on")
@@ -63,11 +63,11 @@ class TorchModule(Opened):
         return StagedRun(ready, held, stream, self._setup.transfers, self._setup.spin)
 
     def _held(self, tensor: Tensor) -> Tensor:
-        """On the device; floats of the network's type, which numpy may not have."""
+        """Copy a tensor to the device, floats in the network's type."""
         return tensor.to(self._device, self._floating if tensor.is_floating_point() else None)
 
     def _compiled(self, held: Sequence[Tensor]) -> Call:
-        """Compiled for these shapes and threads, and for no others: a graph that breaks is an error, not eager code."""
+        """Compile for these shapes and threads only; a graph break is an error."""
         began = time.perf_counter()
         options = {"cpp.threads": self._setup.threads} if self._device.type == "cpu" else None
         compiled = torch.compile(_own(self._call), dynamic=False, fullgraph=True, options=cast(Any, options))
@@ -76,7 +76,7 @@ class TorchModule(Opened):
         return call
 
     def _tried(self, call: Call, held: Sequence[Tensor], failure: type[Exception], what: str) -> Call:
-        """The call, once it has run."""
+        """Return the call after one trial run."""
         try:
             _on_cpu(call, held)
         except Exception as error:
@@ -89,7 +89,7 @@ class TorchModule(Opened):
 
 
 def open_model(entry: Entry, setup: Setup) -> Opened:
-    """Raises CaptureError where it cannot be found or built, BackendError without the device."""
+    """Load a network. Raises CaptureError if not found or built, BackendError without the device."""
     if entry.provider not in DEVICES:
         raise SpecError(f"{entry.source} runs in PyTorch, on cpu or cuda, and not on '{entry.provider}'")
     if entry.provider == "cuda":
@@ -100,7 +100,7 @@ def open_model(entry: Entry, setup: Setup) -> Opened:
 
 
 def _call_of(loaded: LoadedModel, device: torch.device) -> Call:
-    """The network as a function of tensors, however it nests them."""
+    """Return the network as a function of flat tensors."""
     if isinstance(loaded.model, nn.Module):
         return loaded.model.to(device)
     module, example = loaded.model.module().to(device), loaded.model.example_inputs
@@ -115,7 +115,7 @@ def _call_of(loaded: LoadedModel, device: torch.device) -> Call:
 
 
 def _takes(loaded: LoadedModel, setup: Setup) -> Takes | None:
-    """Return the inputs asked for, or those that an exported program or the source of a network tells; any batch."""
+    """Return the inputs: given, or declared by an exported program or the source; any batch."""
     example = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
     known = setup.input_shape or loaded.input_size_hint
     if setup.input_shape is None and example is not None:
@@ -135,7 +135,7 @@ def _type(tensor: Tensor) -> str:
 
 
 def _own(call: Call) -> Call:
-    """A function around it with code of its own: torch.compile keeps what it compiled by code, and checks all of it."""
+    """Wrap a call in a function with its own code, which torch.compile caches by."""
 
     def own(*inputs: Tensor) -> Any:
         return call(*inputs)

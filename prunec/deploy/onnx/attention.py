@@ -1,4 +1,7 @@
-"""Attention over [N, tokens, width] or [N, …, heads, tokens, width] with four dimensions, the only ones that export."""
+"""Reshape fused attention to four dimensions, the only rank that exports.
+
+Inputs are [N, tokens, width] or [N, …, heads, tokens, width].
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ aten = torch.ops.aten
 
 
 def with_heads(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
-    """A copy in which every fused attention has four dimensions; the module itself where each has."""
+    """Return a copy with four-dimensional attention only; `module` itself if nothing changes."""
     if not any(_is_attention(node) for node in module.graph.nodes):
         return module
     examples = graph.example_values(module, inputs)
@@ -29,7 +32,7 @@ def with_heads(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphMo
 
 
 def _reshape(nodes: fx.Graph, node: fx.Node, shape: torch.Size) -> None:
-    """Give an attention four dimensions and its result back its own."""
+    """Make one attention four-dimensional, and reshape its result back."""
     missing = len(shape) < 4
     into: Any = (aten.unsqueeze.default, 1) if missing else (aten.flatten.using_ints, 0, len(shape) - 4)
     back: Any = (aten.squeeze.dim, 1) if missing else (aten.unflatten.int, 0, [-1, *shape[1 : len(shape) - 3]])

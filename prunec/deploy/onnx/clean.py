@@ -1,9 +1,8 @@
-"""Rewrites of an exported ONNX graph, run in order by `clean`. Each keeps the outputs and the interface's names.
+"""Clean an exported ONNX graph by rewrites that keep its outputs and interface names.
 
-The exporter leaves names such as `node_Conv_374`, stack traces with local paths, and now and then an Identity. Clean-up
-is for readers, parsers and reproducible bytes, and makes no engine faster (measured: the same kernels after as before)
-but for `join_subsampling` and `name_pooling`.
-`prunec.deploy.onnx.rewrites` has one idea a file.
+The exporter leaves names such as `node_Conv_374`, stack traces with local paths, and some Identity nodes. Clean-up is
+for readers, parsers and reproducible bytes; only `join_subsampling` and `name_pooling` make engines faster. Rewrites
+are in `prunec.deploy.onnx.rewrites`.
 
 >>> clean(model)            # doctest: +SKIP
 """
@@ -37,10 +36,10 @@ SAME: Mapping[str, str] = MappingProxyType({})
 def clean(
     model: onnx.ModelProto, rewrites: Sequence[Rewrite] = REWRITES, names: Mapping[str, str] = SAME
 ) -> onnx.ModelProto:
-    """`model` after every rewrite, its inputs and outputs called by `names` (old to new); the argument is left alone.
+    """Return a rewritten copy of `model`, its interface renamed by `names` (old to new).
 
-    onnx-graphsurgeon drops all `metadata_props`, of the model and of its nodes: the stack traces go, and provenance is
-    stamped after. Raises SpecError for a name that is not there, or is taken.
+    onnx-graphsurgeon drops all `metadata_props` of the model and its nodes: stack traces are removed, and provenance is
+    stamped after. Raises SpecError if a name is missing or taken.
     """
     with G_LOGGER.suppress(G_LOGGER.ERROR):
         graph = gs.import_onnx(model)

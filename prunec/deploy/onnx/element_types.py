@@ -1,4 +1,4 @@
-"""The element type of every value of an ONNX graph, inferred afresh: what a precision is judged by."""
+"""Infer the element type of every value of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from ...errors import BackendError, SpecError
 FLOAT = TensorProto.FLOAT
 PRECISIONS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 BODIES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # where the multiplications are
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with the shapes and types of all values, none of them taken on trust from what was noted before.
-
-    Raises BackendError where they do not fit together.
-    """
+    """Return a copy with freshly inferred shapes and types. Raises BackendError on contradiction."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.graph.value_info[:]
@@ -30,14 +27,14 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Value name → ONNX's number of its element type, for an inferred model."""
+    """Return ONNX's element type number by value name, for an inferred model."""
     values = (*model.graph.input, *model.graph.output, *model.graph.value_info)
     found = {value.name: value.type.tensor_type.elem_type for value in values if value.type.HasField("tensor_type")}
     return found | {tensor.name: tensor.data_type for tensor in model.graph.initializer}
 
 
 def named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which every node has a name of its own, `relu_3` where it had none."""
+    """Return a copy with unique node names, `relu_3` for an unnamed node."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     taken: set[str] = set()
@@ -49,9 +46,8 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def require_single(model: onnx.ModelProto) -> None:
-    """Raise BackendError where the model is not of FP32 throughout, or has branches or loops.
-
-    Their bodies read values of the graph around them, which would no longer be of the type that they expect.
+    """Raise BackendError unless the model is FP32 throughout, without branches or loops. Their bodies read outer
+    values.
     """
     inner = [node for node in model.graph.node if any(entry.type in BODIES for entry in node.attribute)]
     if inner:
@@ -65,10 +61,10 @@ def require_single(model: onnx.ModelProto) -> None:
 
 
 def require(model: onnx.ModelProto, precision: str, kept: dict[str, str]) -> int:
-    """How many layers of `model` compute in `precision`, each seen to do so.
+    """Return the number of layers that compute in `precision`, after checking each.
 
-    `kept` are the nodes that stay in FP32, by name. Raises BackendError for any other that gives or takes FP32, and
-    where no layer at all is in the precision that was asked for.
+    `kept` are nodes kept in FP32, by name. Raises BackendError if another node reads or makes FP32, or if no layer is
+    in that precision.
     """
     wanted, types = number_of(precision), element_types(inferred(model))
     layers = 0
@@ -87,7 +83,7 @@ def require(model: onnx.ModelProto, precision: str, kept: dict[str, str]) -> int
 
 
 def number_of(precision: str) -> int:
-    """ONNX's number of `fp16` or `bf16`. Raises SpecError for others."""
+    """Return ONNX's number of `fp16` or `bf16`. Raises SpecError for others."""
     if precision not in PRECISIONS:
         raise SpecError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISIONS)}")
     return int(PRECISIONS[precision])

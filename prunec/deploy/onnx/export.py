@@ -1,8 +1,7 @@
-"""A captured network → ONNX, the same bytes every time.
+"""Export a captured network to ONNX reproducibly.
 
-The module is captured once more by `torch.export`, at two samples: an edited graph brings weights of new shapes, and a
-fresh capture trusts none of its old metadata. Measured on ResNet-20: as fast as handing the graph to the exporter, that
-captures it too, but by a list of strategies that hides the first failure.
+The module is captured again by `torch.export`, at two samples: an edited graph has weights of new shapes, and a fresh
+capture trusts no old metadata. The exporter's own capture tries a list of strategies, which hides the first failure.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from .attention import with_heads
 from .clean import SAME, clean
 from .provenance import stamp
 
-OPSETS = range(18, 26)  # of torch's exporter; a lower one is not converted down but silently kept at 18
-MAX_BYTES = 1_800_000_000  # of weights: protobuf ends at 2 GiB, and the graph needs room
+OPSETS = range(18, 26)  # of torch's exporter; it silently writes 18 for a lower one
+MAX_BYTES = 1_800_000_000  # of weights: protobuf holds 2 GiB with the graph
 OPSET_NAMES = {"widest": 18, "normal": 20, "bf16": 22}  # TensorRT 10.3 reads 18; FP8 and FP16 scales need 19
 LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript", "onnx_ir")
 Shapes = tuple[dict[int, Dim] | None, ...]
@@ -43,16 +42,16 @@ def export_onnx(
     provenance: Mapping[str, str] = NOTHING,
     names: Mapping[str, str] = SAME,
 ) -> onnx.ModelProto:
-    """`module` as an ONNX model with its weights inside, shapes inferred, checked, IR 10 at most.
+    """Return `module` as a checked ONNX model with weights inside, IR 10 at most.
 
-    `example_inputs` are batch first. Of what a graph gives the tensors are written, in order, out of any nesting. The
-    interface is called `input` and `output`, or `input_0`, `input_1` … where there are several, and otherwise where
-    `names` (old to new) says so; with `dynamic_batch` their first dimension is `batch`, else it is the example's. Every
-    other dimension is the example's. `provenance` becomes model metadata under `prunec.`. The same module and versions
-    give the same `SerializeToString(deterministic=True)`, with no time, path or stack trace in it.
+    `example_inputs` are batch first. Outputs are the tensors of the graph's result, flattened in order. Inputs and
+    outputs are called `input` and `output`, or `input_0`, `input_1` … if there are several, and renamed by `names` (old
+    to new). With `dynamic_batch` the first dimension is `batch`; other dimensions are the example's. `provenance`
+    becomes metadata under `prunec.`. Equal modules and versions give equal `SerializeToString(deterministic=True)`: no
+    time, path or stack trace.
 
-    Raises SpecError for an opset outside `OPSETS` or a module in training mode, CaptureError where torch cannot capture
-    it, BackendError where the exporter or the ONNX checker fails, the weights exceed `MAX_BYTES`, or a sub-module is
+    Raises SpecError for an opset outside `OPSETS` or a module in training mode, CaptureError if torch cannot capture
+    it, BackendError if the exporter or the ONNX checker fails, the weights exceed `MAX_BYTES`, or a sub-module is
     opaque.
     """
     if opset not in OPSETS:
@@ -72,7 +71,7 @@ def export_onnx(
 
 
 def opset_of(text: str) -> int:
-    """An operator set by number, or by what it is for: `widest`, `normal`, `bf16`. Raises SpecError for others."""
+    """Parse an operator set: a number, `widest`, `normal` or `bf16`. Raises SpecError for others."""
     number = OPSET_NAMES.get(text, int(text) if text.isdecimal() else 0)
     if number not in OPSETS:
         raise SpecError(
@@ -83,7 +82,7 @@ def opset_of(text: str) -> int:
 
 
 def _check_module(module: nn.Module) -> None:
-    """Raise for weights that do not fit into one file and for layers that behave differently in training."""
+    """Raise for weights that exceed one file, and for layers in training mode."""
     if paths := paths_in(module):
         raise BackendError(unwritable(paths, "ONNX"))
     training = [
@@ -103,7 +102,7 @@ def _check_module(module: nn.Module) -> None:
 
 
 def _capture(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: bool) -> ExportedProgram:
-    """`module` captured for inference at two samples, or at the example's batch where that is fixed."""
+    """Capture `module` for inference at two samples, or at a fixed example batch."""
     samples = tuple(_two(tensor) for tensor in inputs) if dynamic_batch else inputs
     try:
         with torch.no_grad():
@@ -117,18 +116,18 @@ def _capture(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: bool)
 
 
 def _shapes(inputs: tuple[Tensor, ...], dynamic_batch: bool) -> Shapes:
-    """`batch` first in every input that has dimensions, or nothing dynamic."""
+    """Return the dynamic shapes: `batch` first in every input with dimensions, or none."""
     batch = Dim("batch")
     return tuple({0: batch} if dynamic_batch and tensor.ndim else None for tensor in inputs)
 
 
 def _two(tensor: Tensor) -> Tensor:
-    """Two samples: a batch of one invites specialisation, more costs time."""
+    """Return two samples: a batch of one invites specialisation, more costs time."""
     return torch.cat([tensor[:2], tensor[:1]])[:2] if tensor.ndim else tensor
 
 
 def _translate(program: ExportedProgram, shapes: Shapes, opset: int) -> onnx.ModelProto:
-    """The exporter's own model, in operator set `opset`."""
+    """Return the exporter's model in operator set `opset`."""
     outputs = sum(spec.kind is OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs)
     try:
         result = torch.onnx.export(
@@ -154,7 +153,7 @@ def _translate(program: ExportedProgram, shapes: Shapes, opset: int) -> onnx.Mod
 
 
 def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with every shape inferred and the ONNX checker content."""
+    """Infer all shapes of `model` and run the ONNX checker."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, data_prop=True)
         onnx.checker.check_model(inferred)
@@ -164,12 +163,12 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _names(stem: str, count: int) -> list[str]:
-    """`input`, or `input_0`, `input_1` …"""
+    """Return `input`, or `input_0`, `input_1` … for several."""
     return [stem] if count == 1 else [f"{stem}_{number}" for number in range(count)]
 
 
 def _reason(error: BaseException) -> str:
-    """The first line with anything on it of the error at the bottom of the chain."""
+    """Return the first nonempty line of the root cause."""
     while error.__cause__ is not None:  # ends: torch makes no circle of causes
         error = error.__cause__
     lines = (line.strip().rstrip(".") for line in str(error).splitlines())
@@ -178,7 +177,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter warns about and logs: missing torchvision, train mode, its own deprecations."""
+    """Silence the exporter's warnings and logs."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,10 +1,10 @@
-"""An ONNX graph as a list of layers with their cost: what `prunec lint` judges and `prunec diff` compares.
+"""List the layers of an ONNX graph with their cost.
 
     MACs of a convolution = positions of its output · taps · channels read / groups · channels made
-    MACs of a product of matrices = entries of its output · length of what is summed
+    MACs of a product of matrices = entries of its output · length of the sum
 
-A layer is a node that computes something from the input; what depends on constants alone (a weight that is dequantised,
-cast or transposed) is its parameters. All is counted at one sample, or at the batch that the file fixes.
+A layer is a node that depends on an input; nodes of constants alone (a weight that is dequantised, cast or transposed)
+are its parameters. Counts are for one sample, or for the batch that the file fixes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ BITS = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4, onnx.TensorProto.FL
 
 @dataclass(frozen=True)
 class Layer:
-    """One node of a network, or of several that an engine runs as one."""
+    """One node of a network, or several fused by an engine."""
 
     name: str
     op: str
     output: Shape
-    """Shape of its first output; names where a size is dynamic, empty where it is not known."""
+    """Shape of its first output; names for dynamic sizes, empty if unknown."""
     reads: tuple[str, ...] = ()
-    """The layers, or inputs of the network, whose values it reads."""
+    """Layers or network inputs whose values it reads."""
     weight: tuple[int, ...] = ()
     """Shape of its largest parameter: [out, in/groups, kernel …] of a convolution."""
     groups: int = 1
@@ -45,30 +45,30 @@ class Layer:
     activation_bytes: int = 0
     """Size of its outputs, in bytes."""
     dtype: str = ""
-    """Type that its parameters are stored in, or else its output."""
+    """Storage type of its parameters, else of its output."""
     nodes: tuple[str, ...] = ()
-    """The ONNX nodes in it, where an engine has fused several."""
+    """ONNX nodes in it, if an engine has fused several."""
     kernel_name: str = ""
-    """Name that an engine gives the code that runs it."""
+    """Engine's name for the code that runs it."""
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """Taps along each axis of space; empty for what is no convolution."""
+        """Return the taps along each spatial axis; empty unless a convolution."""
         return self.weight[2:]
 
 
 @dataclass(frozen=True)
 class Network:
-    """The layers in order of execution, and what they need together."""
+    """Layers in order of execution, and their totals."""
 
     layers: tuple[Layer, ...]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    """The layers that make the outputs."""
+    """Layers that make the outputs."""
     peak_bytes: int = 0
-    """The most activation memory that is alive at once, inputs not counted, every output in memory of its own."""
+    """Peak activation memory in bytes, without inputs; no operator in place."""
     is_engine: bool = False
-    """True where each layer is a kernel that runs."""
+    """True if each layer is a kernel."""
 
     @property
     def macs(self) -> int:
@@ -77,12 +77,12 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """Return the number of parameters of all layers; one that two layers share counts twice."""
+        """Return the number of parameters of all layers; shared ones count twice."""
         return sum(layer.parameters for layer in self.layers)
 
 
 def network_of(model: onnx.ModelProto) -> Network:
-    """The layers of `model`. Raises BackendError where shapes contradict each other."""
+    """Return the layers of `model`. Raises BackendError if shapes contradict each other."""
     graph = Graph(model)
     layers = tuple(_layer(graph, node) for node in graph.computing)
     makers = {name: layer.name for node, layer in zip(graph.computing, layers, strict=True) for name in node.output}
@@ -91,7 +91,7 @@ def network_of(model: onnx.ModelProto) -> Network:
 
 
 class Graph:
-    """Look-ups in an ONNX graph with every shape inferred that can be."""
+    """Look-ups in an ONNX graph with inferred shapes."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         try:
@@ -111,7 +111,7 @@ class Graph:
 
     @cached_property
     def constants(self) -> dict[str, str]:
-        """By value that depends on constants alone: the initialiser that it is made of, or itself."""
+        """Return the source initialiser of each value that depends on constants alone."""
         found = {name: name for name in self.initialisers}
         for node in self.graph.node:
             given = [name for name in node.input if name]
@@ -121,7 +121,7 @@ class Graph:
 
     @cached_property
     def computing(self) -> list[NodeProto]:
-        """The nodes that depend on an input, in order, each with a name."""
+        """Return the nodes that depend on an input, in order, all named."""
         nodes = [node for node in self.graph.node if any(name not in self.constants for name in node.output)]
         taken = {node.name for node in nodes}
         for node in nodes:
@@ -130,18 +130,18 @@ class Graph:
         return nodes
 
     def size(self, name: str) -> int:
-        """Entries of a value; a dynamic size counts 1, an unknown shape 0."""
+        """Return a value's number of entries; a dynamic size counts 1, an unknown shape 0."""
         return elements(self.shapes[name]) if name in self.shapes else 0
 
     def bytes(self, name: str) -> int:
-        """Memory of a value."""
+        """Return the memory of a value in bytes."""
         kind = self.types.get(name, 0)
         bits = BITS.get(kind) or (8 * helper.tensor_dtype_to_np_dtype(kind).itemsize if kind else 0)
         return self.size(name) * bits // 8
 
 
 def _hides_inputs(node: NodeProto) -> bool:
-    """Return whether a node depends on more than its inputs say: on chance, or on what its branches read."""
+    """Return whether a node depends on more than its inputs: random numbers or branches."""
     branches = any(one.type == onnx.AttributeProto.GRAPH for one in node.attribute)
     return branches or node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial")
 
@@ -151,12 +151,12 @@ def _numbered(stem: str) -> Iterator[str]:
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of an attribute."""
+    """Return the value of an attribute, or `default`."""
     return next((helper.get_attribute_value(one) for one in node.attribute if one.name == name), default)
 
 
 def elements(shape: Shape) -> int:
-    """How many entries, a dynamic size counted once."""
+    """Return the number of entries; a dynamic size counts 1."""
     return prod(size if isinstance(size, int) else 1 for size in shape)
 
 
@@ -185,14 +185,14 @@ def _layer(graph: Graph, node: NodeProto) -> Layer:
 
 
 def _stored(graph: Graph, node: NodeProto, constants: list[str]) -> str:
-    """The type that the largest parameter is stored in, quantised or not; without one, that of the output."""
+    """Return the storage type of the largest parameter, else that of the output."""
     largest = max(constants, key=graph.size, default="") if node.op_type in _MACS else ""
     kind = graph.types.get(graph.constants.get(largest, node.output[0]), 0)
     return str(onnx.TensorProto.DataType.Name(kind)).lower()
 
 
 def _is_weight(graph: Graph, name: str) -> bool:
-    """Return whether a constant is a parameter, in floating point or quantised, and no shape, axis or limit."""
+    """Return whether a constant is a parameter, and no shape, axis or limit."""
     kind = graph.types.get(name, 0)
     return kind not in (onnx.TensorProto.INT64, onnx.TensorProto.BOOL) and len(graph.shapes.get(name, ())) > 0
 
@@ -221,7 +221,7 @@ _MACS = {"Conv": _conv, "ConvTranspose": _transposed, "Gemm": _matmul, "MatMul":
 
 
 def _peak(graph: Graph) -> int:
-    """The most bytes alive at once, each value from the node that makes it to the last that reads it."""
+    """Return the peak bytes, each value alive from its producer to its last reader."""
     last = {name: place for place, node in enumerate(graph.computing) for name in _owned(graph, node)}
     end = len(graph.computing)
     last |= {_owner(graph, entry.name): end for entry in graph.graph.output}
@@ -237,13 +237,13 @@ def _peak(graph: Graph) -> int:
 
 
 def _owned(graph: Graph, node: NodeProto) -> Iterator[str]:
-    """The values that a node makes or reads, by the name of whoever holds the memory."""
+    """Return the values that a node makes or reads, by the owner of their memory."""
     names = [name for name in (*node.input, *node.output) if name and name not in graph.constants]
     return (owner for name in names if (owner := _owner(graph, name)) not in graph.inputs)
 
 
 def _owner(graph: Graph, name: str) -> str:
-    """The value that a chain of views looks at."""
+    """Return the value that a chain of views reads."""
     while name in graph.producers and graph.producers[name].op_type in VIEWS:  # ends: a checked graph has no circle
         name = graph.producers[name].input[0]
     return name

@@ -1,4 +1,4 @@
-"""Read the inputs of an ONNX model: their names and types, and which integers they may hold."""
+"""Read the inputs of an ONNX model: names, types and ranges of integers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOVES = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Tran
 
 
 def of_model(model: onnx.ModelProto) -> Signature:
-    """The inputs of a model that was read."""
+    """Return the inputs of a loaded model."""
     constants = {tensor.name for tensor in model.graph.initializer}
     entries = [entry for entry in model.graph.input if entry.name not in constants]
     kinds = [onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type) for entry in entries]
@@ -30,19 +30,19 @@ def of_model(model: onnx.ModelProto) -> Signature:
 
 
 def of_session(session: InferenceSession) -> Signature:
-    """The inputs of a session of ONNX Runtime."""
+    """Return the inputs of an ONNX Runtime session."""
     entries = session.get_inputs()
     return _signature([entry.name for entry in entries], [numpy_type(entry.type) for entry in entries])
 
 
 def numpy_type(kind: str) -> str:
-    """`float32` of `tensor(float)`, as ONNX Runtime writes it."""
+    """Convert ONNX Runtime's `tensor(float)` to `float32`."""
     name = kind.removeprefix("tensor(").removesuffix(")")
     return TYPES.get(name, name)
 
 
 def of_file(path: Path) -> Signature:
-    """The inputs of a model, whose weights are not read where they lie beside it. Raises BackendError as `load`."""
+    """Return the inputs of a model file, without its external weights. Raises BackendError as `load`."""
     try:
         return of_model(onnx.load(path, load_external_data=False))
     except (DecodeError, OSError, ValueError) as error:
@@ -50,7 +50,7 @@ def of_file(path: Path) -> Signature:
 
 
 def rows_of_tables(model: onnx.ModelProto) -> dict[str, int]:
-    """Input → rows of the smallest table that it indexes, as tokens do an embedding."""
+    """Return, by input, the rows of the smallest table that it indexes (embeddings)."""
     rows = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     source = {entry.name: entry.name for entry in model.graph.input if entry.name not in rows}
     found: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""ONNX files in and out: read with a sentence for what is broken, written whole or not at all and read back."""
+"""Read and write ONNX files: explained errors, atomic writes, read back."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...files import artefacts
 from . import provenance
 
 STANDARD = ("", "ai.onnx")
-MAX_FILE = 2_000_000_000  # bytes: protobuf ends at 2 GiB
+MAX_FILE = 2_000_000_000  # bytes; protobuf holds 2 GiB
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """The model in `path`, its weights beside it read too.
+    """Load the model in `path` with its external weights.
 
-    Raises BackendError where there is none, the file is cut off or not ONNX, or an operator is not one of ONNX's own.
+    Raises BackendError if there is none, the file is truncated or not ONNX, or an operator is not ONNX's own.
     """
     if not path.is_file():
         raise BackendError(f"there is no model file '{path}'")
@@ -40,7 +40,7 @@ def load(path: Path) -> onnx.ModelProto:
 
 
 def input_shape(model: onnx.ModelProto) -> tuple[int, ...] | None:
-    """The shape of the first input without its batch; None where it is not all fixed."""
+    """Return the shape of the first input without its batch; None unless all fixed."""
     constants = {tensor.name for tensor in model.graph.initializer}
     given = next((entry for entry in model.graph.input if entry.name not in constants), None)
     sizes: list[Any] = [] if given is None else [size.dim_value for size in given.type.tensor_type.shape.dim][1:]
@@ -48,7 +48,7 @@ def input_shape(model: onnx.ModelProto) -> tuple[int, ...] | None:
 
 
 def only_batch(model: onnx.ModelProto) -> int | None:
-    """The only batch size that the model takes; None where it takes any."""
+    """Return the only batch size that the model takes; None if any."""
     sizes = [
         entry.type.tensor_type.shape.dim[0].dim_value for entry in model.graph.input if entry.type.tensor_type.shape.dim
     ]
@@ -56,14 +56,14 @@ def only_batch(model: onnx.ModelProto) -> int | None:
 
 
 def require_free(path: Path, force: bool = False) -> None:
-    """Raise DataError, before any work, where `save` could not write to `path`, or would replace a file unasked."""
+    """Raise DataError, before any work, if `save` could not write to `path`."""
     artefacts.require_file(path, force)
 
 
 def save(model: onnx.ModelProto, path: Path) -> int:
-    """Write `model`, whole or not at all, the same bytes each time; read its provenance back. The bytes written.
+    """Write `model` atomically and reproducibly; return the number of bytes.
 
-    Raises BackendError where it exceeds 2 GB or does not read back, DataError where the disk refuses.
+    Raises BackendError if it exceeds 2 GB or does not read back, DataError if the disk refuses.
     """
     if model.ByteSize() > MAX_FILE:
         raise BackendError(f"the model takes {model.ByteSize() / 1e9:.1f} GB, and one ONNX file holds 2: prune further")

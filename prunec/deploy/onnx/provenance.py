@@ -1,10 +1,9 @@
-"""Stamp the origin of a model, last of all, into its ONNX file as `prunec.*` metadata, and read it back.
+"""Stamp the origin of a model into its ONNX file as `prunec.*` metadata.
 
     version, source (sha256 of the weights), pipeline, plan (sha256 of what was kept), calibration (sha256 of the
-    images), target, seed; and what came later: precision, quantisation, the images of either, parent (sha256 of the
-    file that it was made from)
+    images), target, seed; later precision, quantisation, the images of either, parent (sha256 of the source file)
 
-ONNX Runtime gives the same as `session.get_modelmeta().custom_metadata_map`. Graph tools drop metadata.
+ONNX Runtime returns it as `session.get_modelmeta().custom_metadata_map`. Graph tools drop metadata, so stamp last.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ PREFIX = "prunec."
 
 
 def stamp(model: onnx.ModelProto, provenance: Mapping[str, str]) -> onnx.ModelProto:
-    """A copy of `model` whose metadata is `provenance` alone, sorted, each key under `prunec.`. Do it last."""
+    """Return a copy of `model` with `provenance` as its only metadata, sorted, under `prunec.`."""
     stamped = onnx.ModelProto()
     stamped.CopyFrom(model)
     del stamped.metadata_props[:]
@@ -32,13 +31,13 @@ def stamp(model: onnx.ModelProto, provenance: Mapping[str, str]) -> onnx.ModelPr
 
 
 def read(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the provenance stamped on `model`, keys without the prefix; empty where prunec did not write it."""
+    """Return the provenance of `model`, keys without prefix; empty if not by prunec."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
     return {key.removeprefix(PREFIX): value for key, value in entries.items() if key.startswith(PREFIX)}
 
 
 def digest(content: object) -> str:
-    """The sha256, in hexadecimal, of `content`: a model's bytes, or anything that JSON holds."""
+    """Compute the sha256, in hexadecimal, of a model's bytes or of JSON content."""
     if isinstance(content, onnx.ModelProto):
         return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
     text = json.dumps(content, sort_keys=True, allow_nan=False, ensure_ascii=False)
@@ -46,7 +45,7 @@ def digest(content: object) -> str:
 
 
 def beside(path: Path) -> dict[str, str]:
-    """Read the stamp of the `model.onnx` beside a `.pt2`, in a folder of `prunec compress` whose files are whole."""
+    """Read the stamp of the `model.onnx` beside a `.pt2` in an unchanged output folder."""
     if path.suffix != ".pt2" or manifest.changed(path.parent) or not path.with_name("model.onnx").is_file():
         return {}
     return read(onnx.load(path.with_name("model.onnx")))

@@ -1,12 +1,12 @@
-"""Compare an exported model with its PyTorch module, or a model with the one that it was made from.
+"""Compare an exported model with its PyTorch module, or with its source model.
 
     max_abs = max|onnx − torch|        cosine = ⟨onnx, torch⟩ / (‖onnx‖ ‖torch‖)
 
 An elementwise maximum alone is too strict for half precision and too lax for a swapped class, so the gate is a pair:
-the maximum, absolute or (where outputs exceed 10, and float32 has fewer decimals left) relative to the largest output;
-and the share of samples, or pixels, whose first class is the same. Another class counts where the reference scores the
-two further apart than the tolerance: a tie has no first class. Of outputs of whole numbers the share that differs has
-to be within the tolerance. Equal infinities agree. It is about numerics only: accuracy is another question.
+the maximum, absolute or (if outputs exceed 10, where float32 has fewer decimals) relative to the largest output; and
+the share of samples, or pixels, with an equal top class. A different class counts only if the reference scores the two
+further apart than the tolerance. For integer outputs the share that differs must be within the tolerance. Equal
+infinities agree. Only numerics are compared, not accuracy.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 LARGE = 10.0  # from here on, an output's tolerance is relative
 TOLERANCE = 1e-4
-WHOLE = "biu"  # numpy's kinds of classes and masks: they are equal or not
+WHOLE = "biu"  # numpy's kinds of classes and masks
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near two engines are at one batch size, over all outputs."""
+    """Distance of two engines at one batch size, over all outputs."""
 
     batch: int
     max_abs: float
@@ -51,7 +51,7 @@ class Agreement:
 
     @property
     def max_relative(self) -> float:
-        """`max_abs` as a share of the largest reference output; 0 where both engines give zeros."""
+        """Return `max_abs` over the largest reference output; `max_abs` itself if that is 0."""
         return self.max_abs / self.largest if self.largest else self.max_abs
 
     def within(self, tolerance: float, top1: float) -> bool:
@@ -69,7 +69,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Parity:
-    """Agreement at several batch sizes, and the gate: `tolerance` of the outputs, `top1` the least same-class share."""
+    """Agreement at several batch sizes, with a gate: largest difference and least share of equal classes."""
 
     agreements: tuple[Agreement, ...]
     tolerance: float = TOLERANCE
@@ -82,11 +82,11 @@ class Parity:
 
     @property
     def max_abs(self) -> float:
-        """The largest difference at any batch size."""
+        """Return the largest difference at any batch size."""
         return max(agreement.max_abs for agreement in self.agreements)
 
     def require(self, what: str = "the exported model", of: str = "its module") -> Parity:
-        """Itself. Raises NumericsError where the gate does not hold, with the first batch size that fails."""
+        """Return self. Raises NumericsError for the first batch size that fails the gate."""
         for agreement in self.agreements:
             if not agreement.within(self.tolerance, self.top1):
                 raise NumericsError(
@@ -96,7 +96,7 @@ class Parity:
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Finite numbers only, for the report."""
+        """Return the entry for the report, in finite numbers."""
         agreements = [{**asdict(a), "max_relative": a.max_relative} for a in self.agreements]
         return {"ok": self.ok, "tolerance": self.tolerance, "top1": self.top1, "agreements": agreements}
 
@@ -110,12 +110,11 @@ def compare(
     tolerance: float | None = None,
     top1: float = 1.0,
 ) -> Parity:
-    """Run `module` in PyTorch and `model` in ONNX Runtime, on one thread, on the first images of `inputs`.
+    """Run `module` in PyTorch and `model` in ONNX Runtime on the first inputs.
 
-    Either may be an open session: two of those compare a model with the one that it was made from.
-    `inputs` are batch first and hold N samples; `batches` is by default (1, 2, N), and `tolerance` 1e-4, or more for
-    modules in half precision. Raises DataError where N is too small or the model does not take such a batch,
-    NumericsError for outputs that are no numbers, infinite in one alone, or of other shapes.
+    Either may be an open session, to compare a model with its source. `inputs` are batch first and hold N samples;
+    `batches` is by default (1, 2, N), `tolerance` 1e-4, or more in half precision. Raises DataError if N is too small
+    or the model does not take a batch, NumericsError for NaN, an infinity in one alone, or other shapes.
     """
     limit = tolerance_of(module) if tolerance is None else tolerance
     engine = session(model) if isinstance(model, bytes | Path | onnx.ModelProto) else model
@@ -127,7 +126,7 @@ def compare(
 
 
 def sizes_of(inputs: tuple[Tensor, ...], batches: Sequence[int] | None) -> list[int]:
-    """The batch sizes to compare at, each once. Raises DataError where there are too few images."""
+    """Return the batch sizes to compare at. Raises DataError for too few images."""
     available = min((len(tensor) for tensor in inputs), default=0)
     sizes = sorted({size for size in (1, 2, available) if size <= available} if batches is None else set(batches))
     if not sizes or not 1 <= sizes[0] <= sizes[-1] <= available:
@@ -136,7 +135,7 @@ def sizes_of(inputs: tuple[Tensor, ...], batches: Sequence[int] | None) -> list[
 
 
 def tolerance_of(module: nn.Module | Original | InferenceSession) -> float:
-    """The largest difference that rounding explains, by the precision that a module computes in."""
+    """Return the largest rounding difference in a module's precision."""
     network = module.model if isinstance(module, Original) else module
     if not isinstance(network, nn.Module):
         return TOLERANCE
@@ -144,7 +143,7 @@ def tolerance_of(module: nn.Module | Original | InferenceSession) -> float:
 
 
 def reference(module: nn.Module | Original | InferenceSession, inputs: tuple[Tensor, ...]) -> list[Array]:
-    """The outputs of the module, flat."""
+    """Return the flat outputs of the module."""
     if isinstance(module, Original):
         return arrays(module.outputs(inputs))
     if not isinstance(module, nn.Module):
@@ -155,7 +154,7 @@ def reference(module: nn.Module | Original | InferenceSession, inputs: tuple[Ten
 
 
 def arrays(tensors: Sequence[Tensor]) -> list[Array]:
-    """Tensors as arrays; bfloat16, which numpy has not, as float32."""
+    """Convert tensors to arrays; bfloat16, which numpy lacks, to float32."""
     return [
         (one.float() if one.dtype is torch.bfloat16 else one).detach().cpu().resolve_conj().numpy() for one in tensors
     ]
@@ -164,7 +163,7 @@ def arrays(tensors: Sequence[Tensor]) -> list[Array]:
 def agreement(
     batch: int, reference: Sequence[Array], outputs: Sequence[Array], tolerance: float = TOLERANCE
 ) -> Agreement:
-    """Compare output by output in float64. Raises NumericsError where there is nothing to measure a distance of."""
+    """Compare output by output in float64. Raises NumericsError if not comparable."""
     if [r.shape for r in reference] != [o.shape for o in outputs]:
         raise NumericsError(
             f"at batch {batch} the module gives {[r.shape for r in reference]}, the model {[o.shape for o in outputs]}"
@@ -195,7 +194,7 @@ def agreement(
 
 
 def _require_numbers(batch: int, expected: Array, actual: Array) -> None:
-    """Raise NumericsError for outputs that are NaN, and for an infinity that the other side does not give."""
+    """Raise NumericsError for NaN, and for an infinity in one side alone."""
     if np.isnan(expected).any():
         raise NumericsError(
             f"the network itself gives NaN at batch {batch}, in {int(np.isnan(expected).sum())} of {expected.size}"
@@ -216,18 +215,18 @@ def _require_numbers(batch: int, expected: Array, actual: Array) -> None:
 
 
 def _cosine(a: Array, b: Array) -> float:
-    """⟨a, b⟩ / (‖a‖ ‖b‖); 1 for two zeros, 0 for one."""
+    """Return ⟨a, b⟩ / (‖a‖ ‖b‖); 1 for two zeros, 0 for one."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norms if norms else float(np.array_equal(a, b))
 
 
 def _same_class(reference: Array, output: Array, margin: float) -> float:
-    """The share of positions whose largest entry along dimension 1 is the same one, or tied with it."""
+    """Return the share of positions whose top class along dimension 1 is equal or tied."""
     if reference.ndim < 2 or reference.shape[1] < 2 or not reference.size:
         return 1.0
     return float(same_class(reference, output, margin).mean())
 
 
 def _percent(share: float) -> str:
-    """A share in percent; one that is not whole never reads 100%."""
+    """Format a share in percent; below 1 it never reads 100%."""
     return f"{min(share, 0.9999):.2%}" if share < 1 else "100.00%"

@@ -1,10 +1,10 @@
-"""The execution providers of ONNX Runtime: what each is called, what brings it, and that it truly runs the network.
+"""Choose an execution provider of ONNX Runtime, and check that it runs the network.
 
-ONNX Runtime would rather run than refuse: a provider that does not start, or takes no node, is replaced by the CPU with
-a line in a log, and so is one that fails later. Then a "GPU" latency is the CPU's. Here each of these is an error.
+ONNX Runtime silently replaces a provider that does not start, takes no node or fails later by the CPU, so that a "GPU"
+latency is the CPU's. Here each of these is an error.
 
-Most providers are part of a build of ONNX Runtime and are asked for by name. That of TensorRT-RTX is a plug-in, a
-library of its own that is registered first and lends its devices; `get_available_providers` never lists it.
+Most providers are part of a build of ONNX Runtime and are selected by name. That of TensorRT-RTX is a plug-in: a
+library that is registered first and adds its devices; `get_available_providers` never lists it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RECORD = "session.record_ep_graph_assignment_info"  # since ONNX Runtime 1.24
 
 @dataclass(frozen=True)
 class Provider:
-    """One execution provider."""
+    """Execution provider of ONNX Runtime."""
 
     name: str
-    """ONNX Runtime's own name."""
+    """ONNX Runtime's name."""
     brought_by: str
     """Package to install."""
     plugin: str | None = None
-    """The module that knows where the library is, if it is a plug-in."""
+    """Module that locates the library of a plug-in."""
 
 
 PROVIDERS = {
@@ -46,17 +46,14 @@ PROVIDERS = {
 
 
 def known(name: str) -> Provider:
-    """The provider of that short name. Raises SpecError where there is none."""
+    """Return the provider of a short name. Raises SpecError for others."""
     if name not in PROVIDERS:
         raise SpecError(f"provider '{name}' is not known; choose one of {', '.join(PROVIDERS)}")
     return PROVIDERS[name]
 
 
 def require(runtime: Any, name: str) -> None:
-    """Raise BackendError where provider `name` is not installed, or its plug-in finds no device; SpecError if unknown.
-
-    It shows before any work what can be known before any work: a built-in provider may still fail to start.
-    """
+    """Raise BackendError if provider `name` is missing or has no device, SpecError if unknown."""
     provider = known(name)
     if provider.plugin is not None:
         _devices(runtime, name, provider)
@@ -70,10 +67,7 @@ def require(runtime: Any, name: str) -> None:
 
 
 def ask(runtime: Any, name: str, options: SessionOptions) -> list[str] | None:
-    """Put provider `name` into `options`; what is left to say as `providers=`, None where nothing is.
-
-    Raises as `require` does.
-    """
+    """Add provider `name` to `options`; return the value for `providers=`, None for a plug-in. Raises as `require`."""
     require(runtime, name)
     provider = PROVIDERS[name]
     if name != "cpu" and hasattr(runtime.InferenceSession, "get_provider_graph_assignment_info"):
@@ -85,7 +79,7 @@ def ask(runtime: Any, name: str, options: SessionOptions) -> list[str] | None:
 
 
 def require_taken(session: InferenceSession, name: str) -> None:
-    """Raise BackendError where `session` does not run on provider `name`: it did not start, or took no node at all."""
+    """Raise BackendError if provider `name` did not start, or took no node."""
     asked = PROVIDERS[name].name
     if session.get_providers()[0] != asked:
         raise BackendError(
@@ -102,10 +96,10 @@ def require_taken(session: InferenceSession, name: str) -> None:
 
 
 def nodes_by_provider(session: InferenceSession) -> dict[str, int]:
-    """How many nodes of the model each provider runs, by ONNX Runtime's name; empty where that was not recorded.
+    """Return the number of nodes on each provider; empty if not recorded.
 
-    Recorded for every provider but the CPU alone, by ONNX Runtime 1.24 or newer. A few shape computations on the CPU
-    are usual beside CUDA; a convolution is not.
+    Recorded for other providers than the CPU, by ONNX Runtime 1.24 or newer. Some shape computations on the CPU are
+    normal beside CUDA; a convolution is not.
     """
     if session.get_providers() == [PROVIDERS["cpu"].name] or not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
@@ -116,7 +110,7 @@ def nodes_by_provider(session: InferenceSession) -> dict[str, int]:
 
 
 def _devices(runtime: Any, name: str, provider: Provider) -> list[Any]:
-    """The devices that a plug-in offers, registered if that was not done yet."""
+    """Return the devices of a plug-in, registering it on first use."""
     assert provider.plugin is not None
     try:
         plugin = importlib.import_module(provider.plugin)
@@ -145,4 +139,4 @@ def _devices(runtime: Any, name: str, provider: Provider) -> list[Any]:
     return devices
 
 
-_registered: set[str] = set()  # a library may be registered once in a process
+_registered: set[str] = set()  # a process registers a library only once

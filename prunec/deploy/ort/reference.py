@@ -1,11 +1,11 @@
-"""Compute a file of low precision as it is written, rather than as ONNX Runtime's CPU kernels would.
+"""Compute a low-precision file as written, not as ONNX Runtime's CPU kernels do.
 
     FP16, BF16:  y = round(f(x))      every value rounded where the file says so, sums inside an operator in FP32
-    INT8, FP8:   y = f(DQ(Q(x)))      in floating point, Q and DQ by their definition
+    INT8, FP8:   y = f(DQ(Q(x)))      in floating point, Q and DQ by definition
 
-Left to itself, ONNX Runtime runs an FP16 graph on the CPU in FP32 and rounds nothing: 1000 · 1000 / 1000 gives 1000 and
-not infinity (measured with 1.31.1); BF16 layers it does not have; and INT8 layers it fuses into kernels that round
-otherwise than TensorRT's. Here overflow is overflow. Tensor Cores multiply in half and add in FP32 likewise.
+By default ONNX Runtime runs an FP16 graph on the CPU in FP32 without rounding or overflow; it has no BF16 layers; and
+it fuses INT8 layers into kernels that round otherwise than TensorRT's. Tensor Cores also multiply in half and add in
+FP32.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ if TYPE_CHECKING:
 
 COMPARED = 32  # images
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-EXACT = {  # what is already rounded they hand on as it is
+EXACT = {  # they do not change rounded values
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape", "Slice",
     "SpaceToDepth", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
 
 def session(model: onnx.ModelProto | Path, *, threads: int = 1) -> InferenceSession:
-    """`model` ready to run as it is written. Raises BackendError as `onnx_file.load` and `runtime.session` do."""
+    """Open `model` to run as written. Raises BackendError as `onnx_file.load` and `runtime.session`."""
     loaded = onnx_file.load(model) if isinstance(model, Path) else model
     return runtime.session(widened(loaded), threads=threads, integers=not qdq.is_quantised(loaded))
 
 
 def compare(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what: str, least: float) -> parity.Parity:
-    """How near `lower` comes to `model` on the first images, at batch 1, 2 and `COMPARED`, or the only one.
+    """Compare `lower` with `model` on the first images.
 
-    Raises NumericsError where the cosine of the outputs is below `least`; `what` names what was done.
+    Batches are 1, 2 and `COMPARED`, or the only one. Raises NumericsError if the cosine of the outputs is below
+    `least`; `what` names the precision.
     """
     only = onnx_file.only_batch(model)
     few = tuple(value[: max(COMPARED, only or 1)] for value in images.inputs)
@@ -59,7 +60,7 @@ def compare(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` in FP32, with every half-precision value rounded in its place; the model itself where it has none."""
+    """Return `model` in FP32, its half-precision values rounded; itself without any."""
     types = element_types(inferred(model))
     if not any(kind in HALVES for kind in types.values()):
         return model
@@ -80,7 +81,7 @@ def widened(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _wide(node: NodeProto, types: Mapping[str, int], renamed: Mapping[str, str]) -> Iterator[NodeProto]:
-    """`node` in FP32, and its half-precision outputs rounded."""
+    """Yield `node` in FP32, and casts that round its half-precision outputs."""
     copied = NodeProto()
     copied.CopyFrom(node)
     copied.input[:] = [renamed.get(name, name) for name in node.input]
@@ -95,7 +96,7 @@ def _wide(node: NodeProto, types: Mapping[str, int], renamed: Mapping[str, str])
 
 
 def _widen_attribute(attribute: AttributeProto) -> None:
-    """A constant, or the type that a Cast or the like gives."""
+    """Widen a constant attribute, or the target type of a Cast."""
     if attribute.name in ("to", "dtype") and attribute.i in HALVES:
         attribute.i = FLOAT
     if attribute.HasField("t"):
@@ -103,6 +104,6 @@ def _widen_attribute(attribute: AttributeProto) -> None:
 
 
 def _widen(tensor: TensorProto) -> None:
-    """Convert a half-precision tensor to FP32 in place; its values stay the same."""
+    """Convert a half-precision tensor to FP32 in place."""
     if tensor.data_type in HALVES:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

@@ -1,9 +1,7 @@
-"""ONNX Runtime, set up to be compared: threads explicit, no denormals, pools spin in runs only, no silent fallback.
+"""Run ONNX Runtime for fair comparisons: explicit threads, no denormals, no silent fallback.
 
-Denormal weights made a trained MobileNet 8x slower (onnxruntime issue 12959). The thread pools of two sessions in one
-process steal each other's cores while they spin, and one that never spins wakes up for every kernel: measured with two
-threads, ResNet-56 at batch 1 took 15.8 ms beside others that spin, 4.4 ms without, 3.1 ms where a pool spins until its
-run is over (2.7 ms alone). `prunec.machine.environment` says what the timings are true for.
+Denormal weights slow some networks down (onnxruntime issue 12959). Spinning thread pools of two sessions take each
+other's cores, and one that never spins wakes up for every kernel, so a pool spins only during its run.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ ERRORS_ONLY = 3  # of ONNX Runtime's log severities
 
 
 def require() -> Any:
-    """The module `onnxruntime`. Raises BackendError where neither of the packages that bring it is installed."""
+    """Return the module `onnxruntime`. Raises BackendError if not installed."""
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -53,15 +51,15 @@ def session(
     integers: bool = True,
     profile: Path | None = None,
 ) -> InferenceSession:
-    """`model`, as bytes, a file or a ModelProto, ready to run with `threads` intra-op threads and all optimisations.
+    """Open `model` with `threads` intra-op threads and all optimisations.
 
-    It runs on `provider`, a name of `providers.PROVIDERS`, or not at all. Without `integers` what lies between
-    DequantizeLinear and QuantizeLinear is computed in floating point, as written, and only what is exact is optimised:
-    before FP8 the runtime (1.31.1) removes a Relu, and is wrong to do so. With `profile` the time of every kernel goes
-    into a file of that prefix, whose path `end_profiling` gives.
+    It runs on `provider`, a name of `providers.PROVIDERS`, or not at all. Without `integers`, code between
+    DequantizeLinear and QuantizeLinear runs in floating point, as written, with exact optimisations only: before FP8
+    the runtime (1.31.1) wrongly removes a Relu. With `profile` kernel times are written to a file of that prefix;
+    `end_profiling` returns its path.
 
-    Raises BackendError where ONNX Runtime is missing, lacks the provider, falls back from it, or cannot read the model;
-    SpecError for a thread count below 1 or a provider that is not known.
+    Raises BackendError if ONNX Runtime or the provider is missing, the provider falls back, or the model cannot be
+    read; SpecError for fewer than 1 thread or an unknown provider.
     """
     runtime = require()
     options = _options(runtime, threads)
@@ -83,10 +81,7 @@ def session(
 
 
 def run(session: InferenceSession, inputs: tuple[Tensor | Array, ...]) -> list[Array]:
-    """The outputs of `session` for `inputs`, which are given in the model's order.
-
-    Raises DataError for inputs that do not fit the model, BackendError where it fails on those that do.
-    """
+    """Return the outputs of `session` for `inputs`. Raises DataError if they do not fit, BackendError if it fails."""
     feed = feed_of(session, inputs)
     try:
         with denormals_as_zero():
@@ -98,7 +93,7 @@ def run(session: InferenceSession, inputs: tuple[Tensor | Array, ...]) -> list[A
 
 @contextmanager
 def denormals_as_zero() -> Iterator[None]:
-    """Flush denormals in this thread, and do as before when done: a session turns them off and leaves them so."""
+    """Flush denormals in this thread inside the block, then restore: sessions do not."""
     before = flushes_denormals()
     torch.set_flush_denormal(True)
     try:
@@ -108,7 +103,7 @@ def denormals_as_zero() -> Iterator[None]:
 
 
 def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict[str, Array]:
-    """Input name → array, of the width that the model takes. Raises DataError for another number of inputs."""
+    """Return arrays by input name, in the model's types. Raises DataError for another number of inputs."""
     arrays, entries = [_array(given) for given in inputs], session.get_inputs()
     if len(arrays) != len(entries):
         said = f"{len(arrays)} inputs instead of {len(entries)}"
@@ -117,7 +112,7 @@ def feed_of(session: InferenceSession, inputs: Sequence[Tensor | Array]) -> dict
 
 
 def signature(session: InferenceSession) -> str:
-    """Return the inputs of the model as text: `the model takes input float[batch, 3, 32, 32]`."""
+    """Return the inputs as text: `the model takes input float[batch, 3, 32, 32]`."""
     entries = (
         f"{entry.name} {entry.type.removeprefix('tensor(').removesuffix(')')}[{', '.join(map(str, entry.shape))}]"
         for entry in session.get_inputs()
@@ -126,7 +121,7 @@ def signature(session: InferenceSession) -> str:
 
 
 def _options(runtime: Any, threads: int) -> Any:
-    """Session options for `threads`; the pool spins during calls and sleeps between them."""
+    """Return session options for `threads`; the pool spins during calls only."""
     if threads < 1:
         raise SpecError(f"{threads} threads cannot run anything; ask for 1 or more")
     options = runtime.SessionOptions()
@@ -141,10 +136,10 @@ def _options(runtime: Any, threads: int) -> Any:
 
 
 def _source(model: Model) -> tuple[bytes | str, str]:
-    """Return the model as ONNX Runtime reads it, and its name for errors.
+    """Return the model for ONNX Runtime, and its name for errors.
 
-    A path remains a path, for its weights may lie beside it. Raises BackendError where there is no such file, or the
-    model exceeds 2 GB.
+    A path is kept, since its weights may be beside it. Raises BackendError if there is no such file, or the model
+    exceeds 2 GB.
     """
     if isinstance(model, bytes):
         return model, "the model"
@@ -159,13 +154,13 @@ def _source(model: Model) -> tuple[bytes | str, str]:
 
 
 def _array(given: Tensor | Array) -> Array:
-    """A contiguous array of the same values."""
+    """Return a contiguous array of equal values."""
     array = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
     return np.ascontiguousarray(array)
 
 
 def _as(kind: str, array: Array) -> Array:
-    """Floats in the model's width, and integers too where they fit into it; anything else as it is."""
+    """Cast floats to the model's width, and integers if they fit; others are unchanged."""
     if array.dtype.name == kind or kind not in NUMBERS or array.dtype.kind not in "iuf":
         return array
     wanted = np.dtype(kind)
@@ -176,10 +171,10 @@ def _as(kind: str, array: Array) -> Array:
 
 
 def _shapes(arrays: Any) -> str:
-    """`float32[2, 3, 32, 32], …`"""
+    """Return `float32[2, 3, 32, 32], …`."""
     return ", ".join(f"{array.dtype}[{', '.join(map(str, array.shape))}]" for array in arrays) or "nothing"
 
 
 def _reason(error: Exception) -> str:
-    """The first line of ONNX Runtime's message, without its code."""
+    """Return the first line of ONNX Runtime's message, without its code."""
     return str(error).strip().splitlines()[0].rpartition(" : ")[2].rstrip(". ") if str(error).strip() else "no reason"

@@ -1,7 +1,7 @@
-"""FP32 → BF16, or any type of half width, node by node: what ONNX allows is lowered, the rest stays, Casts between.
+"""Cast FP32 to BF16, or another half-width type, node by node.
 
-ONNX's own schemas say which inputs and outputs of an operator may have the type: those declared as a type variable
-that allows it. BF16 convolutions and pools came with opset 22; a model of an older one is brought there first.
+ONNX's schemas say which inputs and outputs of an operator may have the type: those whose type variable allows it.
+Others are kept in FP32. BF16 convolutions and pools came with opset 22; an older model is converted first.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ OPSET = 22
 
 
 def convert(model: onnx.ModelProto, kept: Collection[str], to: int = TensorProto.BFLOAT16) -> onnx.ModelProto:
-    """`model` with every node that allows it in type `to`; inputs and outputs, and the nodes `kept`, in FP32."""
+    """Cast every node that allows it to type `to`; keep the interface and `kept`."""
     return inferred(_Lowering(inferred(model), frozenset(kept), to).model())
 
 
 def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
-    """`model` in operator set `opset` at least. Raises BackendError where ONNX cannot bring it there."""
+    """Return `model` in opset `opset` or newer. Raises BackendError if ONNX cannot convert it."""
     found = _opset(model)
     if found >= opset:
         return model
@@ -40,7 +40,7 @@ def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
 
 
 def without(model: onnx.ModelProto, to: int = TensorProto.BFLOAT16) -> dict[str, str]:
-    """The nodes, by name, whose operator ONNX does not define in type `to`, and why they stay in FP32."""
+    """Return the nodes, by name, that ONNX does not define in `to`, with the reason."""
     types, opset = element_types(inferred(model)), _opset(model)
     return {
         node.name: f"ONNX has no {node.op_type} of that type in opset {opset}"
@@ -52,7 +52,7 @@ def without(model: onnx.ModelProto, to: int = TensorProto.BFLOAT16) -> dict[str,
 
 
 class _Lowering:
-    """One walk over the nodes; `types` follows what each value has become."""
+    """One walk over the nodes; `types` tracks the type of each value."""
 
     def __init__(self, source: onnx.ModelProto, kept: frozenset[str], to: int) -> None:
         self.source, self.kept, self.to = source, kept, to
@@ -76,7 +76,7 @@ class _Lowering:
         return result
 
     def _node(self, node: NodeProto, outputs: set[str]) -> Iterator[NodeProto]:
-        """The casts that `node` needs before, itself, and those back to FP32 of what the graph gives out."""
+        """Yield the casts before `node`, itself, and casts of graph outputs to FP32."""
         low_in, low_out = _lowered(node.op_type, self.opset, self.to)
         if node.name in self.kept or node.op_type == "Cast":
             low_in, low_out = frozenset(), frozenset()
@@ -105,7 +105,7 @@ class _Lowering:
         return name if self.types[name] == wanted else f"{name}.fp32" if wanted == FLOAT else f"{name}.half"
 
     def _pending(self, name: str, wanted: int) -> Iterator[NodeProto]:
-        """The Cast of `name` to `wanted`, the first time that it is needed; a constant is converted instead."""
+        """Yield the Cast of `name` to `wanted` on first use; convert a constant instead."""
         target = self._as(name, wanted)
         if target == name or target in self.cast:
             return
@@ -118,7 +118,7 @@ class _Lowering:
 
 @cache
 def _lowered(op: str, opset: int, to: int) -> tuple[frozenset[int], frozenset[int]]:
-    """Which inputs and outputs of an operator, by position, may be of type `to` instead of FP32."""
+    """Return the positions of inputs and outputs that may be of type `to`."""
     schema = defs.get_schema(op, opset, "")
     name = f"tensor({TensorProto.DataType.Name(to).lower()})"
     free = {
@@ -130,7 +130,7 @@ def _lowered(op: str, opset: int, to: int) -> tuple[frozenset[int], frozenset[in
 
 
 def _positions(formals: object, free: set[str]) -> frozenset[int]:
-    """Return the positions of `formals` whose type variable is in `free`; the last formal may repeat."""
+    """Return the positions of `formals` of a type in `free`; the last may repeat."""
     listed = list(formals)  # type: ignore[call-overload]
     found = {place for place, formal in enumerate(listed) if formal.type_str in free}
     variadic = bool(listed) and listed[-1].option == defs.OpSchema.FormalParameterOption.Variadic
@@ -138,7 +138,7 @@ def _positions(formals: object, free: set[str]) -> frozenset[int]:
 
 
 def _converted(tensor: TensorProto, name: str, to: int) -> TensorProto:
-    """A constant rounded to type `to`, to nearest even."""
+    """Round a constant to type `to`, to nearest even."""
     values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(to))
     return numpy_helper.from_array(np.ascontiguousarray(values), name)
 

@@ -1,9 +1,9 @@
-"""FP32 → FP16 or BF16 in the ONNX file itself, where strongly typed engines look for it.
+"""Cast an FP32 ONNX file to FP16 or BF16, as strongly typed engines expect it.
 
-1. The range check on real images says which nodes must stay in FP32 (`ranges`).
-2. FP16 by ONNX Runtime's converter (`float16`), BF16 by our own pass (`bfloat16`); inputs and outputs stay FP32.
-3. Every layer is seen to be of the type (`element_types.require`): what was asked for and did not happen is an error.
-4. The result is compared with the FP32 model, rounding where the file rounds (`reference`).
+1. Measure on real images which nodes must be kept in FP32 (`ranges`).
+2. Cast to FP16 with ONNX Runtime's converter (`float16`), to BF16 with `bfloat16`; the interface is kept in FP32.
+3. Check that every layer has the type (`element_types.require`).
+4. Compare with the FP32 model, rounding where the file rounds (`reference`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEAST_COSINE = 0.99  # of the outputs with those in FP32: half a point of accura
 
 @dataclass(frozen=True)
 class Cast:
-    """A model of half width, what of it stayed in FP32 and why, and how near it is to the model that it was."""
+    """Half-width model, its nodes kept in FP32, and its agreement with the FP32 model."""
 
     model: onnx.ModelProto
     precision: str
@@ -46,11 +46,11 @@ def cast(
     keep: Sequence[str] = (),
     track: Track = silent,
 ) -> Cast:
-    """`model`, of FP32, in `precision` (`fp16` or `bf16`), checked on `images`: real ones, ready for the network.
+    """Cast the FP32 `model` to `precision` (`fp16` or `bf16`), checked on real `images`.
 
-    `keep` are patterns of node names that stay in FP32 besides those that leave the range. Raises SpecError for a
-    precision or pattern that there is not; BackendError where a layer is not of the precision in the end, or none can
-    be; NumericsError where a value is not finite, or the outputs are not those of the FP32 model.
+    `keep` are patterns of further node names to keep in FP32. Raises SpecError for an unknown precision or unmatched
+    pattern; BackendError if a layer does not get the precision, or none can; NumericsError if a value is not finite, or
+    the outputs differ from those in FP32.
     """
     number_of(precision)
     source = named(model)
@@ -75,7 +75,7 @@ def cast(
 
 
 def asked_for(model: onnx.ModelProto, patterns: Sequence[str]) -> dict[str, str]:
-    """The nodes, by name, that the user wants left alone. Raises SpecError for a pattern that fits none."""
+    """Return the nodes that match `patterns`. Raises SpecError for an unmatched pattern."""
     names = [node.name for node in model.graph.node]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
@@ -84,7 +84,7 @@ def asked_for(model: onnx.ModelProto, patterns: Sequence[str]) -> dict[str, str]
 
 
 def _require_legal(model: onnx.ModelProto) -> None:
-    """Raise for quantised parts that TensorRT would refuse after the cast."""
+    """Raise if TensorRT would refuse the quantised parts after the cast."""
     fatal = [finding for finding in qdq.findings(model) if finding.fatal]
     if fatal:
         raise BackendError(f"the quantised parts do not survive the cast: {fatal[0]}; export with --opset normal first")

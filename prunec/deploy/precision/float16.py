@@ -1,8 +1,8 @@
-"""FP32 → FP16 by ONNX Runtime's own converter, and two repairs of what it does around the nodes that stay (1.31.1).
+"""Cast FP32 to FP16 by ONNX Runtime's converter (1.31.1), and repair its result.
 
-Two neighbours that are both kept in FP32 get an FP16 value between them all the same, and what exceeded FP16 is
-infinity there: Cast to FP16, Cast back. Each such pair is taken out again. And a value that two of them read is cast
-twice under one name, which is no valid graph: the second Cast goes.
+Between two neighbours kept in FP32 it inserts a Cast to FP16 and one back, which makes large values infinite: such
+pairs are removed. A value that two kept nodes read is cast twice under one name, which is invalid: the second Cast is
+removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..ort import runtime
 
 
 def convert(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """`model` in FP16, its inputs and outputs in FP32, and the nodes `kept`, by name, too."""
+    """Cast `model` to FP16; keep its interface and the nodes `kept`, by name, in FP32."""
     runtime.require()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -32,7 +32,7 @@ def convert(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 def without_half(model: onnx.ModelProto) -> dict[str, str]:
-    """The nodes, by name, that the converter leaves in FP32 whatever one asks, and why."""
+    """Return the nodes, by name, that the converter always leaves in FP32, with the reason."""
     runtime.require()
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
@@ -43,7 +43,7 @@ def without_half(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def drop_round_trips(graph: gs.Graph) -> None:
-    """FP32 → FP16 → FP32 hands on what it was given, unrounded."""
+    """Remove FP32 → FP16 → FP32 casts."""
     for node in [node for node in graph.nodes if _casts(node, TensorProto.FLOAT)]:
         before = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
         if before is not None and _casts(before, TensorProto.FLOAT16):

@@ -1,9 +1,9 @@
-"""INT8 Q and DQ → FP8 (E4M3): the same places and the same ranges on another grid.
+"""Convert INT8 Q and DQ to FP8 (E4M3), with equal ranges.
 
     s₈ = max|x| / 448 = s · 127 / 448
 
-448 is the largest FP8 number, so the largest value seen is still one. ONNX Runtime's own FP8 quantiser sets the scale
-by the standard deviation instead, and cuts off the rest. Weights are rounded from FP32 again, never from INT8.
+448 is the largest FP8 number, so the largest value seen is representable. ONNX Runtime's own FP8 quantiser sets the
+scale by the standard deviation instead, and clips the rest. Weights are rounded from FP32, never from INT8.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KIND = TensorProto.FLOAT8E4M3FN
 
 
 def require_opset(model: onnx.ModelProto) -> None:
-    """Raise BackendError where the operator set of `model` has no FP8."""
+    """Raise BackendError if the operator set of `model` has no FP8."""
     found = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if found < FLOAT8_OPSET:
         raise BackendError(
@@ -31,7 +31,7 @@ def require_opset(model: onnx.ModelProto) -> None:
 
 
 def convert(model: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
-    """`model`, symmetrically quantised to INT8 from `source`, in FP8."""
+    """Return `model`, symmetrically quantised to INT8 from `source`, in FP8."""
     converted = onnx.ModelProto()
     converted.CopyFrom(model)
     del converted.graph.value_info[:]
@@ -56,7 +56,7 @@ def convert(model: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rounded(weight: Array, scale: Array, axis: int) -> Array:
-    """`weight / scale` in FP8, to nearest even."""
+    """Round `weight / scale` to FP8, to nearest even."""
     shape = [1] * weight.ndim
     if scale.size > 1:
         shape[axis] = scale.size

@@ -1,10 +1,10 @@
-"""Check from the file alone whether TensorRT takes the quantised parts of an ONNX graph, and gains by them.
+"""Check the Q and DQ nodes of an ONNX graph against TensorRT's rules.
 
-A quantised layer is QuantizeLinear → DequantizeLinear on what it reads, and DequantizeLinear on an INT8 or FP8 weight.
-TensorRT wants symmetric scales (all zero points zero, NVIDIA/TensorRT issues 2774 and 4698), no INT32 bias
-(onnxruntime issue 14229: `input has type Int32 but must have type FP8, FP4, Int4, Int8, or UInt8`), constant scales,
-and one scale a tensor, or one an output channel of a weight. Convolutions under 16 channels are slower in INT8 than in
-FP16, for their tiles are padded (the rule of NVIDIA ModelOpt's quantiser).
+A quantised layer reads QuantizeLinear → DequantizeLinear, and DequantizeLinear of an INT8 or FP8 weight. TensorRT needs
+symmetric scales (all zero points zero, NVIDIA/TensorRT issues 2774 and 4698), no INT32 bias (onnxruntime issue 14229:
+`input has type Int32 but must have type FP8, FP4, Int4, Int8, or UInt8`), constant scales, and one scale a tensor, or
+one an output channel of a weight. Convolutions under 16 channels are slower in INT8 than in FP16, because their tiles
+are padded (the rule of NVIDIA ModelOpt's quantiser).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from ..onnx.element_types import LAYERS
 
-LEAST_CHANNELS = 16  # of what a quantised layer reads and makes, in each group
+LEAST_CHANNELS = 16  # read and made by a quantised layer, per group
 DEPTHWISE_MULTIPLE, DEPTHWISE_KERNEL = 8, 3
 LOW = {
     TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT8E4M3FN,
@@ -32,7 +32,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Finding:
-    """Breach of a rule at one node. `fatal`: TensorRT's parser refuses the file; else it is merely slow or inexact."""
+    """Breach of a rule at one node; `fatal` if TensorRT's parser refuses the file."""
 
     rule: str
     node: str
@@ -44,13 +44,13 @@ class Finding:
 
 
 def findings(model: onnx.ModelProto) -> tuple[Finding, ...]:
-    """Every breach of the rules, in the order of the nodes; empty for a legal model and for one without Q and DQ."""
+    """Return every breach of the rules, in node order."""
     graph = _Graph(model)
     return tuple(finding for node in model.graph.node for finding in _at(graph, node))
 
 
 def too_narrow(node: NodeProto, weight: tuple[int, ...]) -> str | None:
-    """Why the layer `node` with a weight of this shape is better left alone; None where it is worth quantising.
+    """Return why quantising the layer `node` would not pay; None if it would.
 
     `weight` is [out, in/group, …] of a Conv, [in, out/group, …] of a ConvTranspose, a matrix else.
     """
@@ -68,14 +68,14 @@ def is_quantised(model: onnx.ModelProto) -> bool:
 
 
 def quantised_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The layers that read both operands from a DequantizeLinear, by name."""
+    """Return the names of layers that read both operands from a DequantizeLinear."""
     graph = _Graph(model)
     layers = (node for node in model.graph.node if node.op_type in LAYERS)
     return tuple(node.name for node in layers if all(graph.dequantiser(name) is not None for name in node.input[:2]))
 
 
 class _Graph:
-    """Look-ups by name of a value."""
+    """Look-ups by value name."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
@@ -111,7 +111,7 @@ def _at(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _types(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
-    """Integers of 32 bits are refused; FP8 needs a newer operator set."""
+    """Yield findings for INT32, and for FP8 in an older operator set."""
     stored = graph.constants.get(node.input[0])
     zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
     found = stored.data_type if stored is not None and node.op_type == "DequantizeLinear" else None
@@ -124,7 +124,7 @@ def _types(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _scale(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
-    """Constant, positive, finite; one a tensor or one a channel of the right axis."""
+    """Yield a finding unless scales are constant, positive, finite and of the right axis."""
     scale = graph.array(node.input[1])
     if scale is None:
         yield Finding("scale", node.name, "its scale is computed, not constant; quantise statically")
@@ -139,21 +139,21 @@ def _scale(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _zero_point(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
-    """All zeros; and of INT8 rather than UINT8, which TensorRT does not compute in."""
+    """Yield a finding unless all zero points are 0."""
     zero = graph.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     if zero is not None and np.any(zero.astype(np.float32) != 0):
         yield Finding("zero-point", node.name, "its zero point is not 0; quantise symmetrically")
 
 
 def _pair(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
-    """Yield a finding where anything but a DequantizeLinear reads a quantised value."""
+    """Yield a finding if another operator than DequantizeLinear reads a quantised value."""
     strangers = [one for one in graph.readers.get(node.output[0], []) if one.op_type != "DequantizeLinear"]
     if strangers:
         yield Finding("pair", node.name, f"{strangers[0].op_type} reads the integers; put a DequantizeLinear between")
 
 
 def _layer(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
-    """A quantised layer has both operands quantised, its weight by output channel, and channels enough."""
+    """Yield findings for half-quantised layers, wrong weight axes and narrow layers."""
     data, weight = graph.dequantiser(node.input[0]), graph.dequantiser(node.input[1])
     if data is None and weight is None:
         return
@@ -172,7 +172,7 @@ def _layer(graph: _Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _axis(graph: _Graph, node: NodeProto, weight: NodeProto, rank: int) -> Iterator[Finding]:
-    """Scales of a weight go along its output channels."""
+    """Yield a finding unless a weight's scales are along its output channels."""
     scale = graph.array(weight.input[1])
     if scale is None or scale.size <= 1:
         return
@@ -186,7 +186,7 @@ def _axis(graph: _Graph, node: NodeProto, weight: NodeProto, rank: int) -> Itera
 
 
 def _before(graph: _Graph, dequantise: NodeProto) -> str:
-    """Return the name of the value that Q quantised for this DequantizeLinear, the weight itself; '' without a Q."""
+    """Return the name of the value that Q quantised; '' without a Q."""
     producer = graph.producers.get(dequantise.input[0])
     return producer.input[0] if producer is not None and producer.op_type == "QuantizeLinear" else ""
 

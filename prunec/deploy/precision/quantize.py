@@ -1,11 +1,11 @@
-"""FP32 → INT8 by ONNX Runtime's static quantisation, with the options that TensorRT's parser accepts.
+"""Quantise FP32 to INT8 by ONNX Runtime, with options that TensorRT's parser accepts.
 
-    x̂ = s · clip(round(x / s), −127, 127)      s = max|x| / 127, one a tensor; of a weight one an output channel
+    x̂ = s · clip(round(x / s), −127, 127)      s = max|x| / 127, one a tensor; for a weight, one an output channel
 
-The runtime's defaults are refused by TensorRT (an INT32 bias behind a DequantizeLinear, zero points that are not 0).
-Only what a layer *reads* is quantised: a pair behind it would stand between a convolution and its ReLU, and keep
-engines from fusing the two. FP8 takes the same places and the same ranges (`float8`). Afterwards the file is judged by
-`qdq.findings`, and the accuracy is that of Q and DQ as they are defined (`reference`), not of fused kernels.
+TensorRT refuses the runtime's defaults (an INT32 bias behind a DequantizeLinear, zero points other than 0). Only layer
+inputs are quantised: a pair after a convolution would keep engines from fusing its ReLU. FP8 uses equal places and
+ranges (`float8`). The file is checked by `qdq.findings`; its accuracy is that of Q and DQ by definition (`reference`),
+not of fused kernels.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ KINDS = ("int8", "fp8")
 METHODS = {"minmax": {}, "average": {"CalibMovingAverage": True}}  # over all images; or the mean over the batches
 TYPES = ("Conv", "Gemm", "MatMul")
 BATCH = 32  # images a run
-LEAST_COSINE = 0.9  # of the outputs with those in FP32; a MobileNet comes to 0.977, a fault of the runtime's to -0.3
+LEAST_COSINE = 0.9  # of the outputs with those in FP32
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """A model with Q and DQ, what was left alone and why, and how near it is to the model that it was."""
+    """Model with Q and DQ, layers left in FP32, and agreement with the source."""
 
     model: onnx.ModelProto
     kind: str
@@ -59,12 +59,12 @@ def quantize(
     method: str = "minmax",
     track: Track = silent,
 ) -> Quantised:
-    """`model`, of FP32, with its layers in `kind` (`int8` or `fp8`), calibrated on `images`, ready for the network.
+    """Quantise the layers of the FP32 `model` to `kind` (`int8` or `fp8`).
 
-    `keep` are patterns of node names that are left alone, besides layers that are too narrow to gain. Raises SpecError
-    for a kind, method or pattern that there is not; BackendError where no layer is left to quantise, one that was to be
-    is not, or TensorRT would refuse the result; NumericsError where a value is not finite, or the outputs are not
-    those of the FP32 model; DataError for images that do not fit.
+    `images` are real, ready for the network, and calibrate the ranges. `keep` are patterns of node names to leave
+    alone, besides narrow layers. Raises SpecError for an unknown kind or method or an unmatched pattern; BackendError
+    if no layer is left to quantise, one was not quantised, or TensorRT would refuse the result; NumericsError if a
+    value is not finite, or the outputs differ from those in FP32; DataError if the images do not fit.
     """
     if kind not in KINDS or method not in METHODS:
         raise SpecError(
@@ -94,7 +94,7 @@ def quantize(
 
 
 def _unfit(model: onnx.ModelProto) -> dict[str, str]:
-    """The layers that would gain nothing, and why."""
+    """Return the layers that would not gain, with the reason."""
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     found = {}
     for node in model.graph.node:
@@ -108,7 +108,7 @@ def _unfit(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _static(model: onnx.ModelProto, wanted: list[str], images: Images, method: str, track: Track) -> onnx.ModelProto:
-    """Quantise the nodes `wanted` with ONNX Runtime, in a folder that is removed afterwards."""
+    """Quantise the nodes `wanted` with ONNX Runtime, in a temporary folder."""
     runtime.require()
     from onnxruntime import quantization as ort
 
@@ -142,10 +142,7 @@ def _static(model: onnx.ModelProto, wanted: list[str], images: Images, method: s
 
 
 class _Reader:
-    """The images, as ONNX Runtime asks for them; each batch is seen to fit the model, and to give finite outputs.
-
-    The runtime's calibration leaves NaN out, and would go on.
-    """
+    """Calibration batches that fit and give finite outputs; the runtime's own calibration ignores NaN."""
 
     def __init__(self, model: onnx.ModelProto, images: Images, track: Track) -> None:
         self._session, step = runtime.session(model), onnx_file.only_batch(model)
@@ -153,7 +150,7 @@ class _Reader:
         self._batches = iter(track(list(images.batches(step or BATCH)), "calibrating"))
 
     def get_next(self) -> dict[str, runtime.Array] | None:
-        """The next batch; None after the last."""
+        """Return the next batch; None after the last."""
         batch = next(self._batches, None)
         if batch is None:
             return None
@@ -163,7 +160,7 @@ class _Reader:
 
 
 def _require(model: onnx.ModelProto, wanted: list[str], kind: str) -> None:
-    """Raise for a layer that was to be quantised and is not, and for what TensorRT would refuse."""
+    """Raise for a layer that was not quantised, and for anything TensorRT would refuse."""
     missing = sorted(set(wanted) - set(qdq.quantised_layers(model)))
     if missing:
         raise BackendError(f"{kind} did not happen: layer '{missing[0]}' still reads FP32; leave it alone (--keep)")
@@ -178,7 +175,7 @@ def _first(left: Mapping[str, str]) -> str:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without the runtime's advice to preprocess: shapes are inferred already."""
+    """Silence the runtime's advice to preprocess: shapes are inferred already."""
     root: Any = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

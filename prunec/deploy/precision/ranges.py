@@ -1,11 +1,11 @@
-"""Which nodes of a network leave the range of a precision, on real images; they are kept in FP32.
+"""Find the nodes that exceed the range of a precision on real images.
 
-    |x| ≤ max / MARGIN       the images are a sample, and the next may reach further
-    |x| ≥ smallest normal    for the largest entry of a value: what is all subnormal has lost its digits
+    |x| ≤ max / MARGIN       the images are a sample, and others may reach further
+    |x| ≥ smallest normal    for the largest entry of a value: an all-subnormal value has lost its digits
 
-The FP32 model runs with all its values as outputs. A mean is a sum first, and so its sum counts. ONNX Runtime cannot
-be asked the other way round: on the CPU it computes FP16 graphs in FP32 and hides every overflow. Images must be real:
-noise inflated activations twentyfold in others' hands (ultralytics PR 26223).
+Such nodes are kept in FP32. The FP32 model runs with all values as outputs. A mean is a sum first, so its sum counts.
+FP16 runs show nothing: on the CPU ONNX Runtime computes FP16 graphs in FP32 and hides overflow. Images must be real:
+noise inflates activations (ultralytics PR 26223).
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from ..onnx.element_types import FLOAT, element_types, inferred
 from ..ort.runtime import Array, run, session
 
 MARGIN = 4.0
-HELD = 256 << 20  # bytes a run: every value of the network is held at once
+HELD = 256 << 20  # bytes a run: all values are in memory at once
 MEANS = ("ReduceMean", "GlobalAveragePool")
 BLIND = ("Cast", "Shape", "Constant", "QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The largest |x| of every floating-point value, constants included, and of the sums that means are made of."""
+    """Largest |x| of every floating-point value, and of the sums behind means."""
 
     largest: Mapping[str, float]
     sums: Mapping[str, float]  # by the mean's own name
     images: int
 
     def leaving(self, model: onnx.ModelProto, precision: str) -> dict[str, str]:
-        """Node name → why it must stay in FP32: something that it reads or makes leaves the range."""
+        """Return, by node name, why a node must be kept in FP32."""
         kind = torch.finfo(torch.float16 if precision == "fp16" else torch.bfloat16)
         limit, least = kind.max / MARGIN, kind.smallest_normal
         found = {}
@@ -66,9 +66,9 @@ class Ranges:
 
 
 def measure(model: onnx.ModelProto, images: Images, track: Track = silent) -> Ranges:
-    """Run `model`, of FP32, on all `images`, and note how far each value reaches.
+    """Run the FP32 `model` on all `images` and record the largest |x| of each value.
 
-    Raises NumericsError where one is not finite, DataError where the images do not fit the model.
+    Raises NumericsError if a value is not finite, DataError if the images do not fit the model.
     """
     full = inferred(model)
     types = element_types(full)
@@ -98,14 +98,14 @@ def measure(model: onnx.ModelProto, images: Images, track: Track = silent) -> Ra
 
 
 def _batch(model: onnx.ModelProto) -> int:
-    """How many images may run at once."""
+    """Return the number of images to run at once."""
     shapes = (entry.type.tensor_type.shape.dim for entry in model.graph.value_info)
     floats: int = sum(math.prod(max(size.dim_value, 1) for size in shape) for shape in shapes)
     return max(1, min(32, HELD // (4 * max(floats, 1))))
 
 
 def _open(model: onnx.ModelProto, values: list[str]) -> onnx.ModelProto:
-    """`model` with all `values` as outputs."""
+    """Return `model` with all `values` as outputs."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     given = {entry.name for entry in model.graph.output}
@@ -115,7 +115,7 @@ def _open(model: onnx.ModelProto, values: list[str]) -> onnx.ModelProto:
 
 
 def _reach(name: str, array: Array) -> float:
-    """max|x|; 0 for nothing."""
+    """Return max|x|; 0 if empty. Raises NumericsError if not finite."""
     largest = float(np.abs(array).max()) if array.size else 0.0
     if not np.isfinite(largest):
         raise NumericsError(f"'{name}' is not finite in FP32 already; no precision will mend that")

@@ -1,4 +1,4 @@
-"""From an ONNX file to a TensorRT or TensorRT-RTX engine, and what of it can be proved on this machine.
+"""Build, run and verify TensorRT and TensorRT-RTX engines of ONNX files.
 
 settings → package → process → worker (network, config) → store          execution → verification
 """

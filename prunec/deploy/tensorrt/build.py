@@ -1,4 +1,4 @@
-"""`build`: an ONNX file → an engine. `check`: for which GPUs one could be built, and why not for the others."""
+"""Build an engine from an ONNX file, or check for which GPUs that is possible."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .store import FORMAT, Cache, Engine, key
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict on whether an engine can be built for one GPU."""
+    """Result of a trial build for one GPU."""
 
     target: str
-    size: int | None  # bytes; None where it cannot
+    size: int | None  # bytes; None if the build fails
     seconds: float
     reason: str = ""
 
@@ -35,9 +35,9 @@ class Verdict:
 
 
 def build(path: Path, settings: Settings, cache: Cache | None = None, track: Track = silent) -> Engine:
-    """The engine of the ONNX file `path`, from the cache where it has been built before.
+    """Return the engine of the ONNX file `path`, from the cache if built before.
 
-    Raises BackendError for a file, package, GPU, profile or precision that does not do, in one sentence.
+    Raises BackendError for an unsuitable file, package, GPU, profile or precision.
     """
     source, which = Source.read(path), package(settings.backend)
     source.check(settings.profile)
@@ -63,7 +63,7 @@ def build(path: Path, settings: Settings, cache: Cache | None = None, track: Tra
 
 
 def check(path: Path, settings: Settings, track: Track = silent) -> tuple[Verdict, ...]:
-    """One verdict for each GPU of the settings, or for each that the package knows. Raises BackendError as `build`."""
+    """Return a verdict for each GPU of the settings, by default each known one. Raises BackendError as `build`."""
     source, which = Source.read(path), package(settings.backend)
     source.check(settings.profile)
     trt = which.load()
@@ -73,7 +73,7 @@ def check(path: Path, settings: Settings, track: Track = silent) -> tuple[Verdic
 
 
 def _verdicts(source: Source, settings: Settings, targets: Iterable[str], track: Track) -> tuple[Verdict, ...]:
-    """Each GPU tried by itself."""
+    """Try each GPU by itself."""
     names = list(targets)
     return tuple(_try(source, replace(settings, targets=(name,))) for name in track(names, "trying each GPU"))
 
@@ -88,7 +88,7 @@ def _try(source: Source, settings: Settings) -> Verdict:
 
 
 def _who_fails(error: BackendError, source: Source, settings: Settings, track: Track) -> BackendError:
-    """Return `error`, extended by the GPUs that can run the network where only some of several fail."""
+    """Return `error`, with the GPUs that can run the network if only some fail."""
     if len(settings.targets) < 2:
         return error
     found = _verdicts(source, settings, settings.targets, track)
@@ -99,7 +99,7 @@ def _who_fails(error: BackendError, source: Source, settings: Settings, track: T
 
 
 def _record(source: Source, settings: Settings, module: str, plan: bytes, name: str) -> dict[str, object]:
-    """Return the entries of the record that do not come from the worker."""
+    """Return the record's entries that the worker does not give."""
     return {
         "format": FORMAT,
         "prunec": __version__,

@@ -1,4 +1,7 @@
-"""Settings → TensorRT's builder configuration, by name; what a version has not is an error that says so."""
+"""Convert settings to TensorRT's builder configuration, by name.
+
+A name that a version lacks is an error.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from .settings import HARDWARE, Profile, Settings
 
 
 def check(trt: Any, package: Package, settings: Settings, present: str | None) -> None:
-    """Raise BackendError for settings that this package, this version or the GPU `present` cannot serve."""
+    """Raise BackendError for settings that this package, version or GPU cannot serve."""
     named = f"{package.module} {trt.__version__}"
     if settings.weak_typing and (package.ahead_of_time or version_of(trt) > LAST_WEAK):
         raise BackendError(
@@ -38,13 +41,13 @@ def check(trt: Any, package: Package, settings: Settings, present: str | None) -
 
 
 def targets(trt: Any) -> tuple[str, ...]:
-    """The compute capabilities that the package builds ahead of time for: ('75', '80', …)."""
+    """Return the compute capabilities of ahead-of-time builds: ('75', '80', …)."""
     names = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     return tuple(sorted((name.removeprefix("SM") for name in names), key=int))
 
 
 def configure(trt: Any, builder: Any, network: Any, settings: Settings) -> Any:
-    """A builder configuration with detailed profiling, the flags, the GPUs and the batch sizes."""
+    """Return a builder configuration with the flags, the GPUs and the batch sizes."""
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if settings.workspace_mb is not None:
@@ -67,15 +70,15 @@ def configure(trt: Any, builder: Any, network: Any, settings: Settings) -> Any:
 
 
 def flags_set(trt: Any, config: Any) -> list[str]:
-    """The names of the builder flags that are on."""
+    """Return the names of the builder flags that are on."""
     return sorted(name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag))
 
 
 def share_timings(trt: Any, config: Any, data: bytes) -> bool:
-    """Start from the timings of another engine's build, so that before and after are tuned alike.
+    """Start from the timings of another engine's build, so that both are tuned alike.
 
-    Whether that was done: RTX picks its kernels at run time and has none. Timings of another GPU or version are
-    refused by TensorRT and started anew.
+    Return whether that was done: RTX picks its kernels at run time and has none. TensorRT refuses timings of another
+    GPU or version; they are started anew.
     """
     if hasattr(trt, "ComputeCapability"):
         return False
@@ -86,12 +89,12 @@ def share_timings(trt: Any, config: Any, data: bytes) -> bool:
 
 
 def timings(config: Any) -> bytes:
-    """The timings after a build, for the next."""
+    """Return the timings after a build."""
     return bytes(config.get_timing_cache().serialize())
 
 
 def member(trt: Any, enum: str, name: str) -> Any:
-    """A member of an enum, by name. Raises BackendError where this version has none of that name."""
+    """Return a member of an enum by name. Raises BackendError if this version has none."""
     members = getattr(trt, enum).__members__
     if name in members:
         return members[name]
@@ -99,7 +102,7 @@ def member(trt: Any, enum: str, name: str) -> Any:
 
 
 def _set_hardware(trt: Any, config: Any, name: str) -> None:
-    """Raise BackendError where TensorRT does not take the level, of which it says nothing itself."""
+    """Set the level. Raises BackendError if TensorRT silently rejects it."""
     level = member(trt, "HardwareCompatibilityLevel", name)
     config.hardware_compatibility_level = level
     if config.hardware_compatibility_level != level:
@@ -107,13 +110,13 @@ def _set_hardware(trt: Any, config: Any, name: str) -> None:
 
 
 def _weak_flags(settings: Settings) -> tuple[str, ...]:
-    """Precision as a flag: of weak typing alone."""
+    """Return the precision flag, used with weak typing only."""
     wanted = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8", "fp8": "FP8"}.get(settings.precision or "")
     return (wanted,) if settings.weak_typing and wanted else ()
 
 
 def _add_profile(builder: Any, network: Any, config: Any, profile: Profile) -> None:
-    """The batch sizes of every input whose batch is open."""
+    """Add the batch sizes of every input with a dynamic batch."""
     shapes = builder.create_optimization_profile()
     for tensor in (network.get_input(index) for index in range(network.num_inputs)):
         first, *rest = tensor.shape

@@ -1,4 +1,4 @@
-"""`run`: an engine on the GPU here, its outputs and its times."""
+"""Run an engine on this GPU; return its outputs and times."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def run(
     seconds: float = 2.0,
     track: Track = silent,
 ) -> tuple[Outputs, tuple[float, ...], dict[str, Any]]:
-    """The outputs for the first `batch` samples, the times of single runs in ms, and what they are true for.
+    """Return outputs for the first `batch` samples, run times in ms, and their conditions.
 
-    `inputs` [N, …] in the engine's order, by default seeded noise. Raises BackendError where the engine cannot run here
-    or does not take such a batch, DataError where the inputs do not fit, SpecError where noise would not.
+    `inputs` [N, …] are in the engine's order, by default seeded noise. Raises BackendError if the engine cannot run
+    here or does not take the batch, DataError if the inputs do not fit, SpecError if noise would not.
     """
     engine = load(path)
     size = _batch(engine) if batch is None else batch
@@ -45,14 +45,14 @@ def run(
 
 
 def _batch(engine: Engine) -> int:
-    """Return the batch that the engine was made fast for, or the only one it takes."""
+    """Return the batch that the engine is optimised for, or its only one."""
     if engine.profile is not None:
         return engine.profile.best
     return int(next(iter(engine.record["inputs"].values()))["shape"][0])
 
 
 def _noise(engine: Engine, names: tuple[str, ...], batch: int) -> tuple[Tensor, ...]:
-    """Seeded normal noise in the engine's order."""
+    """Return seeded normal noise in the engine's order."""
     generator = torch.Generator().manual_seed(0)
     entries = [engine.record["inputs"][name] for name in names]
     if any("float" not in entry["type"] for entry in entries):

@@ -1,4 +1,4 @@
-"""Ask NVIDIA's driver directly for a GPU and its compute capability; no package needs to be installed."""
+"""Query NVIDIA's driver for the GPU's compute capability, without any package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ATTRIBUTES = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 def compute_capability() -> str | None:
-    """Return the first GPU's compute capability without the dot: '89'; None where there is no driver or no GPU."""
+    """Return the first GPU's compute capability without the dot, '89'; None without GPU."""
     try:
         driver = ctypes.CDLL(LIBRARY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Keep the messages of TensorRT, and explain a failure in one sentence, with advice where prunec knows one."""
+"""Keep TensorRT's messages, and explain a failure in one sentence, with advice if known."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TURING = re.compile(r"Cannot compile operation '([^']*)' for Turing \(SM75\): (.
 TYPES = re.compile(r"Cannot compile for target\(s\) .*?, because the model contains HW-specific datatypes: ([\w, /]+)")
 SOURCE = re.compile(r"\s*\(?\bIn \w+ at .*$")
 NEEDS = {"b16": ("bfloat16", "80"), "bf16": ("bfloat16", "80"), "fp8": ("float8", "89"), "fp4": ("float4", "120")}
-QUIET = ("CUDA driver version is insufficient", "catchCudaError")  # no driver: said elsewhere, and no fault here
+QUIET = ("CUDA driver version is insufficient", "catchCudaError")  # no driver: reported elsewhere
 
 
 def logger(trt: Any) -> Any:
-    """A logger that prints nothing and keeps (severity, text) in `kept`, warnings and worse."""
+    """Return a silent logger that keeps (severity, text) in `kept`, warnings and worse."""
 
     class Kept(trt.ILogger):  # type: ignore[misc]
-        """The base exists only once a package has been chosen."""
+        """Logger whose base class exists only after a package was chosen."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
@@ -32,7 +32,7 @@ def logger(trt: Any) -> Any:
 
 
 def explain(kept: Sequence[tuple[str, str]]) -> str:
-    """Why nothing was built, from the log: a known cause and its cure, or else the first error as it is."""
+    """Return why the build failed: a known cause and its cure, or the first error."""
     errors = [text for severity, text in kept if severity in SEVERE]
     own = [text for text in errors if not any(part in text for part in QUIET)]
     for text in own:
@@ -72,5 +72,5 @@ EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
 
 
 def _plain(text: str) -> str:
-    """The first line of a message, without where in TensorRT's source it was raised."""
+    """Return the first line of a message, without TensorRT's source location."""
     return SOURCE.sub("", text.strip().splitlines()[0]).rstrip(". ")

@@ -1,4 +1,4 @@
-"""The ONNX file, read before any engine is: whole, with the operators of ONNX alone, and with which inputs."""
+"""Read and check an ONNX file before an engine is built from it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from ...errors import BackendError
 from .settings import Profile
 
-DOMAINS = {"", "ai.onnx", "com.microsoft"}  # of the last the parser takes some, and says which not
+DOMAINS = {"", "ai.onnx", "com.microsoft"}  # the parser takes some of com.microsoft, and names the others
 
 
 @dataclass(frozen=True)
 class Source:
-    """An ONNX file that can be read."""
+    """Readable ONNX file with its inputs."""
 
     path: Path
     sha256: str  # of the file and of its external data, in their order
@@ -26,7 +26,7 @@ class Source:
 
     @classmethod
     def read(cls, path: Path) -> Source:
-        """Raises BackendError for a file that is missing, truncated or no ONNX, or has operators outside it."""
+        """Read the file. Raises BackendError if it is missing, truncated or not ONNX, or has custom operators."""
         if not path.is_file():
             raise BackendError(f"there is no model file '{path}'")
         model = _parsed(path)
@@ -38,7 +38,7 @@ class Source:
         return cls(path, _sha256([path, *external]), inputs, bool(external))
 
     def check(self, profile: Profile | None) -> None:
-        """Raises BackendError where the profile and the inputs do not fit each other."""
+        """Raise BackendError if the profile and the inputs do not match."""
         dynamic = [name for name, sizes in self.inputs.items() if None in sizes]
         inner = [name for name in dynamic if None in self.inputs[name][1:]]
         if inner:
@@ -60,7 +60,7 @@ class Source:
 
 
 def _parsed(path: Path) -> onnx.ModelProto:
-    """The graph, without its external data."""
+    """Load the graph without its external data."""
     advice = "it is truncated, or no ONNX file: export or copy it again"
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -72,7 +72,7 @@ def _parsed(path: Path) -> onnx.ModelProto:
 
 
 def _refuse_custom(model: onnx.ModelProto, path: Path) -> None:
-    """Raise where an operator is neither of ONNX nor a function that the file defines."""
+    """Raise if an operator is neither ONNX's nor a function of the file."""
     own = {(function.domain, function.name) for function in model.functions}
     custom = [
         f"{node.domain}.{node.op_type}"
@@ -88,7 +88,7 @@ def _refuse_custom(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
-    """The files that hold weights, which must be there."""
+    """Return the files of external weights. Raises BackendError if one is missing."""
     names = {ExternalDataInfo(one).location for one in model.graph.initializer if uses_external_data(one)}
     files = [path.parent / name for name in sorted(names)]
     missing = [each.name for each in files if not each.is_file()]

@@ -1,7 +1,7 @@
-"""ONNX → TensorRT's network, strongly typed, and which data type each matrix product in it has.
+"""Parse ONNX into a strongly typed TensorRT network.
 
-Strong typing on every version is what makes one path for 10.x, 11.x and RTX: precision is in the ONNX file, and nowhere
-else. Everything here is by name, for the numbers behind the names shift: STRONGLY_TYPED is bit 1 in 10 and bit 0 in 11.
+Strong typing gives one path for 10.x, 11.x and RTX: precision is in the ONNX file alone. Members are accessed by name,
+since their numbers change: STRONGLY_TYPED is bit 1 in 10 and bit 0 in 11.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
 
 
 def create(trt: Any, builder: Any, weak: bool) -> Any:
-    """An empty network, strongly typed unless `weak`."""
+    """Create an empty network, strongly typed unless `weak`."""
     flags = trt.NetworkDefinitionCreationFlag
     strong = not weak and hasattr(flags, "STRONGLY_TYPED")
     return builder.create_network(1 << int(flags.STRONGLY_TYPED) if strong else 0)
 
 
 def parse(trt: Any, network: Any, log: Any, model: bytes, path: str | None) -> Any:
-    """Fill `network`; returns the parser, which owns the weights. `path` is that of a file with external data.
+    """Fill `network` and return the parser, which owns the weights.
 
-    Raises BackendError with the first node that is not supported, and how many more there are.
+    `path` is that of a file with external data. Raises BackendError with the first unsupported node and the number of
+    others.
     """
     parser = trt.OnnxParser(network, log)
     if parser.parse(model, path) if path else parser.parse(model):
@@ -43,7 +44,7 @@ def parse(trt: Any, network: Any, log: Any, model: bytes, path: str | None) -> A
 
 
 def interface(network: Any) -> dict[str, dict[str, Any]]:
-    """The inputs and outputs: name → data type and sizes, -1 for the batch that is open."""
+    """Return types and sizes of inputs and outputs by name; a dynamic batch is -1."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     outputs = [network.get_output(index) for index in range(network.num_outputs)]
     return {
@@ -53,7 +54,7 @@ def interface(network: Any) -> dict[str, dict[str, Any]]:
 
 
 def computes_in(trt: Any, network: Any) -> dict[str, list[str]]:
-    """Data type → names of the layers that multiply matrices in it; one that reads dequantised values is quantised."""
+    """Return the names of layers that multiply matrices, by (quantised) data type."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     quantised = {
         layer.get_output(0).name: kind(layer.get_input(0).dtype)
@@ -70,7 +71,7 @@ def computes_in(trt: Any, network: Any) -> dict[str, list[str]]:
 
 
 def require(found: Mapping[str, Sequence[str]], wanted: str) -> None:
-    """Raise BackendError where no layer computes in `wanted`: a precision that did not happen is an error."""
+    """Raise BackendError if no layer computes in `wanted`."""
     if found.get(wanted):
         return
     counts = ", ".join(f"{len(names)} layers in {name}" for name, names in sorted(found.items())) or "none at all"
@@ -85,6 +86,6 @@ SHORT = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 
 def kind(data_type: Any) -> str:
-    """`DataType.HALF` as `float16`."""
+    """Convert `DataType.HALF` to `float16`."""
     name: str = data_type.name
     return KINDS.get(name, name.lower())

@@ -1,6 +1,6 @@
-"""The two packages that build engines, found by name and imported only when asked for.
+"""Find the two packages that build engines, and import them on demand.
 
-`tensorrt` builds for the GPU it runs on; `tensorrt_rtx` builds ahead of time for any GPU it knows, with none there.
+`tensorrt` builds for the GPU it runs on; `tensorrt_rtx` builds ahead of time for any GPU it knows, without one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from ...errors import BackendError, SpecError
 
 OLDEST = {"tensorrt": (10, 0), "tensorrt_rtx": (1, 4)}
-LAST_WEAK = (10, 11)  # strong typing is fully there from 10.12 on, and 11 knows nothing else
+LAST_WEAK = (10, 11)  # strong typing is complete from 10.12 on, and the only one in 11
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that builds engines."""
+    """Package that builds engines."""
 
     backend: str  # as the command line has it: tensorrt-rtx
     module: str  # as Python imports it: tensorrt_rtx
@@ -27,17 +27,17 @@ class Package:
 
     @property
     def ahead_of_time(self) -> bool:
-        """Return whether the package builds for GPUs that are not there."""
+        """Return whether the package builds for absent GPUs."""
         return self.module == "tensorrt_rtx"
 
     def load(self) -> Any:
-        """The module. Raises BackendError where it is missing, does not import, or is too old."""
+        """Import the module. Raises BackendError if missing, broken or too old."""
         install = f'pip install "prunec[{self.extra}]"'
         try:
             module = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
             raise BackendError(f"the package {self.module} is not installed: {install}") from error
-        except ImportError as error:  # the bindings are there and a library of theirs is not
+        except ImportError as error:  # a library of the bindings is missing
             raise BackendError(f"{self.module} is installed and cannot be imported ({error}): {install}") from error
         if version_of(module) < OLDEST[self.module]:
             oldest = ".".join(map(str, OLDEST[self.module]))
@@ -45,7 +45,7 @@ class Package:
         return module
 
     def folder(self) -> str | None:
-        """Return the file that the module would be imported from, without importing it; None where there is none."""
+        """Return the file of the module without importing it; None if there is none."""
         spec = importlib.util.find_spec(self.module)
         return None if spec is None or spec.origin is None else spec.origin
 
@@ -57,13 +57,13 @@ PACKAGES = {
 
 
 def package(backend: str) -> Package:
-    """The package of a backend. Raises SpecError for a name that is not known."""
+    """Return the package of a backend. Raises SpecError for an unknown name."""
     if backend not in PACKAGES:
         raise SpecError(f"backend '{backend}' builds no engines; choose one of {', '.join(PACKAGES)}")
     return PACKAGES[backend]
 
 
 def version_of(module: ModuleType) -> tuple[int, int]:
-    """Major and minor."""
+    """Return the major and minor version."""
     major, minor, *_ = str(module.__version__).split(".")
     return int(major), int(minor)

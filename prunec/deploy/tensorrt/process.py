@@ -1,4 +1,4 @@
-"""Starts the worker in surroundings that are the same each time, and reads what it answers."""
+"""Start the worker in a reproducible environment, and read its reply."""
 
 from __future__ import annotations
 
@@ -19,19 +19,16 @@ from .model import Source
 from .package import package
 from .settings import Settings
 
-KEPT = ("CUDA", "NVIDIA", "LD_", "TRT", "TENSORRT", "ASAN", "COVERAGE")  # of the environment, and these:
+KEPT = ("CUDA", "NVIDIA", "LD_", "TRT", "TENSORRT", "ASAN", "COVERAGE")  # prefixes of variables, and whole names:
 KEPT_WHOLE = {"HOME", "PATH" if os.name == "nt" else "", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP"}
-LAST_WORDS = 300  # characters of what a worker that crashed had printed
+LAST_WORDS = 300  # characters of a crashed worker's output
 REDRAW_SECONDS = 0.2
 
 
 def ask(
     source: Source, settings: Settings, timings: bytes = b"", track: Track = silent, what: str = "building"
 ) -> tuple[dict[str, Any], bytes, bytes]:
-    """Return the facts known of the engine, the engine, and the timing cache after it.
-
-    Raises BackendError for what the worker could not do, and where it crashed.
-    """
+    """Return facts, the engine and its timing cache. Raises BackendError if the worker fails or crashes."""
     request = {
         "settings": settings.to_json(),
         "path": str(source.path.resolve()) if source.external else None,
@@ -50,7 +47,7 @@ def ask(
 
 
 def _until_done(started: subprocess.Popen[bytes]) -> Iterator[int]:
-    """Count while the process works; it is ended where the counting stops early."""
+    """Count while the process runs; kill it if the counting stops early."""
     count = 0
     try:
         while started.poll() is None:  # ends: with the process, which is killed where the reader stops
@@ -65,7 +62,7 @@ def _until_done(started: subprocess.Popen[bytes]) -> Iterator[int]:
 
 
 def _answer(out: bytes, err: bytes, code: int, backend: str) -> tuple[dict[str, Any], bytes, bytes]:
-    """The reply, or the BackendError that it tells or that its absence is."""
+    """Parse the reply, or raise the BackendError that it or its absence reports."""
     line, _, rest = out.partition(b"\n")
     if code != 0 or not line:
         ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -79,13 +76,13 @@ def _answer(out: bytes, err: bytes, code: int, backend: str) -> tuple[dict[str, 
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Only what TensorRT or Python may need: the rest moves addresses about."""
+    """Return the variables that TensorRT or Python may need; others change memory addresses."""
     kept = {name: value for name, value in os.environ.items() if name in KEPT_WHOLE or name.startswith(KEPT)}
     return {**kept, "PYTHONPATH": os.pathsep.join(_paths(settings)), "PYTHONHASHSEED": "0"}
 
 
 def _paths(settings: Settings) -> list[str]:
-    """List the folders to import prunec and the package from, so that an uninstalled checkout works too."""
+    """Return import folders of prunec and the package, for uninstalled checkouts too."""
     found = [str(Path(__file__).resolve().parents[3])]
     origin = package(settings.backend).folder()
     return found if origin is None else [*found, str(Path(origin).resolve().parents[1])]

@@ -1,6 +1,6 @@
-"""Runs an engine on the GPU: tensors by name, `execute_async_v3` on a stream, CUDA events around each run.
+"""Run an engine on the GPU by `execute_async_v3` on a stream, timed by CUDA events.
 
-Memory, stream and events are torch's. Names and calls are those that tensorrt 10, 11 and tensorrt_rtx share.
+Memory, stream and events are torch's. All names and calls exist in tensorrt 10, 11 and tensorrt_rtx.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ WARM_UP_SECONDS, WARM_UP_RUNS = 0.2, 10
 
 
 def open_engine(engine: Engine, cuda_graph: bool = False) -> Runner:
-    """The engine, ready to run on the GPU here; with `cuda_graph` TensorRT-RTX records each run as one by itself.
+    """Load the engine on this GPU; with `cuda_graph` TensorRT-RTX captures each run.
 
-    Raises BackendError where its package is missing or another version, there is no GPU, or another one than the engine
-    is for, or torch cannot use it.
+    Raises BackendError if its package is missing or of another version, there is no suitable GPU, or torch cannot use
+    it.
     """
     trt = installed(engine)
     present = gpu.compute_capability()
@@ -45,7 +45,7 @@ def open_engine(engine: Engine, cuda_graph: bool = False) -> Runner:
 
 
 def installed(engine: Engine) -> Any:
-    """The module that built the engine. Raises BackendError where it is missing, or of another version."""
+    """Return the module that built the engine. Raises BackendError if missing or another version."""
     backend = next(name for name, one in PACKAGES.items() if one.module == engine.record["package"])
     trt = PACKAGES[backend].load()
     built = engine.record["version"]
@@ -58,10 +58,10 @@ def installed(engine: Engine) -> Any:
 
 
 class Runner:
-    """An engine in memory, with what must live as long as it does."""
+    """Engine in memory, with the objects that must outlive it."""
 
     def __init__(self, trt: Any, plan: bytes, device: str = "cuda", cuda_graph: bool = False) -> None:
-        """Raises BackendError where the plan is not accepted."""
+        """Load the plan. Raises BackendError if it is refused."""
         self._trt, self._device = trt, torch.device(device)
         self.captures = cuda_graph and hasattr(trt, "CudaGraphStrategy")
         self._log = messages.logger(trt)
@@ -84,7 +84,7 @@ class Runner:
         return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "the CPU"
 
     def __call__(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by name, on the CPU. Raises DataError for inputs that the engine does not take, BackendError."""
+        """Return outputs by name, on the CPU. Raises DataError for unfit inputs, BackendError if the run fails."""
         held, outputs = self._bind(feed)
         self._enqueue()
         self._wait()
@@ -92,20 +92,20 @@ class Runner:
         return {name: value.cpu() for name, value in outputs.items()}
 
     def resident(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inputs where and as the engine reads them; what is bound is then read from there at every run."""
+        """Return the inputs on the GPU in the engine's types; runs read them from there."""
         return {name: value.to(self._device, self._type(name)).contiguous() for name, value in feed.items()}
 
     def bound(self, feed: Mapping[str, Tensor]) -> tuple[Callable[[], None], dict[str, Tensor]]:
-        """A call that starts a run on these inputs and does not wait for it, and the tensors on the GPU it writes."""
+        """Return a call that starts a run without waiting, and its output tensors."""
         held, outputs = self._bind(feed)
 
-        def start(held: list[Tensor] = held) -> None:  # it reads from them at every run
+        def start(held: list[Tensor] = held) -> None:  # every run reads them
             self._enqueue()
 
         return start, outputs
 
     def times_ms(self, feed: Mapping[str, Tensor], seconds: float = 1.0, least: int = 20) -> tuple[float, ...]:
-        """The GPU's time of each run, by CUDA events, for `seconds` and `least` runs after a warm-up."""
+        """Return GPU times of runs in ms, for `seconds` and at least `least` runs."""
         held = self._bind(feed)
         self._repeat(WARM_UP_SECONDS, WARM_UP_RUNS)
         pairs = self._repeat(seconds, least)
@@ -113,7 +113,7 @@ class Runner:
         return tuple(start.elapsed_time(end) for start, end in pairs)
 
     def _repeat(self, seconds: float, least: int) -> list[tuple[Any, Any]]:
-        """Runs one after the other, with an event before and after each."""
+        """Run repeatedly, with an event before and after each run."""
         end = time.perf_counter() + seconds
         pairs: list[tuple[Any, Any]] = []
         while len(pairs) < least or time.perf_counter() < end:  # ends: the clock only moves on
@@ -126,7 +126,7 @@ class Runner:
         return pairs
 
     def _new_context(self) -> Any:
-        """With RTX, kernels for the shapes at hand are compiled at once rather than while a slower one runs."""
+        """Create a context; with RTX, kernels for the current shapes are compiled at once."""
         if not hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
             return self._engine.create_execution_context()
         config = self._engine.create_runtime_config()
@@ -137,7 +137,7 @@ class Runner:
         return self._engine.create_execution_context(config)
 
     def _bind(self, feed: Mapping[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Give the context every shape and address; what must stay alive, and the outputs to come."""
+        """Set every shape and address; return the tensors to keep alive, and the outputs."""
         if set(feed) != set(self.inputs):
             raise DataError(f"the engine takes {', '.join(self.inputs)}, and was given {', '.join(feed) or 'nothing'}")
         held = [self._bind_input(name, feed[name]) for name in self.inputs]

@@ -1,6 +1,6 @@
 """Parse the settings of an engine: GPUs, batch sizes, precision, flags.
 
-Flags are kept by name, for their numbers change between versions.
+Flags are kept by name, since their numbers change between versions.
 
 >>> Settings.parse("tensorrt-rtx", sms="86,89", profile="1/8/32").targets
 ('86', '89')
@@ -22,7 +22,7 @@ LEVELS = range(6)
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes that an engine takes: the least, the one it is made fast for, the most."""
+    """Batch sizes of an engine: least, optimal, most."""
 
     least: int
     best: int
@@ -30,7 +30,7 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> Profile:
-        """`1/8/32`, or `8` for that batch alone. Raises SpecError for anything else."""
+        """Parse `1/8/32`, or `8` for that batch alone. Raises SpecError for other text."""
         parts = text.split("/")
         if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
             raise SpecError(f"profile '{text}' is not like 1/8/32 (least, best, most batch) or like 8")
@@ -41,7 +41,7 @@ class Profile:
         return cls(least, best, most)
 
     def covers(self, batch: int) -> bool:
-        """Return whether an engine of this profile takes that batch."""
+        """Return whether an engine of this profile takes `batch`."""
         return self.least <= batch <= self.most
 
     def __str__(self) -> str:
@@ -50,12 +50,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that, with the ONNX file and the package, settles an engine."""
+    """Settings that determine an engine, with the ONNX file and the package."""
 
     backend: str
-    targets: tuple[str, ...] = ()  # compute capabilities without the dot; none: the package's own default
-    profile: Profile | None = None  # none: the ONNX file fixes its batch
-    precision: str | None = None  # asserted, never made: it is in the ONNX file
+    targets: tuple[str, ...] = ()  # compute capabilities without the dot; empty: the package's default
+    profile: Profile | None = None  # None: the ONNX file fixes its batch
+    precision: str | None = None  # checked only: the ONNX file has it
     weak_typing: bool = False
     flags: tuple[str, ...] = ()
     cleared_flags: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Settings:
         workspace_mb: int | None = None,
         level: int | None = None,
     ) -> Settings:
-        """From the texts of the command line. Raises SpecError for one that does not parse."""
+        """Parse the texts of the command line. Raises SpecError for an invalid one."""
         package(backend)
         if precision is not None and precision not in PRECISIONS:
             raise SpecError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISIONS)}")
@@ -102,12 +102,12 @@ class Settings:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Names and numbers that mean the same in every version."""
+        """Return names and numbers valid in every version."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Settings:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
         }
@@ -116,7 +116,7 @@ class Settings:
 
 
 def parse_targets(text: str | None) -> tuple[str, ...]:
-    """`86,89` or `8.6,sm_89` as ('86', '89'), in order of age and once each. Raises SpecError for anything else."""
+    """Parse `86,89` or `8.6,sm_89` to ('86', '89'), sorted and unique. Raises SpecError for other text."""
     if text is None:
         return ()
     names = [part.strip().lower().removeprefix("sm").removeprefix("_").replace(".", "") for part in text.split(",")]

@@ -1,10 +1,9 @@
-"""An engine on disk: the plan, its record beside it, and a folder that keeps both for the next build.
+"""Store an engine with its record, and cache both for the next build.
 
-net.engine        what TensorRT wrote
+net.engine        TensorRT's plan
 net.engine.json   package, version, GPUs, profile, sha256 of the ONNX file, flags by name, data types of the layers
 
-Each carries the digest of its content. In the folder one process at a time reads or writes an engine, and what another
-has kept is used.
+Each has a digest of its content. Processes lock an engine of the cache while they read or write it, and share engines.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ from .model import Source
 from .settings import Profile, Settings
 
 FORMAT = 1
-RECORD = "record_sha256"  # of all else in the record
-TIMINGS = b"prunec timings 1 "  # then the sha256 of the rest, in hexadecimal, and the rest
-PATIENCE = 60.0  # seconds to wait for another process, which needs far less than one to write
+RECORD = "record_sha256"  # of the other entries
+TIMINGS = b"prunec timings 1 "  # header; then the sha256 of the data, in hexadecimal, and the data
+PATIENCE = 60.0  # seconds to wait for another process, which writes in far less than one
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A plan and what is known of it."""
+    """Plan and its record."""
 
     plan: bytes
     record: Mapping[str, Any]
 
     @property
     def profile(self) -> Profile | None:
-        """The batch sizes that it takes; None where the network fixes its batch."""
+        """Return its batch sizes; None if the network fixes its batch."""
         found = self.record["settings"]["profile"]
         return None if found is None else Profile(**found)
 
     @property
     def package(self) -> str:
-        """`tensorrt_rtx 1.7.1.116`"""
+        """Return the package and version, `tensorrt_rtx 1.7.1.116`."""
         return f"{self.record['package']} {self.record['version']}"
 
 
@@ -57,13 +56,13 @@ def record_path(path: Path) -> Path:
 
 
 def key(source: Source, settings: Settings, module: str, version: str, present: str | None) -> str:
-    """Return a digest, 32 hexadecimal digits, of all that an engine depends on; not of the ONNX file's path or name."""
+    """Return a digest, 32 hexadecimal digits, of all that determines an engine. File names do not count."""
     facts = [FORMAT, module, version, present, source.sha256, settings.to_json()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def require_free(path: Path) -> None:
-    """Raise SpecError, before any work, where `save` would write over what is no engine of prunec's."""
+    """Raise SpecError, before any work, if `save` would overwrite a foreign file."""
     if path.exists() and not record_path(path).is_file():
         raise SpecError(f"{path} is there, and prunec did not build it: choose another name with -o")
     if not path.resolve().parent.is_dir():
@@ -71,17 +70,17 @@ def require_free(path: Path) -> None:
 
 
 def save(engine: Engine, path: Path) -> None:
-    """Write the plan and its record; where the disk refuses, the pair that was there stays.
+    """Write the plan and its record; if the disk refuses, keep the former pair.
 
-    The record goes first, with the sha256 of the plan: a pair that is torn by a kill is refused when it is read.
-    Raises as `require_free`, DataError where the disk refuses.
+    The record is written first, with the sha256 of the plan, so `load` refuses a torn pair. Raises as `require_free`,
+    DataError if the disk refuses.
     """
     require_free(path)
     _write(engine, path)
 
 
 def _write(engine: Engine, path: Path) -> None:
-    """Write both, or put back what was there. Raises DataError."""
+    """Write both, or restore the former record. Raises DataError."""
     beside = record_path(path)
     before = beside.read_bytes() if beside.is_file() else None
     record = dict(engine.record)
@@ -101,7 +100,7 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 
 def load(path: Path) -> Engine:
-    """Read both. Raises BackendError where one is missing or is not what was written."""
+    """Read both. Raises BackendError if one is missing or changed."""
     if not path.is_file():
         raise BackendError(f"there is no engine '{path}'")
     beside = record_path(path)
@@ -116,7 +115,7 @@ def load(path: Path) -> Engine:
         written, sealed = record["sha256"], record.pop(RECORD, None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendError(f"'{beside}' is no record of prunec's: build the engine again with prunec build") from error
-    if sealed is not None and sealed != _digest(record):  # those of before had none
+    if sealed is not None and sealed != _digest(record):  # older records have none
         raise BackendError(f"'{beside}' is not as prunec wrote it: build the engine again with prunec build")
     if written != hashlib.sha256(plan).hexdigest():
         raise BackendError(f"'{path}' is not the engine that its record describes: build it again with prunec build")
@@ -124,10 +123,10 @@ def load(path: Path) -> Engine:
 
 
 class Cache:
-    """A folder of engines by key, and of timing caches by package and GPU."""
+    """Folder of engines by key, and of timing caches by package and GPU."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder. Raises BackendError where nothing can be written in it."""
+        """Create the folder. Raises BackendError if it is not writable."""
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -137,16 +136,16 @@ class Cache:
             raise BackendError(f"the cache {folder} cannot be written: choose another, or leave --cache out")
 
     def find(self, name: str) -> Engine | None:
-        """The engine of that key, if it is there and whole."""
+        """Return the engine of a key if complete, else None."""
         path = self._engine(name)
         try:
             with self._locked(path):
                 return load(path) if path.is_file() else None
-        except BackendError:  # torn or tampered with: it is built anew, and written over
+        except BackendError:  # damaged: it is built anew and overwritten
             return None
 
     def keep(self, name: str, engine: Engine) -> None:
-        """Keep an engine, unless another process has kept it meanwhile; a disk that refuses is a warning."""
+        """Store an engine unless another process has; warn if the disk refuses."""
         path = self._engine(name)
         try:
             with self._locked(path):
@@ -156,7 +155,7 @@ class Cache:
             warnings.warn(f"the engine is not kept for the next build: {error}", PrunecWarning, stacklevel=2)
 
     def timings(self, name: str) -> bytes:
-        """The timing cache of that name; empty where there is none yet, or not as it was written."""
+        """Return the timing cache of that name; empty if missing or changed."""
         path = self._timings(name)
         try:
             found = path.read_bytes()
@@ -166,10 +165,10 @@ class Cache:
         return data if head == _sealed(data)[: len(head)] else b""
 
     def keep_timings(self, name: str, data: bytes) -> None:
-        """Keep a timing cache; of two processes' the last whole one, for each holds what it began with and its own.
+        """Store a timing cache; of two processes the last one wins.
 
-        What the other measured is measured again at most: TensorRT alone could join them. A disk that refuses costs
-        the next build time and nothing else, so it is a warning.
+        Each holds its start and its own timings, so at most the other's are measured again: only TensorRT could merge
+        them. If the disk refuses, warn: the next build takes longer.
         """
         if not data:
             return
@@ -180,7 +179,7 @@ class Cache:
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
-        """Hold the lock of an engine. Raises BackendError where another process holds it too long, or there is none."""
+        """Hold the lock of an engine. Raises BackendError on timeout or without locks."""
         lock = FileLock(f"{path}.lock", timeout=PATIENCE)
         try:
             lock.acquire()

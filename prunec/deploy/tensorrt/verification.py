@@ -1,7 +1,7 @@
-"""Check that an engine computes the outputs of its ONNX file; without a GPU, check as much as can be shown.
+"""Check an engine against its ONNX file, as far as possible without a GPU.
 
-With a GPU the engine runs, and ONNX Runtime runs the ONNX file on the same inputs: maximum, mean, cosine, same class.
-Without one the record, the file, the reference and a second build can be checked, and nothing that the GPU would do.
+With a GPU the engine and ONNX Runtime run on equal inputs: maximum, mean, cosine, same class. Without one the record,
+the file, the reference and a second build are checked, not the GPU's results.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TOLERANCES = {"float32": 5e-3, "float16": 2e-2, "bfloat16": 1e-1, "int8": 3e-1, "float8": 3e-1}  # float32: TF32 is on
-TOP1 = 0.98  # the least share of samples with the same class
+TOP1 = 0.98  # least share of samples with the same class
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of a check: what was shown, what not and why, and how near the engine came to ONNX Runtime if it ran."""
+    """Result of a check: proved and unproved claims, and agreement with ONNX Runtime."""
 
     proved: tuple[str, ...]
     unproved: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Verification:
     top1: float = TOP1
 
     def require(self) -> Verification:
-        """Itself. Raises NumericsError where the engine differs, BackendError where it could not run."""
+        """Return self. Raises NumericsError if the engine differs, BackendError if it could not run."""
         for one in self.agreements:
             if not one.within(self.tolerance, self.top1):
                 raise NumericsError(
@@ -56,7 +56,7 @@ class Verification:
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, in finite numbers."""
+        """Return all fields, in finite numbers."""
         return {**asdict(self), "agreements": [asdict(one) for one in self.agreements]}
 
 
@@ -70,11 +70,11 @@ def verify(
     top1: float = TOP1,
     track: Track = silent,
 ) -> Verification:
-    """Check the engine `path` against its ONNX file, by default the one of the recorded name beside it.
+    """Check the engine `path` against its ONNX file, by default the recorded one beside it.
 
-    `inputs` [N, …] in the model's order, by default seeded noise; `batches` by default the profile's three. Raises
-    BackendError for a record, file, version or GPU that does not fit, DataError for batches that the profile does not
-    cover or the inputs do not fill.
+    `inputs` [N, …] are in the model's order, by default seeded noise; `batches` are by default the profile's three.
+    Raises BackendError for a record, file, version or GPU that does not match, DataError for batches that the profile
+    does not cover or the inputs do not fill.
     """
     engine = load(path)
     source = Source.read(onnx or path.parent / engine.record["onnx"]["file"])
@@ -104,7 +104,7 @@ def verify(
 
 
 def noise(source: Source, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Seeded normal noise for every input, at `batch` or at the batch that the network fixes."""
+    """Return seeded normal noise for every input, at `batch` or the fixed batch."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(
         torch.randn(sizes[0] or batch, *(size or 1 for size in sizes[1:]), generator=generator)
@@ -124,7 +124,7 @@ def covered(engine: Engine, batches: Iterable[int]) -> None:
 
 
 def _sizes(engine: Engine, source: Source, batches: Sequence[int] | None) -> list[int]:
-    """The batches to run, each once."""
+    """Return the batches to run, each once."""
     fixed = next((sizes[0] for sizes in source.inputs.values() if sizes and sizes[0]), None)
     if engine.profile is None:
         return [fixed or 1]
@@ -136,7 +136,7 @@ def _sizes(engine: Engine, source: Source, batches: Sequence[int] | None) -> lis
 
 
 def _finite(reference: InferenceSession, inputs: tuple[Tensor, ...], size: int) -> list[Any]:
-    """Return the outputs of ONNX Runtime, which may be infinite. Raises NumericsError where one is NaN."""
+    """Return ONNX Runtime's outputs, possibly infinite. Raises NumericsError for NaN."""
     outputs = run(reference, inputs)
     if any(np.isnan(values).any() for values in outputs):
         raise NumericsError(f"ONNX Runtime gives NaN at batch {size}: the ONNX file is at fault")
@@ -144,7 +144,7 @@ def _finite(reference: InferenceSession, inputs: tuple[Tensor, ...], size: int) 
 
 
 def _without_gpu(engine: Engine, source: Source, proved: tuple[str, ...], track: Track) -> Verification:
-    """Check what a machine without a GPU can add: the installed version, and the same bytes from a second build."""
+    """Check the installed version and, with RTX, the bytes of a second build."""
     targets = ", ".join(f"SM{name}" for name in engine.record["targets"]) or "any GPU"
     unproved = (
         f"that it loads and its kernels compile on {targets}",

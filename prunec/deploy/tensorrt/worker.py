@@ -1,16 +1,12 @@
-"""Builds one engine in a process of its own: a crash in there becomes a sentence out here, and the bytes are the same
-each time.
-
-TensorRT-RTX orders some of its work by memory address. With addresses randomised, two builds of one network with a
-dynamic batch differ in the numbers of internal names (`__mye10049`), and in size by a few bytes; measured on 1.7.1, six
-builds gave six INT8 engines. So on Linux this process starts itself again without randomisation, before anything is
-loaded. What its threads allocate and free moves addresses too: of 27 engines of a ResNet-50, eight differed. So they
-run one at a time, each until it waits: on one core, first in, first out (16 builds of 16 the same, in the same time; on
-one core alone, in one arena, or without thread caches, they differ). Where the system forbids that, as it does without
-root, the engine is as good, and the record says that it is not reproducible. So it says of TensorRT, which times its
-kernels on the GPU.
+"""Build one engine in a process of its own, reproducibly and safe from crashes.
 
     worker REQUEST < model.onnx          the reply: one line of JSON, then the engine, then the timing cache
+
+TensorRT-RTX orders some work by memory address, so addresses change the bytes of an engine. On Linux this process
+starts itself again without address randomisation, before anything is loaded, and runs its threads one at a time, each
+until it waits, since their allocations change addresses too. Where the system forbids that, as it does without root,
+the engine is as good, and the record says that it is not reproducible; so it does for TensorRT, which times kernels on
+the GPU.
 """
 
 from __future__ import annotations
@@ -47,11 +43,11 @@ def main() -> None:
     for part in parts:
         reply.write(part)
     reply.flush()
-    os._exit(0)  # what TensorRT would tear down now is of no use, and may crash
+    os._exit(0)  # TensorRT's teardown is useless and may crash
 
 
 def build(request: dict[str, Any], model: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
-    """Build an engine; return facts about it, then its bytes and the timing cache's. Raises BackendError."""
+    """Build an engine; return facts, its bytes and the timing cache. Raises BackendError."""
     settings, which = Settings.from_json(request["settings"]), package(request["settings"]["backend"])
     trt, present, started = which.load(), gpu.compute_capability(), time.perf_counter()
     configuration.check(trt, which, settings, present)
@@ -81,7 +77,7 @@ def build(request: dict[str, Any], model: bytes) -> tuple[dict[str, Any], tuple[
 
 
 def _builder(trt: Any, log: Any) -> Any:
-    """A builder. Raises BackendError where TensorRT cannot make one, which it tells with a TypeError."""
+    """Create a builder. Raises BackendError if TensorRT cannot (it raises TypeError)."""
     try:
         return trt.Builder(log)
     except TypeError as error:
@@ -89,7 +85,7 @@ def _builder(trt: Any, log: Any) -> Any:
 
 
 def _fix_addresses() -> bool:
-    """Start again without address randomisation; whether this process has none."""
+    """Restart without address randomisation; return whether this process has none."""
     if not sys.platform.startswith("linux"):
         return False
     system = ctypes.CDLL(None)
@@ -102,7 +98,7 @@ def _fix_addresses() -> bool:
 
 
 def _run_in_order() -> bool:
-    """Run one thread at a time, each until it waits; whether the system allows it."""
+    """Run one thread at a time, each until it waits; return whether allowed."""
     if not sys.platform.startswith("linux"):
         return False
     cores = sorted(os.sched_getaffinity(0))
@@ -115,7 +111,7 @@ def _run_in_order() -> bool:
 
 
 def _own_stdout() -> BinaryIO:
-    """The pipe to the parent; what libraries print goes to stderr instead."""
+    """Return the pipe to the parent; redirect libraries' output to stderr."""
     reply = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return reply

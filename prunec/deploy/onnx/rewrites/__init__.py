@@ -1,1 +1,1 @@
-"""Rewrites of an ONNX graph, one idea a file; `prunec.deploy.onnx.clean` runs them. Outputs stay equal."""
+"""Rewrite an ONNX graph, one idea a file; outputs are equal."""

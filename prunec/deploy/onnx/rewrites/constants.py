@@ -1,4 +1,4 @@
-"""Compute values that depend on constants alone, once and before the model runs."""
+"""Compute values that depend on constants alone before the model runs."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import onnx_graphsurgeon as gs
 
 
 def fold_constants(graph: gs.Graph) -> None:
-    """Compute what depends on constants alone; needs ONNX Runtime, and without it leaves the graph as it is."""
+    """Fold constants; without ONNX Runtime the graph is unchanged."""
     graph.fold_constants()

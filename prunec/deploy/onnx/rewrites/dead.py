@@ -1,4 +1,4 @@
-"""Remove everything that no output needs, and sort the remaining nodes."""
+"""Remove everything that no output needs, and sort the nodes."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def drop_dead(graph: gs.Graph) -> None:
 
 
 def sort_nodes(graph: gs.Graph) -> None:
-    """Every node after those it reads."""
+    """Sort nodes topologically."""
     graph.toposort()

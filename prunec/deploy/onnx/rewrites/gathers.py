@@ -1,10 +1,10 @@
-"""Gather with constant indices: left out, joined, or done once and for all in the weights before it.
+"""Remove, join or fold into weights each Gather with constant indices.
 
     Gather(x, 0…n−1) = x
     Gather(Gather(x, i), j) = Gather(x, i[j])
     Gather(Conv(x; W, b), i) = Conv(x; W[i], b[i])
 
-Selections and shuffles of channels leave such nodes, and each is a copy at run time.
+Selections and shuffles of channels leave such nodes, each a copy at run time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .edges import Array, bypass, constant, only_reader
 def fold_gathers(graph: gs.Graph) -> None:
     """Fold every Gather whose indices are a constant vector, until nothing changes."""
     for node in [node for node in graph.nodes if node.op == "Gather"]:
-        while _folded(graph, node):  # ends: each round it stands one producer further up
+        while _folded(graph, node):  # ends: each round moves it one producer up
             pass
 
 
 def _folded(graph: gs.Graph, node: gs.Node) -> bool:
-    """Fold `node` by one producer, and bypass it where nothing is left; return whether another round may fold more."""
+    """Fold `node` by one producer; return whether another round may fold more."""
     indices = constant(node, 1)
     if indices is None or indices.ndim != 1:
         return False
@@ -42,7 +42,7 @@ def _folded(graph: gs.Graph, node: gs.Node) -> bool:
 
 
 def _joined(node: gs.Node, producer: gs.Node, indices: Array) -> bool:
-    """Read what `producer` reads, by its indices at `indices`."""
+    """Read the producer's input by its indices at `indices`."""
     before = constant(producer, 1)
     if before is None or before.ndim != 1:
         return False
@@ -53,7 +53,7 @@ def _joined(node: gs.Node, producer: gs.Node, indices: Array) -> bool:
 
 
 def _into_convolution(graph: gs.Graph, node: gs.Node, convolution: gs.Node, indices: Array) -> bool:
-    """Let the convolution make the chosen channels, in the order wanted, and no others."""
+    """Reduce the convolution to the chosen output channels, in order."""
     operands = [constant(convolution, position) for position in range(1, len(convolution.inputs))]
     if any(array is None for array in operands):
         return False

@@ -1,4 +1,7 @@
-"""Nodes that hand on what they read: Identity, Dropout, Cast to the same type, Concat of one, Transpose to the same."""
+"""Remove nodes that return their input unchanged.
+
+Identity, Dropout, Cast to the same type, Concat of one, Transpose in order.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from .edges import bypass
 
 
 def remove_identities(graph: gs.Graph) -> None:
-    """Let the users of such a node read what it reads. One from an input or a constant to an output must stay."""
+    """Bypass such nodes; one from an input or a constant to an output is kept."""
     for node in [node for node in graph.nodes if _hands_on(node)]:
         bypass(graph, node)
 
@@ -27,5 +30,5 @@ def _hands_on(node: gs.Node) -> bool:
 
 
 def _type(dtype: object) -> int:
-    """ONNX's number of a type that onnx-graphsurgeon gives as numpy's, or as that number."""
+    """Return ONNX's number of a type that onnx-graphsurgeon gives as either."""
     return dtype if isinstance(dtype, int) else int(onnx.helper.np_dtype_to_tensor_dtype(dtype))

@@ -1,4 +1,4 @@
-"""Names that a reader knows and a profile shows: of nodes after their modules, of the interface as the user likes."""
+"""Name nodes after their modules, and the interface as the user asks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ....ir.graph import layer_of
 
 
 def name_nodes(graph: gs.Graph) -> None:
-    """Call a node after the module that owns its parameters, `layer1.0.conv1`, or else `relu_3`; its value likewise.
+    """Name a node after its parameters' module, `layer1.0.conv1`, or else `relu_3`.
 
-    The names depend on the graph alone, not on the counters of the exporter: they are what a profile shows.
+    Values are named likewise. Names depend on the graph alone, not on the exporter's counters: profiles show them.
     """
     interface = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
     constants = {name for name, tensor in graph.tensors().items() if isinstance(tensor, gs.Constant)}
@@ -27,7 +27,7 @@ def name_nodes(graph: gs.Graph) -> None:
 
 
 def name_interface(graph: gs.Graph, names: Mapping[str, str]) -> None:
-    """Call inputs and outputs otherwise: old name to new. Raises SpecError for one that is not there, or is taken."""
+    """Rename inputs and outputs, old to new. Raises SpecError if missing or taken."""
     interface = {tensor.name: tensor for tensor in (*graph.inputs, *graph.outputs)}
     for old, new in names.items():
         if old not in interface:
@@ -39,7 +39,7 @@ def name_interface(graph: gs.Graph, names: Mapping[str, str]) -> None:
 
 
 def _proposals(node: gs.Node) -> Iterator[str]:
-    """Names for `node`, best first: the owner of its parameters, then numbered ones."""
+    """Yield names for `node`, best first: its parameters' owner, then numbered ones."""
     parameters = [tensor.name for tensor in node.inputs if isinstance(tensor, gs.Constant)]
     layers = [(layer_of(name), name) for name in parameters]
     owners = [name.rpartition(".")[0] if layer == name else layer for layer, name in layers if "." in name]
@@ -47,6 +47,6 @@ def _proposals(node: gs.Node) -> Iterator[str]:
     if owners:
         yield stem
     number = 0
-    while True:  # ends: lazy: the reader stops at the first name that is free
+    while True:  # ends: the reader stops at the first free name
         yield f"{stem}_{number}"
         number += 1

@@ -1,9 +1,8 @@
-"""The mean over all pixels as what it is called in ONNX.
+"""Replace the mean over all pixels by GlobalAveragePool.
 
     ReduceMean(x; height, width)  =  GlobalAveragePool(x)
 
-ONNX Runtime's convolutions keep channels in blocks, and so does its GlobalAveragePool; before a ReduceMean all of x is
-brought into plain order. Measured on AVX2, one thread: a compressed ResNet-56 takes 1% less time.
+ONNX Runtime's convolutions and GlobalAveragePool keep channels in blocks; a ReduceMean needs a copy to plain order.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ TYPES = (np.dtype("float32"), np.dtype("float16"))  # of ONNX Runtime's GlobalAv
 
 
 def name_pooling(graph: gs.Graph) -> None:
-    """Write each such ReduceMean as GlobalAveragePool, with Flatten after it where the axes of pixels go."""
+    """Replace each such ReduceMean, with a Flatten after it if pixel axes are dropped."""
     for node in [node for node in graph.nodes if node.op == "ReduceMean" and _over_pixels(node)]:
         source, result = node.inputs[0], node.outputs[0]
         node.outputs.clear()
