@@ -21,10 +21,7 @@ CPU = torch.device("cpu")
 
 
 def named(text: str | torch.device | None) -> torch.device | None:
-    """Parse a device: `cpu`, `cuda` or `cuda:1`; None for None.
-
-    Raises SpecError for other text, BackendError if there is no such GPU.
-    """
+    """Parse `cpu`, `cuda` or `cuda:1`; None for None. Raises SpecError for other text, BackendError without a GPU."""
     if text is None:
         return None
     try:
@@ -42,10 +39,7 @@ def named(text: str | torch.device | None) -> torch.device | None:
 
 
 def device_of(model: nn.Module | ExportedProgram) -> torch.device | None:
-    """Return the device of a model's parameters, else of its buffers; None without either.
-
-    Raises CaptureError if there are several devices.
-    """
+    """Return the device of parameters, else of buffers; None without either. Raises CaptureError for several."""
     found = {tensor.device: None for tensor in (list(model.parameters()) or model.buffers())}
     if len(found) > 1:
         raise CaptureError(f"the network lies on {' and '.join(map(str, found))}: move all of it to one device")

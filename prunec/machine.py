@@ -57,7 +57,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _version(package: str) -> str | None:
-    """Return the installed version of `package`; None where there is none."""
+    """Return the installed version of `package`; None if not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

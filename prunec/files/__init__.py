@@ -1,1 +1,1 @@
-"""Write artefacts whole or not at all, with a manifest of what was written."""
+"""Write artefacts atomically, with a manifest of sizes and sha256."""

@@ -80,10 +80,7 @@ def require_free(path: Path, force: bool = False) -> None:
 
 
 def require_file(path: Path, force: bool = True) -> None:
-    """Raise DataError, before any work, if ``write_bytes`` could not write to ``path``.
-
-    Without ``force`` an existing file is an error, too.
-    """
+    """Raise DataError, before any work, if ``path`` is not writable, or taken without ``force``."""
     with _explained(path):
         taken = _is_there(path)
     if path.is_dir():
@@ -97,10 +94,7 @@ def require_file(path: Path, force: bool = True) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write one file atomically; a pipe or a device is written directly.
-
-    Raises DataError if the disk is full or refuses.
-    """
+    """Write one file atomically; a pipe or a device directly. Raises DataError if the disk is full or refuses."""
     with _explained(path):
         path = path.resolve()
         if path.exists() and not path.is_file() and not path.is_dir():

@@ -29,10 +29,7 @@ class Manifest:
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """Read the manifest of ``folder``.
-
-        Raises OSError if there is none, ValueError if it has changed.
-        """
+        """Read the manifest of ``folder``. Raises OSError if there is none, ValueError if it has changed."""
         text = (folder / NAME).read_bytes()
         found = json.loads(text)
         if not isinstance(found, dict) or not {"facts", "files"} <= found.keys() <= _KEYS:
@@ -81,10 +78,7 @@ def added(folder: Path) -> list[str]:
 
 
 def require_as_written(path: Path) -> None:
-    """Check a file against the manifest of its folder, if prunec's manifest lists it.
-
-    Raises DataError if the file or the manifest has changed.
-    """
+    """Raise DataError if a file or its manifest has changed since prunec wrote them."""
     try:
         path = path.resolve()
         if path.name == NAME or not path.is_file() or not _is_ours(path.parent):

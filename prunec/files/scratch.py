@@ -126,10 +126,7 @@ def held(path: Path) -> Iterator[bool]:
 
 
 def _reserve(folder: Path, is_folder: bool) -> tuple[Path, int]:
-    """Create and lock a hidden name; return it and its descriptor.
-
-    A name that is cleared before it is locked is made again.
-    """
+    """Create and lock a hidden name; return it and its descriptor. A name cleared before it is locked is made again."""
     for _ in range(TRIES):
         partial = folder / f"{PREFIX}{secrets.token_hex(6)}{PARTIAL}"
         if is_folder:

@@ -44,7 +44,7 @@ class LayerTime:
     def __call__(self, into: Counts, out: Counts, rank: Counts, settled: bool) -> Array:
         """Return the times for channels read, channels made and ranks, elementwise.
 
-        With `settled` the parts count only if they save both time and MACs: otherwise the layer stays whole
+        With `settled` the parts count only if they save both time and MACs: otherwise the layer is whole
         (`Latency.whole`), and their savings cannot be spent.
         """
         whole = self.whole(into, out)

@@ -160,10 +160,7 @@ def _shape_of(program: Program, one: Contraction, node: fx.Node, values: graph.V
 
 
 def _rows(shape: torch.Size, batch: int) -> Sizes:
-    """Return the rows of one sample that a linear layer multiplies.
-
-    If the batch is not in front, they are one number.
-    """
+    """Return the rows of one sample that a linear layer multiplies. They are one number if the batch is not first."""
     if shape[0] == batch:
         return tuple(shape[1:-1])
     rows = shape[:-1].numel()

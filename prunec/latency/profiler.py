@@ -64,10 +64,7 @@ class Session:
         self.profiled.run(None, self.feed)
 
     def run(self) -> None:
-        """Run with and without profiling, each after an uncounted warm run.
-
-        The caches then hold its own data, as in a race, and not another model's.
-        """
+        """Run with and without profiling. An uncounted run before each fills the caches, as in a race."""
         self.tell()
         self.tell()
         self.plain.run(None, self.feed)
@@ -134,10 +131,7 @@ def kernel_ms(told_ms: float, excess_ms: float) -> float:
 
 
 def added_ms(more: Ran, fewer: Ran) -> float:
-    """Compute the ms that profiling adds to a kernel from runs of two models.
-
-    The first has more kernels.
-    """
+    """Compute the ms that profiling adds to a kernel from two models' runs. The first has more kernels."""
     over = [sum(kernel.ms for kernel in ran) - wall for ran, wall in (more, fewer)]
     return (over[0] - over[1]) / max(len(more[0]) - len(fewer[0]), 1)
 

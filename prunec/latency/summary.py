@@ -13,10 +13,7 @@ from .whole_network import digest_of
 
 
 def summary(program: Program, table: Table) -> dict[str, Any]:
-    """Return times by shape, alone and within the network, and the measured and summed total.
-
-    The sum is of layers measured alone and the rest, not calibrated.
-    """
+    """Return times by shape, alone and within the network, and the uncalibrated sum."""
     whole = table.wholes[digest_of(program)]
     correction = Correction.of(table, whole)
     by_shape: dict[LayerShape, list[Layer]] = defaultdict(list)

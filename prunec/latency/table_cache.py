@@ -57,10 +57,7 @@ def kept(empty: Table) -> Table:
 
 
 def keep(table: Table) -> Table:
-    """Merge a table into the cached one and return both; leave a user's table alone.
-
-    If the disk refuses, warn and do not try again.
-    """
+    """Merge a table into the cached one and return both. If the disk refuses, warn. A user's table is unchanged."""
     if not table.own:
         return table
     path = path_of(table)
@@ -77,8 +74,8 @@ def keep(table: Table) -> Table:
 def merged(there: Table, ours: Table) -> Table:
     """Merge the measurements of two processes; on conflict keep the grid on disk.
 
-    Our grid replaces it if it covers all its widths. If each has widths that the other lacks, the shape is measured
-    again at all of them.
+    Our grid replaces it if it covers all of its widths and more. If each has widths that the other lacks, the shape is
+    measured again at all of them.
     """
     likes, grids = ours.likes, dict(there.grids)
     for shape, grid in ours.grids.items():
@@ -96,10 +93,7 @@ def _covers(grid: Grid, other: Grid, likes: DeployTarget) -> bool:
 
 
 def _read(path: Path, own: Table) -> Table:
-    """Read a table; return `own` if there is none.
-
-    Raises OSError, and DataError for a damaged table or another machine's.
-    """
+    """Read a table; return `own` if there is none. Raises OSError, and DataError for a damaged or foreign table."""
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):

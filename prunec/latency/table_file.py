@@ -1,7 +1,7 @@
-"""Read a latency table from JSON and check all of it.
+"""Read a latency table from JSON and check every entry.
 
 A wrong number would silently change the plan. Each check raises ValueError with the place and the fault; `load` makes
-one sentence of it.
+one sentence from it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ TEXTS = ("engine", "cpu", "target")
 
 
 def load(path: Path) -> Table:
-    """Read a user's table file. Raises DataError if unreadable or wrong.
-
-    A table from this machine's cache holds a checksum, which must match; others need none.
-    """
+    """Read a user's table file. Raises DataError if unreadable or wrong. A checksum is checked if present."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -42,10 +39,7 @@ _ADVICE = "make one with prunec profile MODEL -o table.json"
 
 
 def parsed(text: str, name: str, sealed: bool = False) -> Table:
-    """Parse the text of a table, called `name` in errors; `sealed` requires its checksum.
-
-    Raises DataError if anything is wrong.
-    """
+    """Parse a table, called `name` in errors; `sealed` requires its checksum. Raises DataError if anything is wrong."""
     try:
         found = json.loads(text)
         _require(isinstance(found, dict), "it holds no object at the top")
@@ -91,7 +85,7 @@ def _layer(one: Any, where: str) -> tuple[LayerShape, Grid]:
     shape = _shape(one.get("shape"), where)
     where = f"{where}, {shape}"
     ins, outs = (_widths(one.get(side), f"{where}: {side}") for side in ("ins", "outs"))
-    _require(not shape.group or ins == (1,), f"{where}: it goes by whole groups, so ins is [1]")
+    _require(not shape.group or ins == (1,), f"{where}: groups are removed whole, so ins is [1]")
     rows = one.get("ms")
     _require(
         isinstance(rows, list) and len(rows) == len(ins), f"{where}: ms has {_length(rows)} rows for {len(ins)} ins"

@@ -30,7 +30,7 @@ class Try:
     correction: float
     counts: Counts
     plain_ns: float  # by the table, not corrected
-    true_ns: float  # as measured, in the target's unit (share or ms)
+    true_ns: float  # as measured, by share or by ms, as the target is given
     measured_ms: float
     share: float  # of the dense time, measured side by side
     unsure: float  # relative standard error of `share`

@@ -1,8 +1,8 @@
 """Time a whole network, each layer within it, and the rest.
 
-The network is measured as it is and with every layer that may be factored at half rank: parts are small, and what runs
-before them is still in the caches, so the factor of dense layers is too large for them. The overhead of profiling is
-chosen so that both runs add up: plans lie between them.
+The network is measured as it is and with every layer that may be factored at half rank: parts are small, and their
+inputs are still in the caches, so the factor of dense layers is too large for them. The overhead of profiling is chosen
+so that both runs add up: plans lie between them.
 """
 
 from __future__ import annotations
@@ -49,10 +49,7 @@ def halves(layers: Iterable[Layer], likes: DeployTarget) -> dict[str, int]:
 
 
 def digest_of(program: Program) -> str:
-    """Compute the sha256 of everything that a network's time depends on.
-
-    That is its graph, its weights, and the sizes and types of its inputs; the batch only if the network fixes it.
-    """
+    """Compute the sha256 of a network's graph, weights and inputs. The batch counts only if it is fixed."""
     first = 1 if program.dynamic_batch else 0
     inputs = [(list(one.shape[first:]), str(one.dtype)) for one in program.example_inputs]
     facts = [str(program.module.graph), state_digest(program.module), inputs]

@@ -81,7 +81,7 @@ def _baked(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 def _counted(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     if node.op_type in COUNTED:
-        text = f"how much {node.op_type} gives hangs on the data: engines stop to ask, and no CUDA graph holds it"
+        text = f"how much {node.op_type} gives depends on the data: engines stop to ask, and no CUDA graph holds it"
         yield Finding(RULE, "warning", node.name, text)
 
 
