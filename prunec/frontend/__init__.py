@@ -1,1 +1,1 @@
-"""Load networks in every form, and capture them as graphs."""
+"""Load networks in every form and capture them as graphs."""

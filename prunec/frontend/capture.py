@@ -1,8 +1,8 @@
-"""nn.Module, GraphModule or ExportedProgram to Program, by `torch.export`.
+"""Capture a `nn.Module`, GraphModule or ExportedProgram as a Program, by `torch.export`.
 
-The result is functional: no operator writes into its inputs. Where the exported graph already is (no `relu_`, no
-`add_`), the functionalising decomposition is skipped, which halves the time. The batch is dynamic where the model
-allows it; where it does not, the program says so (`dynamic_batch`, `notes`).
+The result is functional: no operator writes into its inputs. A graph that is functional already (no `relu_`, no `add_`)
+skips the decomposition, which halves the time. The batch is dynamic where the model allows it; `dynamic_batch` and
+`notes` of the program report where it does not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .process_state import kept_process_state
 from .requirements import plain_module, require_deterministic, require_finite, require_same
 from .single_sample import fixed_note, with_one_sample
 
-UNBOUNDED = 2**31  # samples: a range that ends before ends because of something in the network
+UNBOUNDED = 2**31  # samples: a range that ends earlier is a limit of the network
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class _Call:
         return tensors_of((self.args, self.kwargs))
 
     def of(self, samples: int) -> _Call:
-        """Return a copy with so many samples, repeated where there are too few."""
+        """Return a copy with `samples` samples, repeated where there are too few."""
         return self._with(samples_of(one, samples) for one in self.tensors)
 
     def on(self, device: torch.device) -> _Call:
-        """Return a copy with its tensors on a device."""
+        """Return a copy with its tensors on `device`."""
         return self._with(one.to(device) for one in self.tensors)
 
     def _with(self, tensors: Iterable[Tensor]) -> _Call:
@@ -65,17 +65,16 @@ class _Call:
 
 @kept_process_state()
 def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: Sequence[str] = ()) -> Program:
-    """Capture `model`, called as `model(*example_inputs)`; each tensor has the batch in front (any size ≥ 1).
+    """Capture `model`, called as `model(*example_inputs)`, tensors batch first (any size ≥ 1).
 
     Inputs and outputs may be nested: tuples, lists, dicts, dataclasses, constants; a mapping for `example_inputs` holds
-    keyword arguments. The program takes the tensors among them one after the other. They come to the device that the
-    network is on, and there it is captured. `opaque` are paths of sub-modules, or patterns of such, that are left as
-    they are (`prunec.frontend.opaque`). Where the batch cannot be dynamic it is that of the example, but two if the
-    network runs on two. The model itself is not changed, and nothing that becomes of it later changes the program; lazy
-    layers alone get their weights, under seed 0.
+    keyword arguments. The program takes their tensors as a flat list, moved to the device of the network. `opaque` are
+    paths of sub-modules, or patterns of paths, to keep as they are (`prunec.frontend.opaque`). A batch that cannot be
+    dynamic has the size of the example, or two if the network runs on two. The model is not changed (but lazy layers
+    get their weights, under seed 0), and later changes to it do not reach the program.
 
     Raises CaptureError where the model does not run on the inputs, cannot be captured, lies on several devices, draws
-    random numbers or has weights that are not finite, SpecError for a path in `opaque` that is none of the model's.
+    random numbers or has weights that are not finite, SpecError for a path in `opaque` that the model lacks.
     """
     model = plain_module(model)
     register_dataclasses(example_inputs)
@@ -99,7 +98,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
 
 
 def only_batch(exported: ExportedProgram) -> int | None:
-    """The batch size of an exported program where it is fixed, None where any will do."""
+    """Return the batch size of an exported program, None if dynamic."""
     sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
     return next((size for size in sizes if isinstance(size, int)), None)
 
@@ -117,7 +116,10 @@ def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]
 
 
 def _that_runs(model: nn.Module, call: _Call) -> _Call:
-    """The call with two samples (one would be taken for a constant), else as many as were given, else one."""
+    """Return the call with two samples, else the given number, else one.
+
+    One sample comes last, since torch.export would take its size for a constant.
+    """
     two = call.of(2)
     failure = _runs(model, two)
     if failure is None:
@@ -171,7 +173,7 @@ def _captured(model: nn.Module, call: _Call) -> Program:
 
 
 def _advice(model: nn.Module, error: Exception) -> str:
-    """Return a message that names the module that cannot be captured, the place of the fault, and a remedy."""
+    """Return an error message with the module at fault, its line and a remedy."""
     path, line = module_at_fault(model, error), line_at_fault(error)
     where = f"{path} ({type(model.get_submodule(path)).__name__})" if path else "it"
     keep = f", or leave the module as it is with --opaque {path} (opaque=('{path}',) in Python)" if path else ""
@@ -199,7 +201,7 @@ def _export(model: nn.Module, call: _Call, *, dynamic: bool) -> ExportedProgram:
 
 
 def dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the shapes that tell torch.export that the first dimension of every tensor may vary."""
+    """Return `dynamic_shapes` for torch.export with a dynamic batch in every tensor."""
     shapes = ShapesCollection()
     for value in tensors_of((args, kwargs)):
         shapes[value] = {0: Dim.AUTO}
@@ -207,8 +209,8 @@ def dynamic_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Program:
-    """The program of what was exported; `fixed` says why its batch is, if it is."""
-    device = call.tensors[0].device  # and all that the network reads, also where it was lax
+    """Build the program of `exported`; `fixed` is the reason for a fixed batch, or None."""
+    device = call.tensors[0].device  # of everything that the network reads
     require_full_precision(exported, device)
     require_finite(exported)
     with quiet(), torch.no_grad():
@@ -231,7 +233,7 @@ def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Progr
 
 
 def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[str]:
-    """A sentence on the buffers that forward writes, where the outputs depend on them."""
+    """Yield a note on the buffers that forward writes, if the outputs depend on them."""
     read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     written = [name for name in exported.graph_signature.buffers_to_mutate.values() if name in read]
     if written:
@@ -242,7 +244,7 @@ def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[
 
 
 def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
-    """A sentence for each input whose size, besides the batch, was exported as free."""
+    """Yield a note for each input with a dynamic size besides the batch."""
     for number, (value, given) in enumerate(zip(_placeholder_values(exported), call.tensors, strict=True)):
         free = [dim for dim, size in enumerate(value.shape) if dim and not isinstance(size, int)]
         if free:
@@ -254,14 +256,14 @@ def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
 
 
 def _any_batch(exported: ExportedProgram) -> bool:
-    """Return whether every input tensor may have any number of samples."""
+    """Return whether every input tensor has a dynamic batch."""
     upper = {str(symbol): bounds.upper for symbol, bounds in exported.range_constraints.items()}
     sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
     return all(not isinstance(size, int) and bool(upper.get(str(size), 0) > UNBOUNDED) for size in sizes)
 
 
 def _placeholder_values(exported: ExportedProgram) -> list[Tensor]:
-    """The tensors, without data, that an exported program takes from its caller."""
+    """Return the fake tensors of an exported program's inputs."""
     names = set(exported.graph_signature.user_inputs)
     values = [node.meta.get("val") for node in exported.graph.nodes if node.op == "placeholder" and node.name in names]
     return [value for value in values if isinstance(value, Tensor)]
@@ -269,7 +271,7 @@ def _placeholder_values(exported: ExportedProgram) -> list[Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the chatter of torch.export, which prints whole graphs: nothing of it is the user's to act on."""
+    """Silence warnings, stderr and logs of torch.export."""
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable

@@ -1,7 +1,7 @@
-"""Dissolve blocks and branches that torch.export keeps whole: `autocast`, `no_grad` and `torch.cond`.
+"""Dissolve blocks that torch.export keeps whole: `autocast`, `no_grad` and `torch.cond`.
 
-A block that changes nothing in inference is dissolved by `run_decompositions`. A branch whose condition is a constant
-is replaced by the side that is taken. Anything else would hide layers from the analysis, and is refused.
+`run_decompositions` dissolves a block that changes nothing in inference. A branch with a constant condition is replaced
+by its side. Anything else would hide layers from the analysis, and is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def has_blocks(exported: ExportedProgram) -> bool:
 
 
 def require_full_precision(exported: ExportedProgram, device: torch.device) -> None:
-    """Raise CaptureError for an `autocast` block that would compute in half precision on this device."""
+    """Raise CaptureError for an `autocast` block in half precision on `device`."""
     for node in _all_nodes(exported.graph_module):
         if _higher(node) == "wrap_with_autocast" and node.args[0] == device.type and node.args[2]:
             raise CaptureError(
@@ -63,7 +63,7 @@ def _refusal(node: fx.Node) -> CaptureError:
 
 
 def _higher(node: fx.Node) -> str | None:
-    """The name of a higher-order operator; None for any other node."""
+    """Return the name of a higher-order operator, None for any other node."""
     return node.target.name() if node.op == "call_function" and isinstance(node.target, HIGHER) else None
 
 
@@ -74,7 +74,7 @@ def _all_nodes(module: fx.GraphModule) -> Iterator[fx.Node]:
 
 
 def _constant(module: fx.GraphModule, value: Any) -> Any:
-    """The value of an argument that no input has a part in; None where one has."""
+    """Return the value of an argument that depends on no input, else None."""
     if not isinstance(value, fx.Node):
         return value
     needed: dict[fx.Node, None] = {}
@@ -93,7 +93,7 @@ def _constant(module: fx.GraphModule, value: Any) -> Any:
 
 
 def _inline(module: fx.GraphModule, node: fx.Node, inner: Any, arguments: list[Any]) -> None:
-    """Put the nodes of `inner` in the place of `node`, whose outputs are read one by one."""
+    """Replace `node`, whose outputs are read one by one, by the nodes of `inner`."""
     copies: dict[fx.Node, Any] = {}
     given = iter(arguments)
     with module.graph.inserting_before(node):
@@ -115,7 +115,7 @@ def _inline(module: fx.GraphModule, node: fx.Node, inner: Any, arguments: list[A
 
 
 def _adopted(module: fx.GraphModule, inner: Any, node: fx.Node) -> str:
-    """The name, in `module`, of what a node of `inner` reads: a tensor, or the graph of a branch in a branch."""
+    """Return the name in `module` of a tensor or nested graph that `inner` reads."""
     name = f"branch_{len(list(module.named_modules()))}_{str(node.target).replace('.', '_')}"
     value = operator.attrgetter(str(node.target))(inner)
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Explain where and why a capture failed, in the words of the user's own code."""
+"""Explain where and why a capture failed, in terms of the user's code."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _HERE = (Path(torch.__file__).parent, Path(__file__).parents[1])  # code that is
 
 
 def first_line(error: BaseException) -> str:
-    """`TypeError: what it says`, its first line only."""
+    """Return `TypeError: message`, the first line of an error."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def module_at_fault(model: nn.Module, error: BaseException) -> str | None:
-    """The path of the innermost sub-module that was running when `error` was raised, if it is known.
+    """Return the path of the innermost sub-module running when `error` was raised, or None.
 
-    Layers of torch itself are passed over for the module that calls them, where there is one below the network.
+    Layers of torch count for the module that calls them, if that lies below the network.
     """
     paths = {id(module): path for path, module in model.named_modules() if path}
     running = [module for frame, _ in _frames(error) if (module := _owner(frame)) is not None and id(module) in paths]
@@ -35,13 +35,13 @@ def module_at_fault(model: nn.Module, error: BaseException) -> str | None:
 
 
 def line_at_fault(error: BaseException) -> str | None:
-    """`nets.py:12`, the innermost line of the user's code that `error` passed through."""
+    """Return the innermost line of user code that raised `error`, such as `nets.py:12`."""
     found = [(frame.f_code.co_filename, line) for frame, line in _frames(error) if _is_users(frame.f_code.co_filename)]
     return f"{Path(found[-1][0]).name}:{found[-1][1]}" if found else None
 
 
 def why_batch_is_fixed(exported: ExportedProgram) -> str:
-    """Explain in a few words why the batch of an exported program is a constant."""
+    """Return a short reason why the batch of an exported program is constant."""
     for guard in _guards(exported):
         frame: Any = getattr(guard.sloc, "framework_loc", None)  # the line that asked, which may be the user's
         if isinstance(frame, traceback.FrameSummary) and _is_users(frame.filename):
@@ -58,7 +58,7 @@ def _guards(exported: ExportedProgram) -> list[Any]:
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
-    """The frames of an error and, before them, of those that it was raised after."""
+    """Yield the frames of an error, those of its causes first."""
     earlier = error.__cause__ or error.__context__
     if earlier is not None:
         yield from _frames(earlier)
@@ -66,7 +66,7 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 
 
 def _owner(frame: FrameType) -> nn.Module | None:
-    """The module whose method a frame runs."""
+    """Return the module whose method a frame runs."""
     code = frame.f_code
     first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     return first if isinstance(first, nn.Module) else None
@@ -77,7 +77,7 @@ def _is_users(filename: str) -> bool:
 
 
 def place_of(node: fx.Node) -> str:
-    """`neck.drop (nets.py:12)`, the sub-module and the line that an exported node comes from, as far as known."""
+    """Return the sub-module and line of an exported node, such as `neck.drop (nets.py:12)`."""
     stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [f"{Path(file).name}:{line}" for file, line in lines if _is_users(file)]

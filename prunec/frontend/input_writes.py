@@ -1,4 +1,4 @@
-"""Networks that write into their inputs: found after the export, and given copies in another one."""
+"""Find networks that write into their inputs, and export them with copies."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..ir.calling import filled, tensors_of
 
 
 def copies(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Give a network that writes into its inputs copies of them."""
+    """Return copies of the arguments, for a network that writes into its inputs."""
     args, kwargs = filled((args, kwargs), [one.clone() for one in tensors_of((args, kwargs))])
     return args, kwargs
 
 
 def writes(node: fx.Node) -> bool:
-    """Return whether an operator writes into what it reads."""
+    """Return whether an operator writes into its arguments."""
     target = node.target
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def writes_inputs(exported: ExportedProgram) -> bool:
-    """Return whether an operator writes into an input that the caller gives, or into a view of one."""
+    """Return whether an operator writes into an input of the program or its view."""
     inputs = set(exported.graph_signature.user_inputs)
     for node in filter(writes, exported.graph.nodes):
         source = node.args[0]
@@ -42,7 +42,7 @@ def _is_view(node: fx.Node) -> bool:
 
 
 def require_no_writes(exported: ExportedProgram) -> None:
-    """Raise CaptureError for a functional program that hands changed inputs back to its caller."""
+    """Raise CaptureError for a functional program that returns changed inputs to its caller."""
     if exported.graph_signature.user_inputs_to_mutate:
         raise CaptureError(
             "the network writes into its inputs: write y = x * 2 for x.mul_(2), and nn.ReLU() for"

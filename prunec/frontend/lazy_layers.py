@@ -1,4 +1,4 @@
-"""Give lazy layers (`nn.LazyConv2d`, `nn.LazyLinear`) their weights, by one run of the network under seed 0."""
+"""Initialise lazy layers (`nn.LazyConv2d`, `nn.LazyLinear`) by one run under seed 0."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .diagnosis import first_line
 
 
 def has_lazy(model: nn.Module) -> bool:
-    """Return whether some parameter or buffer has no shape yet."""
+    """Return whether a parameter or buffer has no shape yet."""
     return any(is_lazy(one) for one in (*model.parameters(), *model.buffers()))
 
 
 def initialise(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Run `model` once where it has lazy layers, in place; its modes stay. Raises CaptureError where it fails."""
+    """Run `model` once if it has lazy layers, in place, modes kept. Raises CaptureError if it fails."""
     if not has_lazy(model):
         return
     modes = [(module, module.training) for module in model.modules()]

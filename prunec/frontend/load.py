@@ -1,6 +1,6 @@
-"""From what a user calls a model (``nets.py:resnet20``, ``torchvision:resnet50``, ``net.pt2``) to the network itself.
+"""Load a network by name: ``nets.py:resnet20``, ``torchvision:resnet50``, ``net.pt2``.
 
-Nothing is ever downloaded, and no pickled code is read: weights come from a local file, as tensors only.
+Nothing is downloaded, and no pickled code is read: weights come from a local file, as tensors only.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:re
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A network in eval mode, and where it came from."""
+    """A network in eval mode, with its source."""
 
     model: nn.Module | torch.export.ExportedProgram
     name: str
     source: str
     input_size_hint: tuple[int, ...] | None
-    """The shape of one input without its batch axis, such as (3, 224, 224), where the source knows it."""
+    """Shape of one input without the batch, such as (3, 224, 224), if the source has it."""
 
     @cached_property
     def digest(self) -> str:
-        """``state_digest`` of the model, in hexadecimal; lazy layers must have their weights by then."""
+        """Hexadecimal ``state_digest`` of the model, whose lazy layers have weights."""
         return state_digest(self.model)
 
 
 def load_model(source: str, weights: Path | None = None) -> LoadedModel:
-    """Resolve ``source``, one of the forms above, and load ``weights`` into it.
+    """Load the network of ``source``, one of the forms above, with ``weights``.
 
-    A factory is called without arguments under seed 0, so that even a network without weights has one digest; a network
-    itself will do in its place. Raises CaptureError with what is wrong: the source, the factory or the weights.
+    A factory is called without arguments under seed 0, so that a network without weights has one digest too; a network
+    in its place is taken as it is. Raises CaptureError for a fault of the source, the factory or the weights.
     """
     prefix, colon, name = source.partition(":")
     if not colon:
@@ -69,7 +69,7 @@ def load_model(source: str, weights: Path | None = None) -> LoadedModel:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a ``.safetensors`` file, or a file of ``torch.save`` with tensors only, into ``model``.
+    """Load a ``.safetensors`` file, or a ``torch.save`` file of tensors, into ``model``.
 
     Raises CaptureError where the file cannot be read, or where a name or a shape does not fit
     (`prunec.frontend.weights_file`).
@@ -161,7 +161,7 @@ def _exported(source: str, weights: Path | None) -> LoadedModel:
 
 
 def _digested(loaded: LoadedModel) -> LoadedModel:
-    """Return the model itself, its digest taken now where possible: code that runs it may write into it."""
+    """Return `loaded` with its digest computed, before code that may write into the model runs."""
     if isinstance(loaded.model, torch.export.ExportedProgram) or not has_lazy(loaded.model):
         loaded.digest  # noqa: B018
     return loaded

@@ -1,6 +1,6 @@
-"""One call of a module as it was seen at two batch sizes, and the sizes that come out of it at any other.
+"""Record one call of a module at two batch sizes; infer its output sizes.
 
-A size that changes with the batch is a multiple of the size of an input that does:
+A size that changes with the batch is a multiple of an input size that does:
 
     out(N) = in(N) · out(2) / in(2)
 """
@@ -23,7 +23,7 @@ _TENSOR = object()
 
 @dataclass(frozen=True)
 class Values:
-    """Arguments or results: the nesting with its constants, and the tensors' shapes and types."""
+    """Arguments or results: their nesting, constants, and shapes and types of tensors."""
 
     spec: pytree.TreeSpec
     leaves: tuple[Any, ...]  # _TENSOR, or a constant
@@ -32,7 +32,7 @@ class Values:
 
     @staticmethod
     def of(value: Any) -> Values:
-        """Split a value into its nesting, its constants, and the shapes and types of its tensors."""
+        """Split a value into nesting, constants, and shapes and types of tensors."""
         leaves, spec = pytree.tree_flatten(value)
         tensors = tensors_of(leaves)
         constants = tuple(_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves)
@@ -44,7 +44,7 @@ class Values:
         return (self.spec, self.leaves, ranks[0]) == (other.spec, other.leaves, ranks[1])
 
     def nested(self, tensors: Sequence[Tensor]) -> Any:
-        """The value again, with these tensors in it."""
+        """Return the nested value with `tensors` in it."""
         given = iter(tensors)
         return pytree.tree_unflatten([next(given) if leaf is _TENSOR else leaf for leaf in self.leaves], self.spec)
 
@@ -54,7 +54,7 @@ Sizes = tuple[int, int]  # one size of one tensor, at both batch sizes
 
 @dataclass(frozen=True)
 class Call:
-    """One way in which a module is called, and what it then gives."""
+    """One observed call of a module: inputs, outputs, and sizes of both."""
 
     inputs: Values
     outputs: Values
@@ -62,7 +62,7 @@ class Call:
     given: tuple[tuple[Sizes, ...], ...]
 
     def fits(self, values: Values) -> bool:
-        """Return whether a call with these arguments matches this one; sizes that vary with the batch may be any."""
+        """Return whether a call with `values` matches this one; batch-dependent sizes are free."""
         pairs = zip(self.taken, values.shapes, strict=True)
         return self.inputs.alike(values) and all(
             small != large or size == small
@@ -71,7 +71,7 @@ class Call:
         )
 
     def shapes(self, inputs: Sequence[Tensor]) -> list[list[Any]]:
-        """The shapes that come out for inputs of these, whose batch may be a symbol."""
+        """Return the output shapes for `inputs`, whose batch may be a symbol."""
         return [[self._size(each, inputs) for each in sizes] for sizes in self.given]
 
     def _size(self, wanted: Sizes, inputs: Sequence[Tensor]) -> Any:
@@ -84,7 +84,7 @@ class Call:
         return size * (wanted[0] // step) if whole else size * wanted[0] // step
 
     def source(self, wanted: Sizes) -> tuple[int, int]:
-        """The input, and its dimension, of which an output's size is a multiple. Raises StopIteration for none."""
+        """Return the input and dimension whose multiple an output size is. Raises StopIteration for none."""
         return next(
             (number, dim)
             for number, sizes in enumerate(self.taken)
@@ -97,7 +97,7 @@ Seen = tuple[Values, Values]
 
 
 def learned(path: str, small: Seen, large: Seen) -> Call:
-    """One call from what was seen of it at two batch sizes."""
+    """Build a call from its observations at two batch sizes."""
     if not all(one.alike(other) for one, other in zip(small, large, strict=True)):
         raise CaptureError(f"{path} takes or gives other things for another batch size, so it cannot be opaque")
     taken, given = (

@@ -1,9 +1,8 @@
-"""Sub-modules that stay as they are: torch sees one operator in the place of each, and the analysis a wall.
+"""Keep sub-modules as they are: each is one operator, whose channels are all kept.
 
-Each is put behind an operator of its own, `prunec::opaque_neck_weird_0_1f2e3d4c`, while torch.export looks at it. It
-runs a copy of the original; for tensors without data it gives shapes that were learned by running the network at two
-batch sizes: a size that changes with the batch is a multiple of the size of an input that does. In the captured graph
-the node calls that copy itself, and the operator is gone: nothing outlives the graph.
+During torch.export each is wrapped in an operator of its own, `prunec::opaque_neck_weird_0_1f2e3d4c`, that runs a copy
+of the original. Shapes of fake tensors come from runs of the network at two batch sizes (`observed_calls`). The node of
+the captured graph calls the copy directly; the operator ends with the capture.
 """
 
 from __future__ import annotations
@@ -37,18 +36,18 @@ _one_at_a_time = threading.RLock()  # operators of the same name cannot exist tw
 
 
 def is_opaque(node: fx.Node) -> str | None:
-    """The path of the opaque sub-module that a node stands for; None for any other node."""
+    """Return the path of a node's opaque sub-module, None for any other node."""
     return node.target.path if isinstance(node.target, Opaque) else None
 
 
 def paths_in(module: nn.Module) -> tuple[str, ...]:
-    """The opaque sub-modules inside a captured graph."""
+    """Return the paths of the opaque sub-modules in a captured graph."""
     nodes = module.graph.nodes if isinstance(module, fx.GraphModule) else ()
     return tuple(dict.fromkeys(path for node in nodes if (path := is_opaque(node)) is not None))
 
 
 def unwritable(paths: Sequence[str], what: str) -> str:
-    """Why `what` cannot be written, and what to do about it: one sentence."""
+    """Return a sentence: why `what` cannot be written, and the remedy."""
     modules, it = ("module", "it") if len(paths) == 1 else ("modules", "them")
     return (
         f"the opaque {modules} {', '.join(paths)} cannot be written as {what}, for no operator of torch does the same:"
@@ -58,11 +57,11 @@ def unwritable(paths: Sequence[str], what: str) -> str:
 
 @contextmanager
 def sealed(model: nn.Module, patterns: Sequence[str], runs: Sequence[Run]) -> Iterator[Unseal]:
-    """While the block runs, an operator stands in `model` for each sub-module that `patterns` name.
+    """Replace the sub-modules that `patterns` name by operators while the block runs.
 
-    `runs` are two runs of the network, at two batch sizes where it takes any. Yields what makes the nodes of a captured
-    graph call the sub-modules themselves, in place; it must be done within the block. Raises SpecError for a name that
-    fits no sub-module or one that is never run, CaptureError where the sizes that come out follow no size that goes in.
+    `runs` are two runs of the network, at two batch sizes where it takes any. Yields a function that makes the nodes of
+    a captured graph call the sub-modules, in place; call it within the block. Raises SpecError for a pattern that fits
+    no sub-module or one that never runs, CaptureError where an output size follows no input size.
     """
     modules = _chosen(model, patterns)
     if not modules:
@@ -108,7 +107,7 @@ def _fits(path: str, pattern: str) -> bool:
 
 
 def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """The outermost sub-modules that the patterns fit, by path."""
+    """Return the outermost sub-modules that the patterns fit, by path."""
     known = {path: module for path, module in model.named_modules(remove_duplicate=False) if path}
     for pattern in patterns:
         if not any(_fits(path, pattern) for path in known):
@@ -123,14 +122,14 @@ def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
 
 
 class _Stand(nn.Module):
-    """Stands where a sub-module was and hands each call to `answer`; whatever else it is asked for is the module's."""
+    """Stand-in for a sub-module: calls `answer`; other attributes are the module's."""
 
     def __init__(self, module: nn.Module, answer: Answer) -> None:
         super().__init__()
         self.__dict__.update(_original=module, _answer=answer, training=False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the output that the sub-module would give."""
+        """Return the sub-module's output."""
         return self._answer(args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -139,7 +138,7 @@ class _Stand(nn.Module):
 
 @contextmanager
 def _replaced(model: nn.Module, stands: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Other sub-modules in the places of some, wherever they are used, while the block runs."""
+    """Replace sub-modules by `stands`, at each use, while the block runs."""
     by_id = {id(model.get_submodule(path)): stand for path, stand in stands.items()}
     with ExitStack() as undo:
         for parent in list(model.modules()):
@@ -151,7 +150,7 @@ def _replaced(model: nn.Module, stands: Mapping[str, nn.Module]) -> Iterator[Non
 
 
 def _watched(model: nn.Module, modules: Mapping[str, nn.Module], run: Run) -> dict[str, list[Seen]]:
-    """Record the inputs and outputs of each module, call by call, in one run of the network."""
+    """Record inputs and outputs of each module, per call, in one run."""
     seen: dict[str, list[Seen]] = {path: [] for path in modules}
 
     def watcher(path: str, module: nn.Module) -> Answer:
@@ -174,7 +173,7 @@ def _watched(model: nn.Module, modules: Mapping[str, nn.Module], run: Run) -> di
 
 
 class Opaque:
-    """A copy of a sub-module, to be called as an operator is: with a list of tensors and the number of the call."""
+    """Copy of a sub-module, called as an operator: tensors and number of the call."""
 
     def __init__(self, path: str, number: int, module: nn.Module, calls: Sequence[Call]) -> None:
         self.path, self.calls = path, calls
@@ -185,7 +184,7 @@ class Opaque:
         self.__name__ = self.__qualname__ = f"opaque_{word}_{number}_{state_digest(module)[:8]}"
 
     def register(self, library: torch.library.Library) -> Any:
-        """Define the operator that stands for the sub-module in torch.export, and return it."""
+        """Define the sub-module's operator for torch.export, and return it."""
         library.define(f"{self.__name__}(Tensor[] inputs, int call) -> Tensor[]")
         here = weakref.proxy(self)  # torch may keep what it is given for longer than the library lives
 
@@ -201,7 +200,7 @@ class Opaque:
         return self._operator
 
     def __call__(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
-        """The tensors that the sub-module gives; tensors without data for such."""
+        """Return the sub-module's outputs, fake tensors for fake inputs."""
         fake = any(isinstance(one, FakeTensor) for one in inputs)
         return self._fake(inputs, call) if fake else self._run(inputs, call)
 
@@ -215,7 +214,7 @@ class Opaque:
 
     @torch.no_grad()
     def _run(self, inputs: Sequence[Tensor], call: int) -> list[Tensor]:
-        """Run the original, in double precision where that is what comes in; operators must not return their inputs."""
+        """Run the original, in double precision for double inputs; outputs never alias inputs."""
         module = self._in(self._dtype(one.dtype for one in inputs), self._device(inputs))
         args, kwargs = self.calls[call].inputs.nested(inputs)
         with preserved(module):
@@ -240,7 +239,7 @@ class Opaque:
         return self._modules[dtype, device]
 
     def _dtypes(self, inputs: Sequence[Tensor], call: int) -> list[torch.dtype]:
-        """The types that come out: where floats went in, floats of the same precision."""
+        """Return the output types; float outputs take the precision of the inputs."""
         one, now = self.calls[call], self._dtype(each.dtype for each in inputs)
         then = self._dtype(one.inputs.dtypes)
         return [now if dtype is then and now is not None else dtype for dtype in one.outputs.dtypes]
@@ -251,7 +250,7 @@ class Opaque:
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """A copy, which later changes of the original do not reach; the original where it cannot be copied."""
+    """Return a deep copy, or the original where it cannot be copied."""
     try:
         return copy.deepcopy(module)
     except Exception:  # a lock, a file, a tensor with a history: anything may be in it

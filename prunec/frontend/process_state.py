@@ -1,6 +1,6 @@
-"""Leave the settings of the process as they were: random states, threads, denormals, precision, logging, warnings.
+"""Restore the settings of the process: random states, threads, denormals, precision, logging, warnings.
 
-Passes, torch's exporters and the user's own forward may change them, and an exception may come between.
+Passes, torch's exporters and the user's forward may change them, and an exception may come between.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..device import precision_restored
 
 @contextmanager
 def kept_process_state() -> Iterator[None]:
-    """Restore every setting of the process when the block ends, error or not; use it as a decorator too."""
+    """Restore the settings of the process when the block ends; also a decorator."""
     with ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings())
         for restore in _restores():
@@ -30,12 +30,12 @@ def kept_process_state() -> Iterator[None]:
 
 
 def flushes_denormals() -> bool:
-    """Return whether this thread turns denormal numbers into zeros, which torch can set but not report."""
+    """Return whether this thread flushes denormals to zero (torch has no getter)."""
     return sys.float_info.min / 2 == 0.0
 
 
 def _restores() -> Iterator[Callable[[], object]]:
-    """Yield a function for each setting that restores its present value."""
+    """Yield a function per setting that restores its present value."""
     yield partial(torch.set_rng_state, torch.get_rng_state())
     if torch.cuda.is_initialized():
         yield partial(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())

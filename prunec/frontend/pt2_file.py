@@ -1,8 +1,8 @@
-"""Read a `.pt2` so that nothing in it can run.
+"""Read a `.pt2` file without running code in it.
 
 torch.export.load falls back to an unrestricted pickle where the restricted one refuses, loads compiled libraries, and
-evaluates text of the graph. So the archive is taken apart here, each part is read with `weights_only=True` or checked
-(`prunec.frontend.pt2_text`), and torch is given a new archive of what has been read, and of nothing else.
+evaluates text of the graph. Here each part of the archive is read with `weights_only=True` or checked
+(`prunec.frontend.pt2_text`), and torch reads a new archive of those parts only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OLDER = {  # the parts of a file of torch 2.7 and before
 
 
 def load_exported(path: Path) -> ExportedProgram:
-    """The exported program in `path`. Raises CaptureError where it is none, or where reading it could run code."""
+    """Load the exported program in `path`. Raises CaptureError if there is none, or if reading could run code."""
     try:
         with zipfile.ZipFile(path) as archive:
             safe = _repacked(archive, str(path))
@@ -47,7 +47,7 @@ def load_exported(path: Path) -> ExportedProgram:
 
 
 def _repacked(archive: zipfile.ZipFile, file: str) -> bytes:
-    """A new archive, in memory, with the parts that an exported program consists of."""
+    """Return a new archive, in memory, with the parts of an exported program."""
     names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     if len({name.casefold() for name in names}) < len(names):
         raise CaptureError(f"{file} holds two parts of one name, and is not read: export the network again")
@@ -100,7 +100,7 @@ def _parts(archive: zipfile.ZipFile, names: list[str], file: str) -> dict[str, b
 
 
 def _payloads(read: Callable[[str], bytes], folder: str, listed: str, file: str) -> dict[str, bytes]:
-    """The list of weights or constants, and the bytes of each."""
+    """Return the list of weights or constants, and the bytes of each."""
     config = json.loads(read(listed))
     parts = {listed: json.dumps(config).encode()}
     for name, entry in config["config"].items():
@@ -115,12 +115,12 @@ def _payloads(read: Callable[[str], bytes], folder: str, listed: str, file: str)
 
 
 def _tensors_again(data: bytes, file: str, what: str) -> bytes:
-    """A pickle of tensors and plain values, read in the restricted way and written anew."""
+    """Return a pickle of tensors and plain values, read in the restricted way and rewritten."""
     if not data:
         return data
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of protocols that the restricted reader may not know in full
+            warnings.simplefilter("ignore")  # about pickle protocols
             found: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise CaptureError(

@@ -1,8 +1,8 @@
-"""Refuse text in a `.pt2` that torch would run as code while it reads the graph.
+"""Refuse text in a `.pt2` that torch would run as code.
 
 torch.export's reader hands sizes to `sympy.sympify`, which evaluates them, imports the modules that tree specs name,
-and writes names of inputs and weights into Python source that it compiles. What may stand in each place is said here;
-everything else is refused. Metadata (stack traces) and guards, which are source too, are dropped.
+and compiles Python source with names of inputs and weights. Each place has a list of what is allowed; everything else
+is refused. Metadata (stack traces) and guards, which are source too, are dropped.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ ARITHMETIC = (
 
 
 def plain_graph(text: str, file: str) -> str:
-    """The serialised graph without its metadata. Raises CaptureError for what could run as code."""
+    """Return the serialised graph without metadata. Raises CaptureError for text that could run as code."""
     return json.dumps(_plain(json.loads(text), file, ""))
 
 
 def _plain(value: Any, file: str, place: str) -> Any:
-    """A value that stands under the key `place`, with the metadata in it left out."""
+    """Return the checked value under the key `place`, without metadata."""
     if isinstance(value, dict):
         for key in value:
             _require_without(NOT_IN_NAMES, key, file)
@@ -73,7 +73,7 @@ def _require_without(forbidden: re.Pattern[str], text: str, file: str) -> None:
 
 
 def _require_arithmetic(text: str, file: str) -> None:
-    """Raise unless `text` is arithmetic of symbols, with sympy's own classes and torch's functions of sizes."""
+    """Raise unless `text` is arithmetic of symbols, sympy classes and torch's size functions."""
     try:
         nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -93,7 +93,7 @@ def _is_harmless(node: ast.AST) -> bool:
 
 
 def _require_containers(spec: Any, file: str, names: bool) -> None:
-    """Raise where a tree spec names a module to import, or where `names` of arguments could be code."""
+    """Raise if a tree spec names a module, or if `names` could be code."""
     if isinstance(spec, str):
         try:
             inner = json.loads(spec)

@@ -16,13 +16,13 @@ from .diagnosis import place_of
 from .weights_file import JIT, JIT_ADVICE
 
 RANDOM = torch.Tag.nondeterministic_seeded
-OFF = ("train", "training", "is_training")  # arguments that, being false, turn the randomness of an operator off
-SHARES = ("p", "dropout_p", "dropout")  # and those that do so at 0
+OFF = ("train", "training", "is_training")  # if False, the operator is deterministic
+SHARES = ("p", "dropout_p", "dropout")  # if 0, the operator is deterministic
 LISTED = 3
 
 
 def plain_module(model: Any) -> nn.Module | ExportedProgram:
-    """The network inside the wrappers of torch.compile and of data parallelism.
+    """Return the network inside wrappers of torch.compile and data parallelism.
 
     Raises CaptureError for anything that is no network, for TorchScript, and for weights without values.
     """
@@ -45,7 +45,10 @@ def plain_module(model: Any) -> nn.Module | ExportedProgram:
 
 
 def require_finite(exported: ExportedProgram) -> None:
-    """Raise CaptureError where a parameter holds NaN or infinity, or a buffer NaN, and the graph reads it."""
+    """Raise CaptureError for NaN or infinity in weights that the graph reads.
+
+    A buffer may hold infinity: masks do.
+    """
     places = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs if spec.target is not None}
     read = {places.get(node.name) for node in exported.graph.nodes if node.op == "placeholder" and node.users}
     parameters, buffers = set(exported.graph_signature.parameters), set(exported.graph_signature.buffers)
@@ -61,14 +64,14 @@ def require_finite(exported: ExportedProgram) -> None:
 
 
 def _count(value: Tensor, infinite: bool) -> int:
-    """How many values are NaN, or also infinite; a mask may hold -inf."""
+    """Return the number of NaN, or with `infinite` of non-finite, values."""
     if not (value.is_floating_point() or value.is_complex()):
         return 0
     return int((~value.isfinite() if infinite else value.isnan()).sum())
 
 
 def require_deterministic(module: fx.GraphModule) -> None:
-    """Raise CaptureError where an operator of the graph draws random numbers that anything reads."""
+    """Raise CaptureError for an operator that draws random numbers, if they are read."""
     for node in module.graph.nodes:
         if node.users and is_random(node):
             name = str(node.target).removeprefix("aten.").partition(".")[0]
@@ -80,7 +83,7 @@ def require_deterministic(module: fx.GraphModule) -> None:
 
 
 def is_random(node: fx.Node) -> bool:
-    """Return whether an operator draws random numbers with the arguments that it has here."""
+    """Return whether an operator draws random numbers with its present arguments."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or RANDOM not in target.tags:
         return False
@@ -94,7 +97,7 @@ def is_random(node: fx.Node) -> bool:
 
 
 def require_same(name: str, first: Any, second: Any) -> None:
-    """Raise CaptureError where two runs of a network on the same inputs gave different answers."""
+    """Raise CaptureError if two runs on the same inputs gave different answers."""
     pairs = zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=False)
     if not all(close(one, other) for one, other in pairs if isinstance(one, Tensor)):
         raise CaptureError(
@@ -104,7 +107,7 @@ def require_same(name: str, first: Any, second: Any) -> None:
 
 
 def close(one: Tensor, other: Any) -> bool:
-    """Return whether two answers have one shape and agree but for rounding; whole numbers always agree."""
+    """Return whether shapes are equal and values agree up to rounding; integers always agree."""
     if not isinstance(other, Tensor) or one.shape != other.shape:
         return False
     if not one.is_floating_point():

@@ -1,7 +1,7 @@
-"""Run a captured network on one sample, beside the user's own.
+"""Check a captured network on one sample against the original.
 
-`torch.export` captures a dynamic batch for two samples or more. A network that treats a single one otherwise, by a
-`squeeze()` that names no dimension or an `if len(x) == 1`, is another network there, and its graph is not.
+`torch.export` captures a dynamic batch for two samples or more. A network that treats one sample otherwise, by a
+`squeeze()` without a dimension or an `if len(x) == 1`, differs from its graph there.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ADVICE = (
 
 
 def with_one_sample(program: Program, original: Original) -> Program:
-    """Return the program with its original, held to what one sample gets from both.
+    """Return the program with its original, checked on one sample.
 
-    Where the original gives outputs of other shapes, or fails, a note says so, and one sample is treated as more are.
-    Where the graph fails, or gives other numbers, the batch is fixed.
+    If the original fails or gives other shapes, a note reports it, and one sample is treated as any batch. If the graph
+    fails or gives other numbers, the batch is fixed.
     """
     program = replace(program, original=original)
     if not program.dynamic_batch:
@@ -54,7 +54,7 @@ def with_one_sample(program: Program, original: Original) -> Program:
 
 
 def fixed_note(name: str, why: str, count: int) -> str:
-    """A sentence on a batch size that is fixed."""
+    """Return a note on a fixed batch size."""
     return (
         f"{name} fixes its batch size ({why}): captured with a batch of {count}, the sweeps run {count} samples at a"
         f" time and the ONNX file takes {count}; for any other batch, rewrite it with x.shape[0] or -1"

@@ -1,8 +1,8 @@
-"""Read files of weights, tensors only, and find in them the one set that fits a network.
+"""Read weight files, tensors only, and find the set that fits a network.
 
-A checkpoint may hold its weights under a key of the trainer's (`model_state_dict`, `params_ema`), with the names of
-wrappers before them (`module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning), in any nesting.
-Every set of tensors in the file, with and without leading parts of its names, is a candidate; the one that fits is it.
+A checkpoint may hold its weights under a trainer's key (`model_state_dict`, `params_ema`) and with prefixes of wrappers
+(`module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning), in any nesting. Candidates are all
+sets of tensors in the file, with and without leading parts of their names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ JIT_ADVICE = (
 
 
 def weights_for(model: nn.Module, path: Path) -> State:
-    """The tensors in `path` by the names that they have in `model`.
+    """Return the tensors in `path` by their names in `model`.
 
     Raises CaptureError where the file cannot be read, where no set of tensors in it fits, or where two that differ do.
     """
@@ -55,14 +55,14 @@ def weights_for(model: nn.Module, path: Path) -> State:
 
 
 def weights_alone(path: Path) -> CaptureError:
-    """The error for a file of weights that was given as a network: its words tell the kind of file that it is."""
+    """Return the error for a weight file given as a network."""
     if path.is_file():
         _read(path)
     return CaptureError(f"{path} holds weights only: name the code that builds the network, and pass this as --weights")
 
 
 def _read(path: Path) -> Any:
-    """The file's contents. Raises CaptureError with its kind where it is no file of tensors."""
+    """Return the file's contents. Raises CaptureError if it is no file of tensors."""
     if not path.is_file():
         raise CaptureError(f"there is no weights file {path}: check the path")
     if path.suffix == ".safetensors":
@@ -95,7 +95,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _why(error: Exception) -> str:
-    """Why torch would not read a file, in words of prunec's: torch's own advise to run what is in it."""
+    """Return why torch refused a file; torch's own message advises to run its code."""
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     if named is None:
         return "it is cut off, or no file of torch.save: write it anew with torch.save(net.state_dict(), …)"
@@ -106,7 +106,7 @@ def _why(error: Exception) -> str:
 
 
 def _sets(value: Any, place: str, depth: int = DEPTH) -> Iterator[tuple[str, State]]:
-    """Each mapping of names to tensors in a checkpoint, and the keys that lead to it."""
+    """Yield each mapping of names to tensors in a checkpoint, with its key."""
     if not isinstance(value, Mapping):
         return
     tensors = {key: one for key, one in value.items() if isinstance(key, str) and isinstance(one, Tensor)}
@@ -122,9 +122,9 @@ def _candidates(sets: Mapping[str, State]) -> Iterator[tuple[str, State]]:
 
 
 def _unwrapped(place: str, state: State, depth: int) -> Iterator[tuple[str, State]]:
-    """The tensors under their names and, in turn, without the first part of them.
+    """Yield the tensors under their names and, in turn, without the first part.
 
-    Others are left out where that part is a wrapper's, such as the loss beside the `model.` of Lightning.
+    A wrapper's part drops the tensors outside it, such as the loss beside the `model.` of Lightning.
     """
     yield place, state
     plain = {WRAPPER.sub("", name): one for name, one in state.items()}
@@ -138,7 +138,7 @@ def _unwrapped(place: str, state: State, depth: int) -> Iterator[tuple[str, Stat
 
 
 def _faults(state: State, model: nn.Module) -> list[str]:
-    """List the misfits of a checkpoint: names that are missing, names too many, other shapes."""
+    """List the misfits of a checkpoint: missing names, unexpected names, other shapes."""
     wanted = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     missing = [key for key in wanted if key not in state and not key.endswith(COUNTER)]
     unexpected = [key for key in state if key not in wanted and not key.endswith(COUNTER)]
@@ -166,7 +166,7 @@ def _equal(one: State, other: State) -> bool:
 
 
 def _contents(found: Any) -> str:
-    """The keys of a checkpoint, or its type."""
+    """Return the keys of a checkpoint, or its type."""
     if isinstance(found, Mapping) and found:
         return f"the keys {_first([str(key) for key in found], 8)}"
     kind = type(found).__name__
