@@ -1,1 +1,1 @@
-"""Channel analysis: which coordinates of which parameters stand or fall together, and why some may not fall."""
+"""Channel analysis: coupled channels of all parameters, and why some are frozen."""

@@ -1,7 +1,7 @@
-"""From labels to spaces: canonicalise, group by signature, number the coordinates.
+"""Build channel spaces from labels: canonicalise, group by signature, number the coordinates.
 
-Two coordinates belong to one space when the same dimensions of the same parameters hold them, equally often, and they
-pass through the same values: so one that stays of each space keeps every tensor from vanishing.
+Two coordinates belong to one space if the same dimensions of the same parameters hold them, equally often, and they
+pass through the same values. So one kept coordinate of each space leaves no tensor empty.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Key = tuple[str, int, str]
 
 
 def rule_of(node: fx.Node) -> Rule | None:
-    """The rule for a node's operator, if there is one."""
+    """Return the rule for a node's operator, or None."""
     return RULES.get(overload_packet(node)) or elementwise.rule_of(node)
 
 
 def analyse(
     program: Program, constraints: Constraints = ANY, refused: Mapping[str, str] = MappingProxyType({})
 ) -> Channels:
-    """Find every channel space of `program`. Nothing is run but shapes, so it needs no data.
+    """Find every channel space of `program`. Only shapes are run: no data is needed.
 
-    The nodes that `refused` names keep all that reaches them, for the reason that it gives.
-    Raises SpecError where a pattern of `constraints` matches no layer.
+    A node in `refused` freezes its inputs, with the given reason. Raises SpecError where a pattern of `constraints`
+    matches no layer.
     """
     walk = Walk(program, refused)
     walk.run(rule_of)
@@ -61,7 +61,7 @@ def analyse(
 
 
 def _spaces(walk: Walk, touched: dict[Key, Tensor], constraints: Constraints) -> tuple[list[Space], Tensor]:
-    """The spaces in graph order, and the coordinate number of every label."""
+    """Return the spaces in graph order, and the coordinate number of every label."""
     sites = list(touched)
     vectors = [labels.numpy().tobytes() for labels in touched.values()]
     distinct = dict(zip(vectors, touched.values(), strict=True))  # a layer's weight, bias and norm have the same rows
@@ -99,7 +99,7 @@ def _spaces(walk: Walk, touched: dict[Key, Tensor], constraints: Constraints) ->
 
 
 def _values_of(walk: Walk) -> dict[int, list[int]]:
-    """By label: the values that hold it; values with the same labels count once."""
+    """Return the values that hold each label; values with equal labels count once."""
     known: dict[bytes, int] = {}
     found: dict[int, list[int]] = defaultdict(list)
     for value in walk.values.values():
@@ -118,14 +118,14 @@ def _values_of(walk: Walk) -> dict[int, list[int]]:
 
 
 def _labels_over(walk: Walk) -> set[int]:
-    """The labels over which a norm, a reduction or a product of activations runs."""
+    """Return labels reduced over by a norm, a reduction or a product of activations."""
     inputs = [walk.settle(walk.values[node.all_input_nodes[0]]) for node in walk.over]
     inputs += [walk.settle(labels) for labels in walk.summed]
     return {root for labels in inputs for root in compress(labels, only_strides=True).unique().tolist()}
 
 
 def _reason(keys: list[Key], constraints: Constraints) -> str | None:
-    """Why a space with these sites may not be touched, though nothing in the graph forbids it."""
+    """Return why the user's constraints freeze a space, or None."""
     roles = {role for _, _, role in keys}
     if PRODUCES not in roles:
         return "no layer produces these channels"
@@ -135,7 +135,7 @@ def _reason(keys: list[Key], constraints: Constraints) -> str | None:
 
 
 def _limited(space: Space, constraints: Constraints) -> Space:
-    """The space with the least that must stay of it, and in what multiples."""
+    """Return the space with its least count to keep, and the step."""
     keys = [(site.parameter, site.dim, site.role) for site in space.sites]
     rows = next(site.rows.shape[1] for site in space.sites if site.role == PRODUCES)
     least = constraints.least(_producers(keys), space.size)
@@ -147,7 +147,7 @@ def _producers(keys: list[Key]) -> list[str]:
 
 
 def _name(keys: list[tuple[str, int, str]], names: Counter[str]) -> str:
-    """The first layer that produces the space; a number where one layer produces several."""
+    """Return the first layer that produces the space, numbered if it produces several."""
     first = next((key for key in keys if key[2] == PRODUCES), keys[0])
     name = layer_of(first[0])
     names[name] += 1
@@ -155,7 +155,7 @@ def _name(keys: list[tuple[str, int, str]], names: Counter[str]) -> str:
 
 
 def _rows(labels: Tensor) -> dict[int, list[int]]:
-    """The rows that each label owns."""
+    """Return the rows of each label."""
     found: dict[int, list[int]] = defaultdict(list)
     for row, root in enumerate(labels.tolist()):
         found[root].append(row)
@@ -183,7 +183,7 @@ def _product(number: Tensor, node: fx.Node, macs: float, a: Tensor, b: Tensor) -
 
 
 def _axis(walk: Walk, number: Tensor, value: Any) -> Any:
-    """The channel axis of a value, or of each of a list; None where nothing in it can be removed."""
+    """Return the channel axis of a value or list of values, None if frozen."""
     if value is None:
         return None
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,8 @@
-"""Residual branches that may go whole: add(x, f(x)) becomes x, and nothing of f is computed.
+"""Find residual branches that may be removed whole: add(x, f(x)) becomes x.
 
-Where most of a kernel's time is its own start, or threads meet after each, narrow layers save little and layers that
-are not there save all (Veit et al. 2016: a trained ResNet loses little with one block; "depth pruning"). Layers behind
-are refitted to what is left, and those that feed a later add on the same stream also make up for what it lacks.
+Where kernel launches or thread synchronisation dominate the time, narrow layers save little and removed layers save all
+("depth pruning"; Veit et al. 2016: a trained ResNet loses little with one block). Later layers are refitted, and those
+that feed a later add on the same stream also compensate for the branch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ ADD = aten.add.Tensor
 
 
 def found(program: Program, channels: Channels) -> Iterator[Branch]:
-    """The branches without which every value keeps its shape, none within another; `space` is left to be named."""
+    """Yield the removable branches, none within another; `space` is unnamed yet.
+
+    Every value keeps its shape without them.
+    """
     values = graph.example_values(program.module, program.example_inputs)
     costs = {one.node: one.macs for one in channels.products}
     candidates = []
@@ -49,7 +52,7 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _only_for(branch: fx.Node, add: fx.Node) -> frozenset[fx.Node]:
-    """The nodes that nothing but this operand of the add needs."""
+    """Return the nodes that only this operand of the add needs."""
     gone: set[fx.Node] = set()
     left = [branch]
     while left:  # ends: a graph has no circle
@@ -63,7 +66,7 @@ def _only_for(branch: fx.Node, add: fx.Node) -> frozenset[fx.Node]:
 
 
 def _names(nodes: Set[fx.Node]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of the nodes that compute, and of the parameters that only they read."""
+    """Return names of the compute nodes, and of parameters that only they read."""
     return (
         frozenset(node.name for node in nodes if node.op != "get_attr"),
         frozenset(str(node.target) for node in nodes if node.op == "get_attr"),

@@ -1,4 +1,4 @@
-"""Which layers may become several, what their parts cost, and up to which rank that saves anything."""
+"""Factorings of layers: eligibility, cost of the parts, and break-even rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .spaces import Channels, Contraction, Factoring, Product, Split
 
 
 def may_split(channels: Channels, one: Contraction, node: fx.Node) -> bool:
-    """Return whether a layer mixes all inputs, has its own weights, a full covariance, and padding in numbers."""
+    """Return whether a layer may be factored.
+
+    It mixes all inputs, has its own weight, a full covariance, and numeric padding.
+    """
     alone = sum(other.weight == one.weight for other in channels.contractions) == 1
     known = sum(each.node == one.node for each in channels.products) == 1
     whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None
@@ -27,7 +30,7 @@ def _names_padding(node: fx.Node) -> bool:
 
 
 def of(one: Contraction, split: Split, product: Product, node: fx.Node, values: graph.Values) -> Factoring:
-    """The parts and what each costs a pair of channels."""
+    """Build the factoring of a layer, with the cost of its parts per channel pair."""
     wide, narrow = values[node.all_input_nodes[0]].shape[2:], values[node].shape[2:]
     positions, costs = product.scale / one.taps, []
     grown = [before / after for before, after in zip(wide, narrow, strict=False)]
@@ -40,11 +43,11 @@ def of(one: Contraction, split: Split, product: Product, node: fx.Node, values: 
 
 
 def highest(one: Contraction, found: Factoring) -> int:
-    """The highest rank that the weight can have."""
+    """Return the highest rank of the weight."""
     return found.split.highest(len(one.inputs), len(one.outputs))
 
 
 def even(one: Contraction, found: Factoring, product: Product) -> int:
-    """The rank at which the parts cost as much as the one layer, or one above the highest."""
+    """Return the rank at which the parts cost as much as the layer. One above the highest rank if there is none."""
     rank = found.rank_of(product.macs, len(one.inputs), len(one.outputs))
     return min(math.ceil(rank - 1e-9), highest(one, found) + 1)

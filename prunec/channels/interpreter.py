@@ -1,7 +1,7 @@
-"""The abstract interpreter: walk the graph once, in order, with labels in the place of numbers.
+"""Abstract interpreter: run the graph once, in order, on labels instead of numbers.
 
-Rules live in one file a family and are found by operator; an operator without a rule freezes what reaches it, with
-the sentence that says so. Source: DESIGN, "Channel analysis is abstract interpretation".
+Rules are one file per family, looked up by operator; an operator without a rule freezes its inputs, with a sentence as
+the reason. Source: DESIGN, "Channel analysis is abstract interpretation".
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ONLY = "it is the only channel of a tensor"
 
 @dataclass(frozen=True)
 class Mixed:
-    """A layer with a weight that was met: its input and output labels, and whether whole groups are removed."""
+    """Layer with a weight: input and output labels, and whether whole groups are removed."""
 
     node: fx.Node
     inputs: Tensor
@@ -37,11 +37,11 @@ class Mixed:
 
 
 class Walk:
-    """The state of one walk: a label tensor for every value, and the labels of every parameter touched."""
+    """State of one run: labels of every value and every touched parameter."""
 
     def __init__(self, program: Program, refused: Mapping[str, str] | None = None) -> None:
         self.module = program.module
-        self.refused = refused or {}  # nodes that cannot be made narrow, and why
+        self.refused = refused or {}  # nodes that cannot be narrowed, with the reason
         self.samples = len(program.example_inputs[0])
         self.examples = graph.example_values(program.module, program.example_inputs)
         self.labels = Labels()
@@ -51,10 +51,10 @@ class Walk:
         self.products: list[tuple[fx.Node, float, Tensor, Tensor]] = []  # node, MACs, labels of both factors
         self.over: list[fx.Node] = []  # operators that normalise or reduce over the channels
         self.summed: list[Tensor] = []  # labels over which a product of activations sums
-        self.reads: list[fx.Node] = []  # operators that mix the channels that they are given
+        self.reads: list[fx.Node] = []  # operators that mix their channels
 
     def run(self, rule_of: Callable[[fx.Node], Rule | None]) -> None:
-        """Interpret every node, then tie what no operator has decided."""
+        """Interpret every node, then tie the labels that no operator has tied."""
         for node in self.module.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = self.fixed_like(node)
@@ -81,7 +81,7 @@ class Walk:
             return self.opaque(node, f"the channel rule of {name_of(node)} fails on it ({first_line(error)}); {REPORT}")
 
     def _why_opaque(self, rule: Rule | None, node: fx.Node) -> str | None:
-        """Why a node is not looked into, or None."""
+        """Return why a node is opaque, or None."""
         if (path := is_opaque(node)) is not None:
             return f"{path} was left as it is (--opaque)"
         if node.name in self.refused:
@@ -89,14 +89,14 @@ class Walk:
         return f"operator {name_of(node)} has no channel rule" if rule is None else None
 
     def opaque(self, node: fx.Node, reason: str) -> Any:
-        """Freeze whatever reaches `node`; nothing in its value can be removed."""
+        """Freeze the inputs of `node`, and return frozen labels for its value."""
         self._freeze_all(node.all_input_nodes, reason)
         for parameter in [source for source in node.all_input_nodes if source.op == "get_attr"]:
             self.pin(parameter)
         return self.fixed_like(node)
 
     def fixed_like(self, node: fx.Node) -> Any:
-        """Labels of the value of `node` in which nothing can be removed."""
+        """Return frozen labels in the shape of the value of `node`."""
         value = self.examples[node]
         if isinstance(value, Tensor):
             return fixed(value.shape)
@@ -108,13 +108,16 @@ class Walk:
                 self.labels.freeze(labels, reason)
 
     def value(self, node: Any) -> Any:
-        """The labels of a node's value; a bare parameter gets new ones for each element when first asked for."""
+        """Return the labels of a node's value; new labels for a bare parameter."""
         if node not in self.values and node.op == "get_attr":
             self.bare(node, set(range(-self.examples[node].dim(), 0)))
         return self.values.get(node)
 
     def bare(self, node: fx.Node, axes: set[int]) -> Tensor:
-        """The labels of a parameter that meets others element by element, free along `axes` only (from the right)."""
+        """Return labels of a parameter in elementwise operators.
+
+        They vary along `axes` only, which count from the right.
+        """
         shape = self.examples[node].shape
         if node not in self.values:
             sizes = [size if axis - len(shape) in axes else 1 for axis, size in enumerate(shape)]
@@ -127,11 +130,14 @@ class Walk:
         return tied
 
     def settle(self, labels: Tensor) -> Tensor:
-        """Labels of a new value, compressed."""
+        """Return compressed labels of a new value."""
         return compress(self.labels.find(labels))
 
     def vector(self, labels: Tensor, dim: int) -> Tensor | None:
-        """The labels along `dim`, the other dimensions tied; None where they vary along others only."""
+        """Return the labels along `dim`, the other dimensions tied.
+
+        None where they vary along other dimensions only.
+        """
         dim %= labels.dim()
         axes = varying(labels)
         if axes and dim not in axes:
@@ -140,7 +146,7 @@ class Walk:
         return tied[tuple(slice(None) if axis == dim else 0 for axis in range(labels.dim()))]
 
     def touch(self, parameter: Any, dim: int, labels: Tensor, role: str) -> None:
-        """Record that the rows of `parameter` along `dim` belong to `labels`."""
+        """Record that the rows of `parameter` along `dim` have these `labels`."""
         if parameter is None:
             return
         name = str(parameter.target)
@@ -150,23 +156,26 @@ class Walk:
         self.touched.setdefault((name, dim, role), labels)
 
     def pin(self, parameter: fx.Node) -> None:
-        """Keep a parameter whole: here it is read in a way in which none of its rows can go."""
+        """Freeze all rows of a parameter."""
         for dim, size in enumerate(self.examples[parameter].shape):
             self.touch(parameter, dim, fixed([size]), CARRIES)
 
     def product(self, node: fx.Node, multiplications: float, a: Tensor | None = None, b: Tensor | None = None) -> None:
-        """Record the cost of `node` over the whole batch, in proportion to what is kept of the labels `a` and `b`."""
+        """Record the cost of `node`, proportional to kept labels of `a` and `b`.
+
+        `multiplications` is over the whole batch.
+        """
         one = torch.zeros(1, dtype=torch.int64)
         factors = [one if labels is None else labels for labels in (a, b)]
         self.products.append((node, multiplications / self.samples, factors[0], factors[1]))
 
     def result(self, node: fx.Node, vector: Tensor, dim: int) -> Tensor:
-        """Labels of the value of `node` that vary along `dim` as `vector` says."""
+        """Return labels for the value of `node`, equal to `vector` along `dim`."""
         shape = self.examples[node].shape
         return self.settle(along(vector, dim % len(shape), shape))
 
     def _settle_all(self) -> None:
-        """Make every value rectangular; the only channel of a tensor is frozen. Ties may need further ties.
+        """Make every value rectangular; freeze single channels. Ties may need further ties.
 
         Ends, since each round but the last joins two labels or more, of which there are finitely many.
         """
@@ -183,7 +192,7 @@ class Walk:
                     self.labels.freeze(settled[(0,) * labels.dim()].reshape(1), ONLY)
 
     def _touch_bare_parameters(self) -> None:
-        """Parameters met by elementwise operators carry the labels that they were joined with."""
+        """Touch the parameters of elementwise operators with their joined labels."""
         for node, labels in list(self.values.items()):
             if node.op != "get_attr":
                 continue
@@ -195,17 +204,17 @@ class Walk:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a message, without its full stop."""
+    """Return the first line of a message, without its full stop."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def name_of(node: fx.Node) -> str:
-    """An operator's name as a person would write it: aten.relu."""
+    """Return an operator's short name, such as aten.relu."""
     return ".".join(str(node.target).split(".")[:2])
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of a value, which may be a list or nothing."""
+    """Yield the tensors of a value, list or None."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -219,10 +228,10 @@ def is_uniform(labels: Tensor) -> bool:
 
 
 def is_fixed(labels: Tensor) -> bool:
-    """Return whether no element can be removed."""
+    """Return whether every element is frozen."""
     return is_uniform(labels) and (not labels.numel() or int(labels[(0,) * labels.dim()]) == FIXED)
 
 
 def overload_packet(node: fx.Node) -> Any:
-    """The operator without its overload: aten.add for aten.add.Tensor."""
+    """Return the operator without its overload: aten.add for aten.add.Tensor."""
     return node.target.overloadpacket if isinstance(node.target, torch._ops.OpOverload) else node.target

@@ -1,9 +1,9 @@
-"""Labels: one integer for every channel that could be removed, joined by union-find where channels meet.
+"""Labels: one integer per removable channel, joined by union-find where channels meet.
 
-A value's labels are an int64 tensor of the value's own shape, so an operator that only moves data can be executed on
-them as it is. They are kept cheap: a dimension along which they do not vary is expanded with stride 0. Label 0, FIXED,
-belongs to elements that cannot be removed. While the graph is walked they may vary along several dimensions (heads and
-the width of each); an operator that needs one of them ties the others, and what is left is tied at the end.
+The labels of a value are an int64 tensor of its shape, so that operators that only move data run on them unchanged.
+Dimensions along which they do not vary have stride 0. Label 0, FIXED, marks elements that cannot be removed. During
+interpretation labels may vary along several dimensions (heads and their width); an operator that needs one dimension
+ties the others, and the rest is tied at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FIXED = 0
 
 
 class Labels:
-    """The union-find forest over all labels, and the reasons why some are frozen."""
+    """Union-find forest of all labels, with the reasons of frozen ones."""
 
     def __init__(self) -> None:
         self.parent = torch.zeros(1, dtype=torch.int64)
@@ -25,16 +25,16 @@ class Labels:
         self.joins = 0  # how often two labels became one
 
     def fresh(self, count: int) -> Tensor:
-        """`count` new labels, int64 [count]."""
+        """Return `count` new labels, int64 [count]."""
         start = len(self.parent)
         new = torch.arange(start, start + count)
         self.parent = torch.cat([self.parent, new])
         return new
 
     def find(self, labels: Tensor) -> Tensor:
-        """The representative of each label; FIXED stays FIXED.
+        """Return the representative of each label; FIXED maps to FIXED.
 
-        Ends, since no parent is larger than its child: each round makes a label smaller, or leaves all as they are.
+        Ends, since no parent is larger than its child: each round makes a label smaller, or changes none.
         """
         narrow = compress(labels, only_strides=True)
         flat = narrow.reshape(-1)
@@ -46,9 +46,9 @@ class Labels:
         return roots.reshape(narrow.shape).expand(labels.shape)
 
     def join(self, a: Tensor, b: Tensor, reason: str) -> Tensor:
-        """Let the labels that meet stand or fall together; one that meets FIXED is frozen with `reason`.
+        """Join labels element by element; one that meets FIXED is frozen with `reason`.
 
-        Both have the same shape; returns the joined labels in that shape.
+        Both have the same shape, as has the result.
         """
         shape = a.shape
         keep = tuple(
@@ -62,7 +62,7 @@ class Labels:
         return self.find(torch.where(a != FIXED, a, b)).expand(shape)
 
     def _union(self, a: Tensor, b: Tensor) -> None:
-        """Join pairs of labels, none of which is FIXED. Ends: each round makes one root or more into a child."""
+        """Join pairs of labels, none FIXED. Ends: each round turns a root into a child."""
         a, b = self.find(a), self.find(b)
         while bool((differ := a != b).any()):
             a, b = a[differ], b[differ]
@@ -71,13 +71,13 @@ class Labels:
             a, b = self.find(a), self.find(b)
 
     def freeze(self, labels: Tensor, reason: str) -> None:
-        """Say that these labels cannot be removed; the first reason for a label is kept."""
+        """Freeze labels; the first reason for a label is kept."""
         for label in compress(labels, only_strides=True).unique().tolist():
             if label != FIXED:
                 self.reasons.setdefault(label, reason)
 
     def frozen_roots(self) -> dict[int, str]:
-        """The reason of each frozen component, by its representative."""
+        """Return the reason of each frozen component, by its representative."""
         members = torch.tensor(sorted(self.reasons), dtype=torch.int64)
         roots: dict[int, str] = {}
         for member, root in zip(members.tolist(), self.find(members).tolist(), strict=True):
@@ -85,9 +85,9 @@ class Labels:
         return roots
 
     def tie(self, labels: Tensor, axes: Iterable[int]) -> Tensor:
-        """Labels that do not vary along `axes` any more: those that differ only there stand or fall together.
+        """Join labels along `axes`, so that they no longer vary there.
 
-        One that meets FIXED is frozen, and its label stands for both from there on.
+        A label that meets FIXED is frozen, and its own label represents both.
         """
         first, axes = labels, list(axes)
         for axis in axes:
@@ -98,10 +98,10 @@ class Labels:
         return compress(compress(tied, only_strides=True).amax(axes, keepdim=True).expand(labels.shape))
 
     def rectangular(self, labels: Tensor) -> Tensor:
-        """Tie labels until they vary along one dimension only, so that every slice stays a rectangular tensor.
+        """Tie labels until they vary along one dimension only, so that slices are rectangular.
 
-        The dimension that stays free is the one with the most distinct slices: after `view(N, g, C/g, …)` of a channel
-        shuffle the C/g positions stay free and the g groups are tied.
+        The free dimension is the one with the most distinct slices: after `view(N, g, C/g, …)` of a channel shuffle the
+        C/g positions are free and the g groups are tied.
         """
         labels = compress(self.find(labels))
         if len(axes := varying(labels)) < 2:
@@ -111,19 +111,19 @@ class Labels:
 
 
 def fixed(shape: Sequence[int]) -> Tensor:
-    """Labels of a value in which nothing can be removed."""
+    """Return frozen labels of `shape`."""
     return torch.zeros((), dtype=torch.int64).expand(shape)
 
 
 def along(vector: Tensor, axis: int, shape: Sequence[int]) -> Tensor:
-    """Labels of a value of `shape` that vary along `axis` only, as `vector` says."""
+    """Return labels of `shape`, equal to `vector` along `axis`."""
     view = [1] * len(shape)
     view[axis] = -1
     return vector.reshape(view).expand(shape)
 
 
 def varying(labels: Tensor) -> list[int]:
-    """The dimensions along which compressed labels vary."""
+    """Return the dimensions along which compressed labels vary."""
     if not labels.numel():
         return []
     return [
@@ -134,9 +134,9 @@ def varying(labels: Tensor) -> list[int]:
 
 
 def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
-    """Return a view of the labels with stride 0 along each dimension on which they do not vary.
+    """Return a view with stride 0 along each dimension without variation.
 
-    With `only_strides` the dimensions that already have stride 0 are narrowed to size 1 and nothing is compared.
+    With `only_strides` the dimensions that have stride 0 already are narrowed to size 1 and nothing is compared.
     """
     keep = tuple(
         slice(0, 1) if not stride and size else slice(None)
@@ -156,7 +156,7 @@ def compress(labels: Tensor, *, only_strides: bool = False) -> Tensor:
 
 
 def distinct(labels: Tensor, axis: int) -> int:
-    """How many slices of `labels` along `axis` differ."""
+    """Return the number of distinct slices of `labels` along `axis`."""
     narrow = compress(labels, only_strides=True)
     slices = narrow.movedim(axis, 0).reshape(narrow.shape[axis], -1)
     return len(slices.unique(dim=0) if slices.shape[1] > 1 else slices.unique())  # the latter is far faster

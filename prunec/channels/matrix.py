@@ -1,7 +1,7 @@
-"""The layers that read a space, in the form selectors want.
+"""Weights of layers that read a space, as matrices for selectors.
 
-Where a layer has very many columns (the first linear layer of a VGG) its covariance is taken between channels, with
-the taps of a channel counted as further outputs: GRAIL's channel Gram instead of CaP's full kernel.
+For layers with very many columns (the first linear layer of a VGG) the covariance is taken between channels, with the
+taps of a channel as further outputs: GRAIL's channel Gram instead of CaP's full kernel.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ WIDEST = 6144  # columns of the largest full-kernel covariance
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the columns of a layer are grouped: `channels` blocks of `taps` columns, taps folded away where too many."""
+    """Grouping of a layer's columns: `channels` blocks of `taps` columns; taps folded if too many."""
 
     channels: int
     taps: int
-    inputs: int  # entries of `Contraction.inputs` a channel: 1, or the positions that a flatten made of one channel
+    inputs: int  # entries of `Contraction.inputs` per channel: 1, or its positions after a flatten
     folded: bool
 
     @staticmethod
     def of(one: Contraction) -> Blocks:
-        """The grouping for one contraction."""
+        """Build the grouping of one contraction."""
         taps, inputs = (one.taps, 1) if one.taps > 1 else (_repeats(one),) * 2
         folded = one.width * one.taps > WIDEST and one.groups == 1 and taps > 1
         return Blocks(one.width // inputs, taps, inputs, folded)
 
     @property
     def columns(self) -> int:
-        """Columns of the covariance."""
+        """Number of covariance columns."""
         return self.channels if self.folded else self.channels * self.taps
 
     def rows(self, z: Tensor) -> Tensor:
-        """Rows [R, g, C·taps] as [R, g, C·taps], or [R·taps, g, C] where folded."""
+        """Reshape rows [R, g, C·taps] to [R·taps, g, C] if folded."""
         if not self.folded:
             return z
         count, groups, _ = z.shape
         return z.reshape(count, groups, -1, self.taps).permute(0, 3, 1, 2).reshape(count * self.taps, groups, -1)
 
     def weight(self, weight: Tensor) -> Tensor:
-        """A weight [g, o, C·taps] likewise: [g, o·taps, C] where folded."""
+        """Reshape a weight [g, o, C·taps] to [g, o·taps, C] if folded."""
         if not self.folded:
             return weight
         groups, outputs, _ = weight.shape
@@ -54,31 +54,31 @@ class Blocks:
 
 
 def _repeats(one: Contraction) -> int:
-    """How many columns in a row belong to one channel, after a flatten; 1 where that is not regular."""
+    """Return the number of consecutive columns per channel after a flatten; 1 if irregular."""
     _, counts = torch.unique_consecutive(one.inputs, return_counts=True)
     same = len(counts) > 1 and bool((counts == counts[0]).all()) and bool((one.inputs >= 0).all())
     return int(counts[0]) if same else 1
 
 
 def groups_after(one: Contraction, mask: Tensor) -> int:
-    """Groups of a contraction when the coordinates that `mask` keeps are left."""
+    """Return the groups of a contraction after the removal of channels by `mask`."""
     return int(mask[one.inputs].sum()) // one.width if one.by_group else one.groups
 
 
 def weight_of(module: fx.GraphModule, one: Contraction) -> Tensor:
-    """The weight of a contraction as float64 [g, O/g, C/g·taps], on the CPU."""
+    """Return the weight of a contraction, float64 [g, O/g, C/g·taps] on the CPU."""
     return as_matrix(graph.numbers(module, one.weight), one, one.groups)
 
 
 def as_matrix(weight: Tensor, one: Contraction, groups: int) -> Tensor:
-    """A weight of the kind of `one`'s, of which `groups` groups are left, as [g, O/g, C/g·taps]."""
+    """Reshape a weight with `groups` remaining groups to [g, O/g, C/g·taps]."""
     if one.transposed:  # [I, O/g, *kernel]
         weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return weight.reshape(groups, len(weight) // groups, -1)
 
 
 def from_matrix(matrix: Tensor, one: Contraction, shape: torch.Size) -> Tensor:
-    """The inverse of `as_matrix`: the weight of `shape`."""
+    """Invert `as_matrix`: return the weight of `shape`."""
     if not one.transposed:
         return matrix.reshape(shape)
     groups, outputs, _ = matrix.shape
@@ -86,13 +86,13 @@ def from_matrix(matrix: Tensor, one: Contraction, shape: torch.Size) -> Tensor:
 
 
 def readers_of(channels: Channels, space: Space) -> list[Contraction]:
-    """The contractions that mix the channels of a space."""
+    """Return the contractions that mix the channels of a space."""
     wanted = space.coordinates
     return [one for one in channels.contractions if not one.by_group and bool(torch.isin(wanted, one.inputs).any())]
 
 
 def columns_of(one: Contraction, space: Space) -> Tensor:
-    """The columns that each coordinate of a space owns in a reader's covariance, int64 [size, b]."""
+    """Return the covariance columns of each coordinate in a reader, int64 [size, b]."""
     blocks = Blocks.of(one)
     local = one.inputs[: one.width]
     owners = local[:: blocks.inputs]

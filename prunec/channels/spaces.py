@@ -1,7 +1,7 @@
-"""Define the result of channel analysis: spaces, sites, contractions between spaces, the channel axis of each value.
+"""Define the result of channel analysis: spaces, sites, contractions, costs, and channel axes.
 
-A *coordinate* is a set of channels that stand or fall together; coordinates touched by the same parameters in the same
-way form a *space*. Coordinates are numbered through all prunable spaces; -1 stands for a channel that cannot go.
+A *coordinate* is a set of channels that are removed together; coordinates touched by the same parameters in the same
+way form a *space*. Coordinates are numbered through all prunable spaces; -1 marks a channel that cannot be removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PRODUCES, CARRIES, CONSUMES = "produces", "carries", "consumes"
 
 @dataclass(frozen=True)
 class Site:
-    """One place where a space touches a parameter: `rows[i]` are the indices of `dim` that coordinate i owns."""
+    """Place of a space in a parameter: coordinate i owns `rows[i]` of `dim`."""
 
     parameter: str
     dim: int
@@ -28,7 +28,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Space:
-    """Coordinates that are chosen from together. `frozen` says in a sentence why none may go, or is None."""
+    """Coordinates to choose from together; `frozen` is the reason if none may be removed."""
 
     name: str
     size: int
@@ -36,27 +36,27 @@ class Space:
     frozen: str | None
     start: int  # number of the first coordinate; -1 where frozen
     renormalised: bool = False  # a norm, softmax, mean or product of activations runs over them, not weights alone
-    least: int = 1  # coordinates that must stay
-    step: int = 1  # how many stay is a multiple of this, or all
+    least: int = 1  # fewest coordinates to keep
+    step: int = 1  # the kept count is a multiple of this, or all
 
     @property
     def coordinates(self) -> Tensor:
-        """The numbers of its coordinates, int64 [size]."""
+        """Numbers of the coordinates, int64 [size]."""
         return torch.arange(self.start, self.start + self.size)
 
     def may_keep(self, count: int) -> bool:
-        """Return whether so many coordinates may remain: all, or enough and a multiple of the step."""
+        """Return whether `count` coordinates may be kept: all, or enough and a multiple of the step."""
         return count == self.size or (self.least <= count < self.size and count % self.step == 0)
 
     @property
     def fewest(self) -> int:
-        """The smallest count that may stay."""
+        """Smallest count that may be kept."""
         return min(self.size, -(-self.least // self.step) * self.step)
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """A convolution or linear node with weight [O, I/groups, taps…], or [I, O/groups, taps…] where transposed."""
+    """A convolution or linear node. Its weight is [O, I/groups, taps…], or [I, O/groups, taps…] where transposed."""
 
     node: str
     weight: str
@@ -65,18 +65,18 @@ class Contraction:
     taps: int  # kernel positions, k·k
     inputs: Tensor  # coordinate of each input channel, int64 [I]
     outputs: Tensor  # coordinate of each output channel, int64 [O]
-    by_group: bool  # whole groups are removed (depthwise): the channels pass through instead of being mixed
+    by_group: bool  # whole groups are removed (depthwise); channels are not mixed
     transposed: bool = False
 
     @property
     def width(self) -> int:
-        """Input channels of one group."""
+        """Input channels per group."""
         return len(self.inputs) // self.groups
 
 
 @dataclass(frozen=True)
 class Product:
-    """The cost of a node: `scale` MACs a sample for each pair of entries of `a` and `b` (coordinates) that stay."""
+    """Cost of a node: `scale` MACs per sample and pair of kept coordinates of `a` and `b`."""
 
     node: str
     scale: float
@@ -85,16 +85,16 @@ class Product:
 
     @property
     def macs(self) -> float:
-        """MACs of one sample of the dense network."""
+        """MACs of the dense network, per sample."""
         return self.scale * len(self.a) * len(self.b)
 
 
 @dataclass(frozen=True)
 class Split:
-    """How a layer with kernel `kernel` is cut in two: by axis, whether the first of the two has its taps.
+    """Factoring of a kernel in two: by axis, whether the first layer has its taps.
 
-    Where there is a `then`, the second of the two is cut in the same way, at the same rank: its kernel has one tap on
-    the axes that the first has.
+    With `then`, the second layer is split in the same way, at the same rank: its kernel has one tap on the axes of the
+    first.
     """
 
     kernel: tuple[int, ...]
@@ -109,14 +109,14 @@ class Split:
 
     @property
     def layers(self) -> tuple[tuple[bool, ...], ...]:
-        """For each layer in turn, and each axis of the kernel: whether its taps, stride and padding are there."""
+        """By layer and kernel axis: whether its taps, stride and padding are there."""
         rest = tuple(not mine for mine in self.first)
         if self.then is None:
             return self.first, rest
         return self.first, *[tuple(map(all, zip(layer, rest, strict=True))) for layer in self.then.layers]
 
     def highest(self, inputs: int, outputs: int) -> int:
-        """The highest rank that a weight between so many channels can have."""
+        """Return the highest rank of a weight between `inputs` and `outputs` channels."""
         first, second = self.taps
         full = min(inputs * first, outputs * second)
         return full if self.then is None else min(full, self.then.highest(full, outputs))
@@ -124,9 +124,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Factoring:
-    """A layer that may become several with a rank space between them; it stays one while all of that space does.
+    """A layer that may become several, with a rank space between them.
 
-    With r coordinates it costs r · (`first` · inputs + `middle` · r + `second` · outputs) MACs a sample.
+    It is one layer at full rank. With r coordinates it costs r · (`first` · inputs + `middle` · r + `second` · outputs)
+    MACs per sample.
     """
 
     node: str
@@ -137,16 +138,16 @@ class Factoring:
     middle: float = 0.0
 
     def rank_of(self, macs: float, inputs: int, outputs: int) -> float:
-        """The rank, a fraction, at which the parts cost so many MACs."""
+        """Return the fractional rank at which the parts cost `macs`."""
         linear = self.first * inputs + self.second * outputs
         return 2 * macs / (linear + math.sqrt(linear**2 + 4 * self.middle * macs))
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A residual branch that may go whole: its one coordinate, in a space without sites, says whether it stays.
+    """A removable residual branch, one coordinate in a space without sites.
 
-    Without it the node `add` hands on the value of `shortcut`, and neither `nodes` nor `parameters` are needed.
+    If removed, the node `add` becomes the value of `shortcut`, and `nodes` and `parameters` are unused.
     """
 
     space: str
@@ -158,7 +159,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Axis:
-    """The dimension of a value that holds channels, and the coordinate at each of its places."""
+    """The channel dimension of a value, with the coordinate at each place."""
 
     dim: int
     coordinates: Tensor  # int64, one for each place
@@ -167,30 +168,30 @@ class Axis:
 
 @dataclass(frozen=True)
 class Channels:
-    """The channel analysis of one program. Node names are those of its graph."""
+    """Channel analysis of one program. Node names are those of its graph."""
 
     spaces: tuple[Space, ...]
     contractions: tuple[Contraction, ...]
     products: tuple[Product, ...]  # what the contractions and the products of activations cost
     values: Mapping[str, Axis | tuple[Axis | None, ...]]  # nodes whose value has a prunable channel axis
     parameters: Mapping[tuple[str, int], Tensor]  # coordinate of each row of a parameter's dimension
-    reads: frozenset[str] = frozenset()  # nodes that mix the channels that they are given
+    reads: frozenset[str] = frozenset()  # nodes that mix their channels
     over: frozenset[str] = frozenset()  # nodes that normalise or reduce over their channels
-    factorings: tuple[Factoring, ...] = ()  # by now; each has a space without sites
+    factorings: tuple[Factoring, ...] = ()  # each has a space without sites
     branches: tuple[Branch, ...] = ()  # likewise
 
     @property
     def prunable(self) -> tuple[Space, ...]:
-        """The spaces from which something may be removed."""
+        """Spaces with removable coordinates."""
         return tuple(space for space in self.spaces if space.frozen is None)
 
     @property
     def count(self) -> int:
-        """Coordinates in all prunable spaces."""
+        """Number of coordinates in all prunable spaces."""
         return sum(space.size for space in self.prunable)
 
     def inside(self, branch: Branch) -> frozenset[str]:
-        """The names of the spaces that nothing outside a branch has a part in."""
+        """Return the names of the spaces that lie entirely within a branch."""
         split = {one.space for one in self.factorings if one.node in branch.nodes}
         own = (
             space.name
@@ -200,15 +201,15 @@ class Channels:
         return frozenset(split.union(own))
 
     def kind_of(self, space: Space) -> str:
-        """Return the kind of a space's coordinates: `channels`, `ranks`, or `branch`, of which a space has one."""
+        """Return the kind of a space's coordinates: `channels`, `ranks`, or `branch` (one coordinate)."""
         if space.sites:
             return "channels"
         return "branch" if any(one.space == space.name for one in self.branches) else "ranks"
 
     def mask(self, keep: Mapping[str, tuple[int, ...]]) -> Tensor:
-        """Which coordinates stay, bool [count + 1]; the last, reached by index -1, always does.
+        """Return the kept coordinates, bool [count + 1]; the last, for index -1, is True.
 
-        A space that `keep` does not name stays whole.
+        A space that `keep` does not name is kept whole.
         """
         mask = torch.ones(self.count + 1, dtype=torch.bool)
         for space in self.prunable:

@@ -1,7 +1,7 @@
-"""Which positions of its inputs an operator needs for some positions of its output.
+"""Input positions that an operator needs for a window of its output.
 
-A window is a range along one axis. It goes through operators that treat positions alike: elementwise ones, linear
-layers, norms and softmax along another axis, the queries of attention, reshapes and permutations that keep the axis.
+A window is a range along one axis. It passes operators that treat positions alike: elementwise ones, linear layers,
+norms and softmax along another axis, the queries of attention, reshapes and permutations that keep the axis.
 """
 
 from __future__ import annotations
@@ -36,42 +36,42 @@ class Window:
         return self.stop - self.start
 
     def along(self, axis: int) -> Window:
-        """Return a copy along another axis."""
+        """Return a copy along `axis`."""
         return Window(axis, self.start, self.stop)
 
     def joined(self, other: Window | None) -> Window | None:
-        """Return the window that holds both; None, all positions, where they lie along different axes."""
+        """Return the union of both windows; None, all positions, if the axes differ."""
         if other is None or other.axis != self.axis:
             return None
         return Window(self.axis, min(self.start, other.start), max(self.stop, other.stop))
 
 
-Needs = Mapping[fx.Node, Window]  # by input; all of one that is not named
+Needs = Mapping[fx.Node, Window]  # by input; an input without a window is needed whole
 Rule = Callable[["Shapes", fx.Node, Window], "Needs | None"]
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """The values of a graph as tensors without data, for batches of two sizes: an axis that differs is no window's."""
+    """Fake tensors of a graph at two batch sizes; windows avoid axes that differ."""
 
     examples: Sequence[graph.Values]
 
     def of(self, node: fx.Node) -> list[torch.Size]:
-        """The shape for each batch; empty for what is no tensor."""
+        """Return the shape at each batch size; empty if the value is no tensor."""
         values = [each[node] for each in self.examples]
         return [value.shape for value in values if isinstance(value, Tensor)]
 
     def size(self, node: fx.Node, axis: int) -> int | None:
-        """How long an axis is; None where that depends on the batch."""
+        """Return the length of an axis, None if it depends on the batch."""
         found = {shape[axis] for shape in self.of(node) if axis < len(shape)}
         return found.pop() if len(found) == 1 else None
 
     def rank(self, node: fx.Node) -> int:
-        """The number of axes."""
+        """Return the number of axes."""
         return len(self.of(node)[0])
 
     def picked(self, node: fx.Node) -> Window | None:
-        """The window that `select` or `slice` takes of its input; None for another operator, or a step."""
+        """Return the input window of `select` or `slice`, else None."""
         if overload_packet(node) not in PICKS or not isinstance(node.args[0], fx.Node):
             return None
         axis = int(argument(node, "dim")) % self.rank(node.args[0])
@@ -86,12 +86,12 @@ class Shapes:
         return Window(axis, start, stop) if step == 1 and start < stop and stop - start < size else None
 
     def worth(self, node: fx.Node, window: Window | None) -> Window | None:
-        """The window, where it is at most half of the axis; None, everything, where little would be saved."""
+        """Return the window if at most half of the axis, else None (everything)."""
         size = None if window is None else self.size(node, window.axis)
         return window if window is not None and size is not None and len(window) * 2 <= size else None
 
     def needs(self, node: fx.Node, window: Window) -> Needs | None:
-        """The windows of the inputs for a window of the output; None where the operator needs all of them."""
+        """Return the input windows for an output window, None if all is needed."""
         if len(self.of(node)) != len(self.examples) or self.size(node, window.axis) is None:
             return None
         if is_random(node):  # fewer positions are other draws
@@ -101,7 +101,7 @@ class Shapes:
 
 
 def ends_of(node: fx.Node) -> tuple[str, ...]:
-    """The names of the arguments that say what `select` or `slice` takes."""
+    """Return the argument names of the range that `select` or `slice` takes."""
     return ("index",) if overload_packet(node) is aten.select else ("start", "end", "step")
 
 
@@ -117,14 +117,14 @@ def _elementwise(shapes: Shapes, node: fx.Node, window: Window) -> Needs:
 
 
 def _slice(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """Return its input's same positions, where it slices another axis, or takes all of this one."""
+    """Return the same positions of the input of a slice. None where the slice takes a part of this axis."""
     source, axis, size = argument(node, "self"), int(argument(node, "dim")), shapes.size(node, window.axis)
     whole = shapes.size(source, window.axis) == size and argument(node, "step") == 1
     return {source: window} if axis % shapes.rank(node) != window.axis or whole else None
 
 
 def _prelu(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """Needs of an activation with a slope for each channel of axis 1, which lies along no axis from the right."""
+    """Return the input window of an activation with one slope per channel of axis 1."""
     return None if window.axis == 1 else {argument(node, "self"): window}
 
 
@@ -145,7 +145,7 @@ def _softmax(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
 
 
 def _matmul(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """The rows of the first factor."""
+    """Return the rows of the first factor."""
     first, second = node.args[:2]
     if not isinstance(first, fx.Node) or first is second or window.axis != shapes.rank(node) - 2:
         return None
@@ -154,7 +154,7 @@ def _matmul(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
 
 
 def _attention(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """The queries, and the rows of a mask."""
+    """Return the queries, and the rows of a mask."""
     query, mask = argument(node, "query"), argument(node, "attn_mask")
     others = {argument(node, "key"), argument(node, "value"), mask}
     if argument(node, "is_causal") or query in others or window.axis != shapes.rank(node) - 2:
@@ -177,7 +177,7 @@ def _permute(shapes: Shapes, node: fx.Node, window: Window) -> Needs:
 
 
 def _reshape(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """The axis of the input with as many positions, and as many entries before it, whatever the batch."""
+    """Return the input axis of equal length and leading size for any batch."""
     (source,) = (one for one in node.all_input_nodes if shapes.of(one))
     pairs = list(zip(shapes.of(source), shapes.of(node), strict=True))
     axes = [

@@ -1,1 +1,1 @@
-"""Propagate channel labels through operators, one family of them a file."""
+"""Propagate channel labels through operators, one family per file."""

@@ -1,7 +1,7 @@
-"""Convolution and linear layers: consume the labels of the contracted axis, produce new ones.
+"""Labels of convolution and linear layers: consume the contracted axis, produce a new one.
 
-A grouped convolution stays rectangular in one of two ways, whichever leaves more coordinates: whole groups are removed
-(a depthwise convolution is the extreme case: its channels pass through), or the same places of every group.
+A grouped convolution stays rectangular in one of two ways, whichever leaves more coordinates: removal of whole groups
+(a depthwise convolution is the extreme case: its channels pass through), or of the same places in every group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIXED_GROUP = "it shares a convolution group with a channel that is fixed"
 
 
 def argument(node: fx.Node, name: str) -> Any:
-    """The argument of `node` called `name` in its operator's schema, or the default."""
+    """Return the argument `name` of `node`, or its default in the schema."""
     schema = node.target._schema  # type: ignore[union-attr]
     for place, item in enumerate(schema.arguments):
         if item.name == name:
@@ -38,7 +38,10 @@ def is_transposed(node: fx.Node) -> bool:
 
 
 def convolution(walk: Walk, node: fx.Node) -> Any:
-    """Convolutions of one to three dimensions, transposed or not, any groups, stride, padding and dilation."""
+    """Return the output labels of a convolution in one to three dimensions.
+
+    Transposed or not, any groups, stride, padding and dilation.
+    """
     weight, bias = argument(node, "weight"), argument(node, "bias")
     source, groups = walk.value(node.args[0]), argument(node, "groups")
     transposed, shape = is_transposed(node), walk.examples[weight].shape
@@ -70,7 +73,7 @@ def _is_along_channels(walk: Walk, node: fx.Node, source: Tensor) -> bool:
 
 
 def _along_channels(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
-    """Each place goes with the channel that it is of: a neighbour that is removed is read as zero."""
+    """Return the input labels: each output place belongs to its channel. A removed neighbour is read as zero."""
     vector = walk.vector(source, 2)
     assert vector is not None
     walk.product(node, macs, vector)
@@ -81,7 +84,7 @@ def _along_channels(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Ten
 
 
 def linear(walk: Walk, node: fx.Node) -> Any:
-    """A linear layer over the last axis; channels on another axis pass through it."""
+    """Return the output labels of a linear layer over the last axis. Channels on another axis pass through."""
     weight, bias = argument(node, "weight"), argument(node, "bias")
     source = walk.value(node.args[0])
     macs, last = walk.examples[node].numel() * walk.examples[weight].shape[-1], source.dim() - 1
@@ -100,13 +103,13 @@ def linear(walk: Walk, node: fx.Node) -> Any:
 
 
 def _has_heads(labels: Tensor) -> bool:
-    """Return whether a value [N, heads, tokens, width] may still lose whole heads, which pass through its layer."""
+    """Return whether [N, heads, tokens, width] has removable heads, which pass through the layer."""
     others = [axis for axis in varying(labels) if axis < labels.dim() - 1]
     return labels.dim() > 3 and any(distinct(labels, axis) == labels.shape[axis] for axis in others)
 
 
 def _across(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
-    """Each channel by itself: a linear layer over the tokens."""
+    """Return the output labels of a linear layer over tokens, per channel."""
     axis = max((one for one in varying(source) if one < source.dim() - 1), key=lambda one: distinct(source, one))
     vector = walk.vector(source, axis)
     assert vector is not None
@@ -122,7 +125,7 @@ def _cost(walk: Walk, node: fx.Node, macs: int) -> None:
 
 
 def _contract(walk: Walk, node: fx.Node, inputs: Tensor, groups: int, count: int) -> Tensor:
-    """The output labels of a layer with `count` outputs."""
+    """Return the output labels of a layer with `count` outputs."""
     weight, bias = argument(node, "weight"), argument(node, "bias")
     width = len(inputs) // groups
     rows_in, rows_out = (0, 1) if is_transposed(node) else (1, 0)  # the weight's axes of inputs and of outputs
@@ -145,13 +148,13 @@ def _contract(walk: Walk, node: fx.Node, inputs: Tensor, groups: int, count: int
 
 
 def tie_within_groups(labels: Labels, inputs: Tensor) -> Tensor:
-    """One label for each group, from labels [groups, width]."""
+    """Return one label per group, from labels [groups, width]."""
     first = inputs[:, :1].expand(inputs.shape)
     return labels.join(inputs, first, FIXED_GROUP)[:, 0]
 
 
 def tie_across_groups(labels: Labels, inputs: Tensor) -> Tensor:
-    """One label for each place of every group, from labels [groups, width]."""
+    """Return one label per place in all groups, from labels [groups, width]."""
     first = inputs[:1].expand(inputs.shape)
     return labels.join(inputs, first, FIXED_GROUP)[0] if len(inputs) > 1 else inputs[0]
 

@@ -1,7 +1,7 @@
-"""Elementwise operators join the labels that meet, broadcasting as PyTorch does.
+"""Labels of elementwise operators: operands join, with PyTorch's broadcasting.
 
-Residual adds, gates, layer scale and PReLU all fall out of this one rule. An operand of size 1 along the channel axis
-(a scalar, a spatial mask) says nothing about channels.
+This one rule covers residual adds, gates, layer scale and PReLU. An operand of size 1 along the channel axis (a scalar,
+a spatial mask) leaves the channels free.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRA = {getattr(aten, name) for name in EXTRA_NAMES.split()}  # elementwise, th
 
 
 def is_elementwise(node: fx.Node) -> bool:
-    """Return whether each element of the result depends on the elements at the same place only."""
+    """Return whether each result element depends only on elements at its place."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     return torch.Tag.pointwise in node.target.tags or overload_packet(node) in EXTRA
@@ -55,10 +55,10 @@ def _is_slope(node: fx.Node, source: fx.Node) -> bool:
 
 
 def join(walk: Walk, operands: list[Tensor], shape: torch.Size, reason: str) -> Tensor:
-    """The labels of a value of `shape` made elementwise from `operands`.
+    """Return the labels of a value of `shape` made elementwise from `operands`.
 
-    An operand without channels of its own says nothing where it is broadcast along them, and fixes them where it is
-    not. Where two lie along different axes (an outer product) the one with more channels stays.
+    An operand without channels has no effect where it is broadcast along them, and fixes them where it is not. Where
+    two lie along different axes (an outer product) the one with more channels wins.
     """
     leader = max(operands, key=lambda one: _rank(one, operands), default=None)
     if leader is None or not (axes := _axes(leader)):
@@ -82,12 +82,12 @@ def _axes(labels: Tensor) -> set[int]:
 
 
 def _rank(labels: Tensor, operands: list[Tensor]) -> tuple[int, int, int]:
-    """How well an operand speaks for all: along how many of the axes it has entries, its own axes, its channels."""
+    """Return a rank of an operand: axes spanned, own axes, channels."""
     axes = set().union(*(_axes(one) for one in operands))
     spanned = sum(-axis <= labels.dim() and labels.shape[axis] > 1 for axis in axes) if _axes(labels) else -1
     return spanned, len(_axes(labels)), max((distinct(labels, axis) for axis in varying(labels)), default=0)
 
 
 def rule_of(node: fx.Node) -> Rule | None:
-    """The elementwise rule where it applies."""
+    """Return the elementwise rule where it applies."""
     return elementwise if is_elementwise(node) else None

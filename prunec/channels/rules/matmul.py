@@ -1,7 +1,7 @@
-"""Products of two activations: matmul, einsum, attention. Every dimension has a letter, as in einsum.
+"""Labels of products of two activations: matmul, einsum, attention, in einsum letters.
 
-Whole heads go where both operands have them (a letter of both and of the result); else the widths inside: a letter
-that is summed over is joined, one that only one operand has passes on to the result.
+Whole heads are removed where both operands have them (a letter of both and of the result); else the widths inside: a
+summed letter is joined, a letter of one operand passes to the result.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Operand:
         self.free = {letters[axis]: distinct(labels, axis) for axis in varying(labels)}  # letter → distinct labels
 
     def vector(self, walk: Walk, letter: str) -> Tensor | None:
-        """The labels along one letter, the others tied."""
+        """Return the labels along one letter, the others tied."""
         return walk.vector(self.labels, self.letters.index(letter)) if letter in self.free else None
 
 
 def contract(walk: Walk, node: fx.Node, a: Operand, b: Operand, result: str) -> Tensor:
-    """The labels of `einsum("a, b -> result")`; records what it costs."""
+    """Return the labels of `einsum("a, b -> result")`; record its cost."""
     sizes = {letter: max(a.sizes.get(letter, 1), b.sizes.get(letter, 1)) for letter in a.letters + b.letters}
     shape, macs = [sizes[letter] for letter in result], math.prod(sizes.values())
     letter = _chosen(a, b, result)
@@ -59,7 +59,7 @@ def contract(walk: Walk, node: fx.Node, a: Operand, b: Operand, result: str) -> 
 
 
 def _chosen(a: Operand, b: Operand, result: str) -> str:
-    """The letter along which channels can be removed; empty where there is none."""
+    """Return the letter of removable channels, empty if there is none."""
     both = [letter for letter in a.free if letter in b.free]
     heads = [letter for letter in both if letter in result]
     passing = [
@@ -75,12 +75,12 @@ def _chosen(a: Operand, b: Operand, result: str) -> str:
 
 
 def matmul(walk: Walk, node: fx.Node) -> Any:
-    """matmul, bmm, mm: batch dimensions broadcast from the right."""
+    """Return the labels of matmul, bmm, mm: batch dimensions broadcast from the right."""
     return _matmul(walk, node, node.args[:2])
 
 
 def matmul_added(walk: Walk, node: fx.Node) -> Any:
-    """baddbmm, addmm: a product added to something."""
+    """Return the labels of baddbmm, addmm: a product plus a value."""
     product = _matmul(walk, node, node.args[1:3])
     added = walk.value(node.args[0])
     return join(walk, [added, product], walk.examples[node].shape, f"{name_of(node)} joins it with a fixed channel")
@@ -96,7 +96,7 @@ def _matmul(walk: Walk, node: fx.Node, sources: Sequence[Any]) -> Any:
 
 
 def _labels(walk: Walk, source: fx.Node) -> Tensor:
-    """The labels of an operand; a parameter in the place of an activation keeps its shape."""
+    """Return the labels of an operand; a parameter here is frozen."""
     if source.op == "get_attr":
         walk.pin(source)
         return fixed(walk.examples[source].shape)
@@ -105,7 +105,7 @@ def _labels(walk: Walk, source: fx.Node) -> Tensor:
 
 
 def einsum(walk: Walk, node: fx.Node) -> Any:
-    """einsum of two operands without ellipsis, or a permutation of one."""
+    """Return the labels of an einsum of two operands without ellipsis, or of a permutation."""
     equation, sources = str(node.args[0]).replace(" ", ""), node.all_input_nodes
     inputs, _, result = equation.partition("->")
     letters = inputs.split(",")
@@ -119,7 +119,7 @@ def einsum(walk: Walk, node: fx.Node) -> Any:
 
 
 def attention(walk: Walk, node: fx.Node) -> Any:
-    """softmax(q k' + mask) v: heads by themselves, else the widths of q and k, and of v."""
+    """Return the labels of softmax(q k' + mask) v. Heads by themselves, else the widths of q and k, and of v."""
     q, k, v = (walk.value(source) for source in node.args[:3])
     mask = argument(node, "attn_mask")
     if argument(node, "enable_gqa") or q.dim() != k.dim() or q.dim() != v.dim():

@@ -1,6 +1,6 @@
-"""Operators that only move data are executed on the labels, as they are; padding makes new labels for new places.
+"""Labels of operators that move data: run on labels; padding makes new ones.
 
-Where a number in their arguments counts channels (`view`, `split`, `pad` …), `narrowing` rewrites it after slicing.
+`narrowing` rewrites the channel counts in their arguments (`view`, `split`, `pad` …) after slicing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NEW = -1  # marks a place that padding has made
 
 
 def execute(walk: Walk, node: fx.Node) -> Any:
-    """Run the operator on labels; numbers that the graph computes are those of the example."""
+    """Run the operator on labels, with computed numbers from the example."""
 
     def value(source: fx.Node) -> Any:
         example = walk.examples[source]
@@ -45,7 +45,7 @@ def execute(walk: Walk, node: fx.Node) -> Any:
 
 
 def scatter(walk: Walk, node: fx.Node) -> Any:
-    """slice_scatter, select_scatter: what is written has the channels of what it replaces."""
+    """Return the labels of slice_scatter, select_scatter: written and replaced channels join."""
     base, written = (walk.value(one) for one in node.args[:2])
     if len(node.all_input_nodes) > len(set(node.args[:2])):
         return walk.opaque(node, f"{name_of(node)} writes at places that are known only at run time")
@@ -61,13 +61,13 @@ def scatter(walk: Walk, node: fx.Node) -> Any:
 
 
 def glu(walk: Walk, node: fx.Node) -> Any:
-    """a * sigmoid(b), where a and b are the halves of one axis: the places of the halves stand or fall together."""
+    """Return the labels of a * sigmoid(b), with both halves of the axis joined."""
     value, gate = walk.value(node.args[0]).chunk(2, int(argument(node, "dim")))
     return walk.settle(walk.labels.join(value, gate, "the other half of its gated linear unit is fixed"))
 
 
 def sampled(walk: Walk, node: fx.Node) -> Any:
-    """Tensor.unfold, diagonal, topk, squeeze …: run on labels, if they leave the channel axis alone."""
+    """Run Tensor.unfold, diagonal, topk, squeeze … on labels, off the channel axis."""
     labels = walk.value(node.args[0])
     axes = set(varying(labels))
     touched = {int(dim) % max(labels.dim(), 1) for dim in _dims(node)}
@@ -82,14 +82,14 @@ def sampled(walk: Walk, node: fx.Node) -> Any:
 
 
 def _dims(node: fx.Node) -> list[int]:
-    """The axes that an operator names."""
+    """Return the axes that an operator names."""
     names = {item.name for item in node.target._schema.arguments}  # type: ignore[union-attr]
     found: list[Any] = [argument(node, name) for name in ("dim", "dim1", "dim2", "dimension") if name in names]
     return [axis for one in found if one is not None for axis in (one if isinstance(one, (list, tuple)) else [one])]
 
 
 def pad(walk: Walk, node: fx.Node) -> Any:
-    """Constant padding along the channel axis adds channels; any padding elsewhere widens those that are there."""
+    """Return padded labels: constant padding along the channel axis adds channels."""
     labels = walk.value(node.args[0])
     widths: Any = argument(node, "pad")
     mode = str(node.args[2]) if len(node.args) > 2 and isinstance(node.args[2], str) else "constant"
@@ -105,13 +105,13 @@ def pad(walk: Walk, node: fx.Node) -> Any:
 
 
 def pad_of_axis(widths: list[int], axis: int) -> tuple[int, int]:
-    """How much `pad` adds before and after an axis counted from the right: -1 is the last."""
+    """Return the padding before and after `axis`, counted from the right: -1 is last."""
     place = 2 * (-axis - 1)
     return (widths[place], widths[place + 1]) if place < len(widths) else (0, 0)
 
 
 def index(walk: Walk, node: fx.Node) -> Any:
-    """x[:, places]: along the channels the places must be a constant vector."""
+    """Return the labels of x[:, places], with constant places along the channels."""
     labels = walk.value(node.args[0])
     places = indices_of(node, labels.dim())
     axes = varying(labels)
@@ -131,7 +131,7 @@ def index(walk: Walk, node: fx.Node) -> Any:
 
 
 def indices_of(node: fx.Node, rank: int) -> list[Any]:
-    """The index of each axis of `index` or `index_select`, None where an axis is taken whole."""
+    """Return the index per axis of `index` or `index_select`, None if whole."""
     listed: Any = node.args[1]
     if isinstance(listed, (list, tuple)):
         return [*listed, *[None] * (rank - len(listed))]
@@ -139,14 +139,14 @@ def indices_of(node: fx.Node, rank: int) -> list[Any]:
 
 
 def constant_of(module: fx.GraphModule, node: Any) -> Tensor | None:
-    """The value of a get_attr node, None for any other."""
+    """Return the value of a get_attr node, else None."""
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
     return graph.attribute(module, str(node.target)).cpu()
 
 
 def embedding(walk: Walk, node: fx.Node) -> Any:
-    """A table of vectors produces the channels of its columns."""
+    """Return the labels of an embedding, whose columns are channels."""
     weight: Any = node.args[0]
     columns = walk.labels.fresh(walk.examples[weight].shape[1])
     walk.touch(weight, 1, columns, PRODUCES)
@@ -154,12 +154,12 @@ def embedding(walk: Walk, node: fx.Node) -> Any:
 
 
 def constant(walk: Walk, node: fx.Node) -> Any:
-    """New tensors that depend on no channel."""
+    """Return frozen labels of a new tensor."""
     return fixed(walk.examples[node].shape)
 
 
 def repeat_interleave(walk: Walk, node: fx.Node) -> Any:
-    """Each entry so many times: as many channels of one coordinate, one beside the other."""
+    """Return labels repeated entry by entry: copies are channels of one coordinate."""
     each, dim = node.args[1] if len(node.args) > 1 else None, argument(node, "dim")
     if not isinstance(each, int) or dim is None:
         return sampled(walk, node)
@@ -167,7 +167,7 @@ def repeat_interleave(walk: Walk, node: fx.Node) -> Any:
 
 
 def channel_shuffle(walk: Walk, node: fx.Node) -> Any:
-    """The operator of its own, as a transposition."""
+    """Return shuffled labels, as a transposition of [groups, channels]."""
     labels, groups = walk.value(node.args[0]), int(argument(node, "groups"))
     grid = labels.unflatten(1, (groups, -1)).transpose(1, 2)
     return walk.settle(compress(grid).reshape(labels.shape))

@@ -1,8 +1,8 @@
-"""Norms. Per channel (batch, instance) they carry the labels; over the channels they normalise what is kept.
+"""Labels of norms: kept per channel, normalised over the kept channels.
 
-A group norm stays exact where whole groups go. A layer norm, or a group norm of one group, runs over the pruned axis:
-removing is not zeroing there, so the walk notes the operator (`over`) and the identity normalises over the kept
-channels too (DESIGN, law 2).
+A group norm is exact for whole groups. A layer norm, or a group norm of one group, runs over the pruned axis: removal
+is not zeroing there, so the interpreter notes the operator (`over`) and the identity normalises over the kept channels
+too (DESIGN, law 2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 
 def batch_norm(walk: Walk, node: fx.Node) -> Any:
-    """Batch norm with stored statistics, or instance norm: its parameters carry the labels of axis 1."""
+    """Return the labels of a batch norm, or instance norm: its parameters join axis 1."""
     labels = walk.value(node.args[0])
     vector = walk.vector(labels, 1)
     names = [item.name for item in node.target._schema.arguments]  # type: ignore[union-attr]
@@ -34,7 +34,10 @@ def batch_norm(walk: Walk, node: fx.Node) -> Any:
 
 
 def group_norm(walk: Walk, node: fx.Node) -> Any:
-    """Whole groups go; where that would leave one, the same places of every group do."""
+    """Return the labels of a group norm: whole groups are removed.
+
+    Where that would leave one group, the same places of every group are.
+    """
     vector = walk.vector(walk.value(node.args[0]), 1)
     if vector is None:
         return walk.opaque(node, f"{name_of(node)} mixes channels with space")
@@ -51,7 +54,7 @@ def group_norm(walk: Walk, node: fx.Node) -> Any:
 
 
 def layer_norm(walk: Walk, node: fx.Node) -> Any:
-    """Layer norm and RMS norm over the last axes."""
+    """Return the labels of a layer norm or RMS norm over the last axes."""
     labels = walk.value(node.args[0])
     folded = len(argument(node, "normalized_shape"))
     axes = varying(labels)

@@ -1,7 +1,7 @@
-"""Operators along one axis: mean, sum, max … fold it away; softmax, cumsum … keep it.
+"""Labels of operators along one axis: mean, sum, max …; softmax, cumsum …
 
-Over an axis without channels they leave the labels as they are. Over the channels themselves they run on those that
-are kept (`Walk.over`), as a norm does: a mean stays a mean.
+Over an axis without channels labels are unchanged. Over the channels the operators run on the kept ones (`Walk.over`),
+as a norm does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def reduction(walk: Walk, node: fx.Node) -> Any:
-    """mean, sum, amax, norm … over some axes."""
+    """Return the labels of mean, sum, amax, norm … over some axes."""
     labels = walk.value(node.args[0])
     axes = set(varying(labels))
     folded = _folded(node, labels.dim())
@@ -36,7 +36,10 @@ def reduction(walk: Walk, node: fx.Node) -> Any:
 
 
 def _over(walk: Walk, node: fx.Node, labels: Tensor) -> Any:
-    """A reduction over the channels: of several values (max and its place) only the first may be read."""
+    """Return the labels of a reduction over channels.
+
+    Of several values (max and its place) only the first may be read.
+    """
     read = [user for user in node.users if user.target is operator.getitem and user.args[1] != 0]
     if read or node.target.overloadpacket in INDICES:  # type: ignore[union-attr]
         return walk.opaque(node, f"{name_of(node)} gives places along the channel axis")
@@ -46,7 +49,7 @@ def _over(walk: Walk, node: fx.Node, labels: Tensor) -> Any:
 
 
 def along_axis(walk: Walk, node: fx.Node) -> Any:
-    """softmax: keeps the shape, divides by a sum along one axis."""
+    """Return the labels of a softmax, unchanged in shape."""
     labels = walk.value(node.args[0])
     axis = int(argument(node, "dim")) % labels.dim()
     axes = varying(labels)
@@ -58,7 +61,7 @@ def along_axis(walk: Walk, node: fx.Node) -> Any:
 
 
 def ordered(walk: Walk, node: fx.Node) -> Any:
-    """cumsum, sort: each place along the axis depends on those before, so it may hold no channels."""
+    """Return the labels of cumsum, sort, whose axis may hold no channels."""
     labels = walk.value(node.args[0])
     if int(_argument(node, "dim", -1)) % labels.dim() in varying(labels):
         return walk.opaque(node, f"{name_of(node)} is taken along the channel axis")
@@ -73,7 +76,7 @@ def _folded(node: fx.Node, rank: int) -> set[int]:
 
 
 def _argument(node: fx.Node, name: str, default: Any) -> Any:
-    """The argument `name`, or `default` where the operator has none of that name."""
+    """Return the argument `name`, or `default` if the operator has none."""
     try:
         return argument(node, name)
     except KeyError:

@@ -1,4 +1,4 @@
-"""Operators that work on each channel by itself: pooling, interpolation, sampling, sliding windows."""
+"""Labels of operators on single channels: pooling, interpolation, sampling, sliding windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ aten = torch.ops.aten
 
 
 def per_channel(rank: int) -> Rule:
-    """Rule of an operator that changes the last `rank` axes of each channel by itself."""
+    """Build the rule of an operator on the last `rank` axes of each channel."""
 
     def rule(walk: Walk, node: fx.Node) -> Any:
         labels = walk.value(node.args[0])
@@ -33,7 +33,7 @@ def per_channel(rank: int) -> Rule:
 
 
 def grid_sampler(walk: Walk, node: fx.Node) -> Any:
-    """Sampling at places that are computed: the places are frozen, the channels pass."""
+    """Return the labels of grid sampling: channels pass, computed places are frozen."""
     source, grid, *_ = node.args
     walk.labels.freeze(walk.value(grid), "it says where to sample")
     vector = walk.vector(walk.value(source), 1)
@@ -43,7 +43,7 @@ def grid_sampler(walk: Walk, node: fx.Node) -> Any:
 
 
 def unfold(walk: Walk, node: fx.Node) -> Any:
-    """im2col: [N, C, H, W] to [N, C·taps, L]; each channel owns its taps."""
+    """Return the labels of im2col: [N, C, H, W] to [N, C·taps, L]."""
     vector = walk.vector(walk.value(node.args[0]), 1)
     if vector is None:
         return walk.opaque(node, f"{name_of(node)} mixes channels with space")
@@ -51,7 +51,7 @@ def unfold(walk: Walk, node: fx.Node) -> Any:
 
 
 def fold(walk: Walk, node: fx.Node) -> Any:
-    """col2im: [N, C·taps, L] to [N, C, H, W]; the taps of a channel are added."""
+    """Return the labels of col2im, [N, C·taps, L] to [N, C, H, W], taps joined."""
     vector = walk.vector(walk.value(node.args[0]), 1)
     if vector is None:
         return walk.opaque(node, f"{name_of(node)} mixes channels with space")
