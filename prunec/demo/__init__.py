@@ -1,6 +1,7 @@
-"""The shipped network and its images, so that `prunec demo` needs no download.
+"""Load the shipped network and its images, so that `prunec demo` needs no download.
 
-Fashion-MNIST, Zalando SE, MIT licence (see NOTICE). 1,024 training images without labels, 2,000 test images with.
+Fashion-MNIST, Zalando SE, MIT licence (see NOTICE): 1,024 training images without labels, 2,000 test images with
+labels.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ FOLDER = Path(__file__).parent
 
 
 def load_network() -> FashionResNet:
-    """The trained network, in eval mode: [N, 1, 28, 28] to logits [N, 10]."""
+    """Return the trained network in eval mode, [N, 1, 28, 28] to logits [N, 10]."""
     network = FashionResNet()
     load_weights(network, FOLDER / "weights.safetensors")
     return network.eval()
 
 
 def calibration_images() -> Images:
-    """1,024 training images, normalised, without labels."""
+    """Return 1,024 training images, normalised, without labels."""
     return _images("calibration.npz")
 
 
 def test_images() -> Images:
-    """2,000 test images, normalised, with labels."""
+    """Return 2,000 test images, normalised, with labels."""
     return _images("test.npz")
 
 
 def card() -> dict[str, Any]:
-    """How the network was trained, and its accuracy on all 10,000 test images."""
+    """Return the training recipe and the accuracy on all 10,000 test images."""
     found: dict[str, Any] = json.loads((FOLDER / "demo.json").read_text(encoding="utf-8"))
     return found
 

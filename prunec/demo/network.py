@@ -1,8 +1,8 @@
-"""The demo's network: ResNet-20 for 28x28 grey images of clothes (Fashion-MNIST), 272 thousand parameters.
+"""ResNet-20 for 28x28 grey images of Fashion-MNIST, 272 thousand parameters.
 
 He et al., *Deep Residual Learning for Image Recognition* (CVPR 2016), section 4.2: three stages of three basic blocks,
-16, 32 and 64 channels; where a stage begins, the shortcut is a strided 1x1 convolution (option B of the paper).
-`bench/train_demo.py` trains it; `weights.safetensors` beside this file is what came out.
+16, 32 and 64 channels; the first shortcut of a stage is a strided 1x1 convolution (option B of the paper).
+`bench/train_demo.py` trains it and writes `weights.safetensors`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in, H, W] to [N, out, H/stride, W/stride]."""
+        """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.shortcut(x))
 
 
 class FashionResNet(nn.Module):
-    """Images [N, 1, 28, 28], grey levels normalised by MEAN and STD, to logits [N, 10]."""
+    """ResNet-20, normalised images [N, 1, 28, 28] to logits [N, 10]."""
 
     def __init__(self, blocks_per_stage: int = 3, widths: tuple[int, ...] = (16, 32, 64)) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class FashionResNet(nn.Module):
         self.fc = nn.Linear(in_channels, len(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 1, 28, 28] to [N, 10]."""
+        """Map [N, 1, 28, 28] to [N, 10]."""
         x = self.blocks(F.relu(self.bn1(self.conv1(x))))
         logits: Tensor = self.fc(x.mean((2, 3)))
         return logits
