@@ -1,1 +1,1 @@
-"""Estimate, without labels, how a compressed network answers on other images."""
+"""Estimate, without labels, the error of a compressed network on unseen images."""

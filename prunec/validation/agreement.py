@@ -1,7 +1,7 @@
-"""Measure how far a compressed network answers as the dense one does, without labels.
+"""Measure the agreement of a compressed network with the dense one, without labels.
 
     agreement       mean over images of the share of positions with the same argmax over classes
-    interval        95%: Wilson for one position an image, Student's t over images for several (pixels of one image
+    interval        95%: Wilson for one position per image, Student's t over images for several (pixels of one image
                     depend on each other)
     relative error  Σ|f_s − f|² / Σ|f − mean f|²                 over all outputs: `prunec.statistics.relative`
     KL              mean over positions of Σ_c p_c log(p_c/q_c), p = softmax f, q = softmax f_s, in nats
@@ -33,10 +33,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of two networks over `images` images; None where the outputs are no scores of classes."""
+    """Agreement of two networks over `images` images; None without class scores."""
 
     images: int
-    answers: str  # what an answer is, or why there is none
+    answers: str  # kind of answer, or why there is none
     agreement: float | None
     interval: Interval | None
     relative_error: float
@@ -47,10 +47,10 @@ class Agreement:
 def agreements_of(
     dense: nn.Module, compressed: Sequence[nn.Module], batches: Iterable[tuple[Tensor, ...]]
 ) -> list[Agreement]:
-    """Compare the outputs of some networks with the dense network's, which runs each batch once.
+    """Compare several networks with the dense network, which runs each batch once.
 
-    Scores of classes are the first output [N, C] or [N, C, positions, …], of two classes or more. Raises NumericsError
-    for outputs that are no numbers.
+    Class scores are the first output [N, C] or [N, C, positions, …], of two classes or more. Raises NumericsError for
+    outputs that are not finite.
     """
     spread, found = Spread(), [_Comparison() for _ in compressed]
     for batch in batches:
@@ -64,12 +64,12 @@ def agreements_of(
 
 
 def agreement_of(dense: nn.Module, compressed: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Agreement:
-    """Compare the outputs of one network with the dense network's, as `agreements_of`."""
+    """Compare one network with the dense network, as `agreements_of`."""
     return agreements_of(dense, [compressed], batches)[0]
 
 
 class _Comparison:
-    """Accumulates what one network answers as the dense one does."""
+    """Accumulator of the agreement of one network with the dense one."""
 
     def __init__(self) -> None:
         self._squared, self._images, self._answers, self._positions = 0.0, 0, "", 1
@@ -77,7 +77,7 @@ class _Comparison:
         self._divergence: list[Tensor] = []
 
     def add(self, found: Sequence[Tensor], wanted: Sequence[Tensor], samples: int) -> None:
-        """Add the outputs for so many images."""
+        """Add the outputs of `samples` images."""
         self._squared += squared_error(found, wanted)
         self._images += samples
         place, self._answers = scores_in(wanted, samples)
@@ -100,7 +100,7 @@ class _Comparison:
 
 
 def scores_in(outputs: Sequence[Tensor], samples: int) -> tuple[int | None, str]:
-    """Return the place of the scores of classes among the outputs, and what an answer is; or None, and the reason."""
+    """Return the index of the class scores and the kind of answer. None and the reason if there are none."""
     first = next((place for place, one in enumerate(outputs) if one.dim() > 1), None)
     if first is None:
         return None, "no output holds scores of classes [N, C]: it has no answers that could be the same"
@@ -114,7 +114,7 @@ def scores_in(outputs: Sequence[Tensor], samples: int) -> tuple[int | None, str]
 
 
 def same_class(reference: Array, output: Array, margin: float = 0.0) -> NDArray[np.bool_]:
-    """Compare the largest entry along dimension 1: True where it is the same, or scored within `margin` of it."""
+    """Compare the largest entries along dimension 1: True if equal or within `margin`."""
     first, other = (np.expand_dims(one.argmax(1), 1) for one in (reference, output))
     best, chosen = (np.take_along_axis(reference, one, 1).astype(np.float64) for one in (first, other))
     tied = (best == chosen) | (best <= chosen + margin)
@@ -130,7 +130,7 @@ def wilson(share: float, count: int) -> Interval:
 
 
 def t_interval(shares: NDArray[np.float64]) -> Interval:
-    """Return the 95% interval of the mean of a share an image; Wilson's where all images have the same."""
+    """Return the 95% interval of the mean of per-image shares. Wilson's where all images have the same share."""
     count, mean = len(shares), float(shares.mean())
     error = float(shares.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     if not error:
@@ -140,7 +140,10 @@ def t_interval(shares: NDArray[np.float64]) -> Interval:
 
 
 def t95(freedom: int) -> float:
-    """Return the 97.5% quantile of Student's t, within 0.1% from 8 degrees of freedom (Cornish-Fisher expansion)."""
+    """Return the 97.5% quantile of Student's t, by the Cornish-Fisher expansion.
+
+    Within 0.1% from 8 degrees of freedom.
+    """
     z = Z95
     terms = (
         z,
@@ -152,7 +155,10 @@ def t95(freedom: int) -> float:
 
 
 def _divergence(reference: Tensor, output: Tensor) -> Tensor:
-    """Return KL(softmax reference ‖ softmax output) over dimension 1, in nats; of probabilities, as they are."""
+    """Return KL(softmax reference ‖ softmax output) over dimension 1, in nats.
+
+    Probabilities are taken without a softmax.
+    """
     if bool((reference >= 0).all()) and bool(((reference.sum(1) - 1).abs() < 1e-3).all()):
         reference, output = reference.log(), output.clamp_min(0).log()
     p, q = (functional.log_softmax(one, 1) for one in (reference, output))

@@ -1,11 +1,11 @@
-"""Estimate, without labels, how a compressed network answers on images that no fit and no choice has read.
+"""Estimate, without labels, the error of a compressed network on held-out images.
 
-Some calibration images are kept back before the first pass. At the end the dense and the compressed network are run on
-them, and on as many of those that were calibrated on: where the error is much larger on the former, the layers were
-fitted to their images more than to the task.
+Some calibration images are held out before the first pass. At the end the dense and the compressed network run on them,
+and on as many calibration images: a much larger error on the former means that layers are fitted to their images more
+than to the task.
 
-The last refit of each layer, once all of it is chosen, is to all images. What is run is the twin of the compressed
-network whose layers were fitted without those kept back: the same but for the images, of which it has a tenth less.
+The last refit of each layer reads all images. The estimate is of the twin of the compressed network, whose layers were
+fitted without the held-out images, a tenth fewer.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from ..surgery.plan import Plan
 from .agreement import Agreement, Interval, agreements_of
 from .learning_curve import Learning
 
-SHARE, LEAST, FEWEST = 10, 32, 16  # one of so many images is kept back, at least so many; fewer say nothing
+SHARE, LEAST, FEWEST = 10, 32, 16  # one image in 10 is held out, at least 32; fewer than 16 are not enough
 MOST = 4  # at most one of so many
-MUCH_WORSE = 2.0  # times the error on calibration images, and the user is warned
+MUCH_WORSE = 2.0  # times the error on calibration images: warn
 SMALL = 1e-3  # a relative squared error that hardly changes an answer
 
 
 class Planned(Instrument):
-    """Remembers the network when its plan was finished, so that a twin can be made that knows no image kept back."""
+    """Keep the network with its finished plan, to make a twin without held-out images."""
 
     def __init__(self) -> None:
         self._program: Program | None = None
         self._steps = 0
 
     def before(self, step: Pass, program: Program) -> None:
-        """Look for the first pass that carries out a plan."""
+        """Store the program before the first pass that carries out a plan."""
         if self._program is None and step.rewrites and program.has(Plan):
             self._program = program
         self._steps += self._program is None
 
     def program(self, result: Program) -> Program:
-        """The network when its plan was finished, with all that was known of it; `result` where none carried it out."""
+        """Return the network with its finished plan, or `result` if no pass used one."""
         return result if self._program is None else self._program
 
     def judged(self, pipeline: Pipeline, context: Context, result: Program) -> Iterator[tuple[int, Program]]:
-        """The networks as the plan's refits to one of k images without those kept back make them, by k, 1 first.
+        """Yield the networks refitted to 1/k of the images without those held out.
 
-        `result` where no refit has read these.
+        By k, 1 first; `result` if no refit reads the held-out images.
         """
         program = self._program
         if program is None or not program.fact(Plan).judging:
@@ -66,20 +66,20 @@ class Planned(Instrument):
 
 @dataclass(frozen=True)
 class Estimate:
-    """Agreement with the dense network on `images` images that were kept back; None where it was not measured."""
+    """Agreement with the dense network on `images` held-out images; None if not measured."""
 
     images: int = 0
-    answers: str = ""  # what an answer is, or why there is none
+    answers: str = ""  # kind of answer, or why there is none
     agreement: float | None = None  # share of same answers
     interval: Interval | None = None  # 95%, of the agreement
     relative_error: float | None = None  # squared, of the outputs
     calibration_relative_error: float | None = None  # the same, on as many calibration images
     kl: float | None = None  # nats
-    learning: Learning | None = None  # the error with fewer images, and what twice as many would bring
+    learning: Learning | None = None  # error by number of images, extrapolated to twice as many
     notes: tuple[str, ...] = ()  # why a number is missing, and a warning where images were too few
 
     def to_json(self) -> dict[str, Any]:
-        """Finite numbers only, for the report."""
+        """Return finite numbers only, for the report."""
         return {
             **asdict(self),
             "interval": None if self.interval is None else list(self.interval),
@@ -89,7 +89,10 @@ class Estimate:
 
 
 def keep_back(images: Images, seed: int) -> tuple[Images, Images | None]:
-    """Return the images to calibrate on, and those kept back, chosen by seed; None where there are too few."""
+    """Return the calibration images and the held-out ones, chosen by `seed`.
+
+    None for the latter where there are too few.
+    """
     count = kept_back(len(images), images.step)
     if not count:
         return images, None
@@ -98,9 +101,9 @@ def keep_back(images: Images, seed: int) -> tuple[Images, Images | None]:
 
 
 def kept_back(count: int, step: int = 1) -> int:
-    """Return how many of `count` images are kept back, in whole steps: a tenth, at least 32, at most a quarter.
+    """Return the number of held-out images of `count`, in whole steps.
 
-    0 where that makes fewer than 16.
+    A tenth, at least 32, at most a quarter; 0 where that makes fewer than 16.
     """
     most = count // MOST // step * step
     found = min(most, -(-max(LEAST, count // SHARE) // step) * step)
@@ -108,14 +111,14 @@ def kept_back(count: int, step: int = 1) -> int:
 
 
 def needed(step: int = 1) -> int:
-    """Return the fewest images of which some are kept back."""
+    """Return the fewest images of which some are held out."""
     return MOST * -(-FEWEST // step) * step
 
 
 def estimate(
     dense: Program, judged: Callable[[], Iterable[tuple[int, Program]]], kept: Images | None, context: Context
 ) -> Estimate:
-    """Compare the networks on the images kept back, and on as many calibration images. Never raises."""
+    """Compare the networks on the held-out and on as many calibration images. Never raises."""
     images = context.images()
     if kept is None:
         few = f"for that takes {needed(images.step)} images or more, and {len(images)} were given"
@@ -125,7 +128,7 @@ def estimate(
         others = _compared(dense, networks, kept, context, "estimating the error on other images")
         as_many = images.take(len(kept), context.seed)
         own = _compared(dense, {1: networks[1]}, as_many, context, "estimating the error")[1]
-    except Exception as error:  # a run does not end in a number of its report
+    except Exception as error:  # a failed estimate does not fail the run
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         return Estimate(len(kept), notes=(f"the error on {len(kept)} images kept back was not measured: {reason}",))
     other = others[1]

@@ -1,9 +1,9 @@
-"""Foretell what more images would bring, from networks that are fitted to a half and to a quarter of those given.
+"""Extrapolate the error to more images, from fits to a half and a quarter.
 
     error(n) = a + b / n        agreement(n) = c - d / n        least squares in a, b >= 0 and in c, d >= 0
 
-The variance of a least-squares fit falls as 1 / n, so the error on other images falls towards what no image mends. The
-networks have the same channels; their layers are fitted to fewer images, and all run on those that were kept back.
+The variance of a least-squares fit falls as 1 / n, so the error on unseen images falls towards a constant. The networks
+have the same channels; their layers are fitted to fewer images, and all run on the held-out images.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 
 from .agreement import Agreement
 
-HARDLY = 0.05  # of the error: what falls by less is as it was
+HARDLY = 0.05  # of the error: a smaller fall counts as none
 
 
 @dataclass(frozen=True)
 class Learning:
-    """The error on the images kept back by the number of images that layers were fitted to, ascending."""
+    """Error on the held-out images by number of fitted images, ascending."""
 
     images: tuple[int, ...]
     relative_error: tuple[float, ...]
     agreement: tuple[float, ...]  # empty where there are no answers
-    twice_relative_error: float  # foretold of twice as many as the most
+    twice_relative_error: float  # extrapolated to twice the most images
     twice_agreement: float | None
 
     @staticmethod
     def of(found: Mapping[int, Agreement]) -> Learning | None:
-        """From what was measured, by the number of images; None where that is not three times."""
+        """Build the curve from agreements by number of images; None unless there are three."""
         if len(found) < 3:
             return None
         images = tuple(sorted(found))
@@ -41,14 +41,14 @@ class Learning:
         return Learning(images, errors, answers, _twice(images, errors), None if agreement is None else -agreement)
 
     def to_json(self) -> dict[str, Any]:
-        """For the report, with the sentence."""
+        """Return the curve and its sentence, for the report."""
         rows = {name: list(getattr(self, name)) for name in ("images", "relative_error", "agreement")}
         foretold = {name: getattr(self, name) for name in ("twice_relative_error", "twice_agreement")}
         return {**rows, **foretold, "sentence": self.sentence}
 
     @property
     def sentence(self) -> str:
-        """Say what twice the images would bring."""
+        """Sentence on the effect of twice the images."""
         last, gain = self.relative_error[-1], None
         if self.twice_agreement is not None:
             gain = 100 * (self.twice_agreement - self.agreement[-1])
@@ -59,7 +59,10 @@ class Learning:
 
 
 def _twice(images: Sequence[int], values: Sequence[float]) -> float:
-    """Foretell a value that falls as 1 / n, at twice the most images: the last one, less what the curve falls on."""
+    """Return a value that falls as 1 / n, at twice the most images.
+
+    The last value, less the fall of the fitted curve.
+    """
     inverse = 1 / np.array(images, dtype=np.float64)
     slope = np.polyfit(inverse, values, 1)[0]
     return float(values[-1] - max(slope, 0.0) * inverse[-1] / 2)
