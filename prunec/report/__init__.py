@@ -1,1 +1,1 @@
-"""Format results for people: tables of the plain dictionaries in `report.json`, and the picture of a network."""
+"""Format results: tables of the plain dictionaries in `report.json`, and network pictures."""

@@ -1,7 +1,4 @@
-"""Format the results of `prunec bench` at one batch and number of threads for a terminal.
-
-They come from the dictionary that `--json` has.
-"""
+"""Format the results of `prunec bench` at one batch and thread count. The input is the dictionary of `--json`."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ STAGES = ("Enqueue Time", "H2D Latency", "GPU Compute Time", "D2H Latency")
 
 
 def point_table(point: Facts) -> Table:
-    """A row a model: its times, its throughput, how many times faster than A."""
+    """Return a table with a row per model: times, throughput, speed-up over A."""
     first = point["models"][0]
     of = "GPU compute time" if point["compared_by"] == "computeMs" else "time"
     table = plain_table(
@@ -40,7 +37,7 @@ def point_table(point: Facts) -> Table:
 
 
 def point_lines(point: Facts) -> Text:
-    """Below it: the noise floor, where nodes run, cautions, verdicts."""
+    """Return the noise floor, providers of nodes, cautions and verdicts."""
     noise = point["noise"]
     few = [] if "p99_ms" in point["models"][0] else ["no p99 from fewer than 1,000 runs: --iterations 1000\n"]
     verdicts = "\n".join(_verdict(model, noise["floor"]) for model in point["models"][1:])
@@ -56,7 +53,7 @@ def point_lines(point: Facts) -> Text:
 
 
 def _verdict(model: Facts, floor: float) -> str:
-    """And what an undisturbed machine would say, where that is something else."""
+    """Return the verdict, with the speed-up of the fastest runs if it differs."""
     quiet, ratio = model["undisturbed"]["ratio"], model["speedup"]["ratio"]
     same = max(quiet / ratio, ratio / quiet) < 1 + floor
     return f"{model['verdict']}{'' if same else f'; {quiet:.2f}x the speed of A while the machine was quickest'}"
@@ -68,7 +65,7 @@ def _against(model: Facts) -> tuple[str, str]:
 
 
 def _where(point: Facts) -> str:
-    """The processor, the cores and the load, in a line."""
+    """Return the processor, the cores and the load, in a line."""
     machine = point["environment"]
     cores = machine.get("affinity")
     on = "" if cores is None else f", cores {','.join(map(str, cores))} of {machine['cores']}"
@@ -77,7 +74,7 @@ def _where(point: Facts) -> str:
 
 
 def _elsewhere(point: Facts) -> list[str]:
-    """A line where a part of a model runs on another provider than the one that is timed."""
+    """Return a line per model with nodes on another provider than the timed one."""
     lines = []
     for model in point["models"]:
         placed = model["ran_with"].get("nodes_by_provider", {})

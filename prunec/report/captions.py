@@ -1,4 +1,4 @@
-"""Write the captions of blocks, values and spaces that the picture shows under the pointer."""
+"""Write the captions of blocks, values and spaces, shown on hover."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = 6  # spaces with a line of their own; the rest share one
 
 @dataclass(frozen=True)
 class Captions:
-    """Words for everything in one picture."""
+    """Captions of one network picture."""
 
     program: Program
     sketch: Sketch
@@ -28,7 +28,7 @@ class Captions:
 
     @staticmethod
     def of(program: Program, sketch: Sketch, total: float) -> Captions:
-        """The captions of an analysed program."""
+        """Build the captions of an analysed program."""
         return Captions(program, sketch, program.fact(Channels).spaces, total)
 
     def title(self, block: Block) -> str:
@@ -36,7 +36,7 @@ class Captions:
         return block.layer.weight.removesuffix(".weight") if block.layer else name_of(block.head)
 
     def detail(self, block: Block) -> str:
-        """`64→128 · 3×3 /2`, below the title of a layer; the shapes that a product of activations joins."""
+        """Return a layer's shape, such as `64→128 · 3×3 /2`, or a product's operand shapes."""
         if block.layer is None:
             shapes = [_shape(self.sketch.examples[one])[1:] for one in _data(block.head, self.sketch)]
             return " · ".join("×".join(map(str, shape[-2:])) for shape in shapes[:2])
@@ -48,11 +48,11 @@ class Captions:
         return " ".join([*words, *([f"g{one.groups}"] if one.groups > 1 else [])])
 
     def share(self, block: Block) -> str:
-        """`6.4%` of the network's MACs."""
+        """Return a block's share of the MACs, such as `6.4%`."""
         return f"{block.macs / max(self.total, 1):.1%}"
 
     def of_block(self, block: Block) -> str:
-        """Everything known of a block, a line each."""
+        """Return the facts of a block, one per line."""
         head, examples = block.head, self.sketch.examples
         if block.kind == END:
             what = "the network's input" if head.op == "placeholder" else "the network's output"
@@ -70,7 +70,7 @@ class Captions:
         return "\n".join(lines)
 
     def of_value(self, node: fx.Node) -> str:
-        """Which spaces a value carries."""
+        """Return the spaces of a value, one per line."""
         what = f"{name_of(node)} gives {shape_text(self.sketch.examples[node])} (a batch of 2)"
         return "\n".join([what, *self._flow(self.sketch.flows[node])])
 
@@ -84,7 +84,7 @@ class Captions:
         return ", ".join(words)
 
     def _passage(self, reads: Flow, writes: Flow) -> list[str]:
-        """List the channels that a block reads and those that it writes; once where they are the same."""
+        """List the channels that a block reads and writes; once if equal."""
         before, after = self._flow(reads), self._flow(writes)
         if before == after:
             return [f"carries {line}" for line in before]
@@ -94,7 +94,7 @@ class Captions:
         return attribute(self.program.module, layer.weight)
 
     def _flow(self, flow: Flow) -> list[str]:
-        """A line for each space, the largest first."""
+        """Return a line per space, the largest first."""
         order = sorted(flow.channels, key=lambda index: (-flow.channels[index], index))
         lines = [f"space {self.spaces[one].name}: {self._channels(one, flow.channels[one])}" for one in order]
         frozen = [f"frozen {self.spaces[one].name}: {self.spaces[one].frozen}" for one in sorted(flow.frozen)]
@@ -105,7 +105,7 @@ class Captions:
         return [*_at_most(lines), *_at_most(frozen)]
 
     def _channels(self, index: int, count: int) -> str:
-        """`64 channels`; or how many of them go together, or that not all are there."""
+        """Return the channel count of a space, with its coupling and missing channels."""
         size = self.spaces[index].size
         if count == size:
             return _counted(count)
@@ -115,7 +115,7 @@ class Captions:
 
 
 def shape_text(value: Any) -> str:
-    """`2×64×56×56`; of a list, its first tensor's and how many."""
+    """Return a shape as `2×64×56×56`; for a list, its length and first shape."""
     if isinstance(value, (list, tuple)):
         tensors = [one for one in value if isinstance(one, Tensor)]
         return f"{len(tensors)} tensors, the first {shape_text(tensors[0])}" if tensors else "nothing"
@@ -127,7 +127,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _data(node: fx.Node, sketch: Sketch) -> list[fx.Node]:
-    """The inputs of a node that are drawn."""
+    """Return the drawn inputs of a node."""
     return [one for one in node.all_input_nodes if one in sketch.flows]
 
 
@@ -136,7 +136,7 @@ def _chained(block: Block) -> list[str]:
 
 
 def _parameters(block: Block) -> list[str]:
-    """The parameters of operators that are no layers."""
+    """Return the parameters of operators that are not layers."""
     found = [one for node in block.nodes for one in node.all_input_nodes if one.op == "get_attr"]
     own = [one.target for one in block.head.all_input_nodes] if block.layer else []
     return [str(one.target) for one in dict.fromkeys(found) if one.target not in own]
@@ -147,7 +147,7 @@ def _kernel(weight: Tensor) -> str:
 
 
 def _stride(node: fx.Node) -> str:
-    """`2`, or `2×1` where it is not the same each way; nothing for a linear layer."""
+    """Return the stride as `2` or `2×1`, empty for a linear layer."""
     names = [item.name for item in node.target._schema.arguments]  # type: ignore[union-attr]
     if "stride" not in names:
         return ""
@@ -162,6 +162,6 @@ def _counted(channels: int) -> str:
 
 
 def _at_most(lines: list[str]) -> list[str]:
-    """Not more lines than can be read at a glance; the last names all the rest."""
+    """Return the first NAMED lines, and one with the names of the rest."""
     rest = ", ".join(line.split(" ", 1)[1].partition(":")[0] for line in lines[NAMED:])
     return lines if len(lines) <= NAMED + 1 else [*lines[:NAMED], f"and {len(lines) - NAMED} more: {rest}"]

@@ -1,4 +1,4 @@
-"""The table of what a folder of the registry holds."""
+"""Format a registry folder as a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..grammar.spec import print_value
 
 
 def catalogue_table(title: str, folder: Folder) -> Table:
-    """Name, options with their defaults, and the first line of the docstring of each class in `folder`."""
+    """Return name, options with defaults, and docstring summary of each class in `folder`."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 3, 0, 0), expand=False)
     for heading, style in (("name", "cyan"), ("options", "dim"), ("what it does", "")):
         table.add_column(heading, style=style, header_style="dim", overflow="fold")
@@ -23,16 +23,16 @@ def catalogue_table(title: str, folder: Folder) -> Table:
 
 
 def described(folder: Folder, name: str) -> tuple[str, str]:
-    """The options and the first line of what `name` is; where its file cannot be imported, why."""
+    """Return the options and summary of `name`, or the import error of its file."""
     try:
         kind = folder.load(name)
-    except Exception as error:  # a missing package hurts only who asks for it
+    except Exception as error:  # a missing package fails only its own row
         return "", f"cannot be imported: {type(error).__name__}: {error}"
     return _options(kind), first_line(kind)
 
 
 def first_line(kind: type[Any]) -> str:
-    """The first line of the class's docstring, or of its file's where the class has none of its own."""
+    """Return the first docstring line of the class, or of its file."""
     own = kind.__doc__ or ""
     if not own or own.startswith(f"{kind.__name__}("):  # dataclasses make one up
         own = sys.modules[kind.__module__].__doc__ or ""

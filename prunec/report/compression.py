@@ -1,4 +1,4 @@
-"""Write down what a compression started from and came to, as JSON-ready facts for `report.json`."""
+"""Collect the start and result of a compression, as facts for `report.json`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..surgery.plan import Plan
 
 
 def capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
-    """Return the batch and device of a captured network, its notes, and how many images fill no batch."""
+    """Return batch, device and notes of a captured network; `left_out` images fill no batch."""
     place = {"batch": dense.only_batch or "any", "device": str(dense.device)}
     return {**place, "left_out": left_out, "notes": list(dense.notes), "opaque": list(paths_in(dense.module))}
 
@@ -26,9 +26,9 @@ def capture_facts(dense: Program, left_out: int) -> dict[str, Any]:
 def size_facts(
     dense: Program, planned: Program, program: Program, plan: Plan, images: Images, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Return MACs and parameters before and after, the images calibrated on, seconds and versions.
+    """Return MACs and parameters before and after, calibration images, seconds and versions.
 
-    `planned` is the network when its plan was finished.
+    `planned` is the network with its finished plan.
     """
     after = Macs.of(plan.channels).total(counts_of(plan.channels, plan.keep))
     before = Macs.of(unhoisted(planned).fact(Channels)).total()

@@ -1,4 +1,4 @@
-"""Tables for a terminal, made of the plain dictionaries of `report.json`; nothing here computes a result."""
+"""Format the plain dictionaries of `report.json` as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Facts = Mapping[str, Any]
 
 
 def outcome_table(report: Facts, title: str) -> Table:
-    """Compare the dense, the merely pruned and the compressed network in a table, with the conditions below."""
+    """Compare the dense, pruned and compressed network in a table, with conditions below."""
     table = plain_table(title)
     table.caption, table.caption_justify = "\n".join(_conditions(report)), "left"
     table.add_column("", no_wrap=True)
@@ -50,7 +50,7 @@ def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
 
 
 def _conditions(report: Facts) -> list[str]:
-    """List the conditions of the results, one a line, to be shown below the table."""
+    """List the conditions of the results, one per line, below the table."""
     lines = []
     if accuracy := report.get("accuracy"):
         lines.append(f"accuracy on {accuracy['images']:,} images")
@@ -80,7 +80,7 @@ def _conditions(report: Facts) -> list[str]:
 
 
 def _estimate(estimate: Facts) -> list[str]:
-    """List the error on images that were kept back, and notes on missing measurements and what to do."""
+    """List the error on held-out images, and notes on missing measurements."""
     lines = []
     if estimate.get("relative_error") is not None:
         other, own = (f"{estimate[key]:.2g}" for key in ("relative_error", "calibration_relative_error"))
@@ -92,7 +92,7 @@ def _estimate(estimate: Facts) -> list[str]:
 
 
 def _few(layers: list[Facts]) -> str:
-    """Which layers the images were too few for."""
+    """Return a line on the layers with too few images."""
     first = layers[0]
     more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
     return (
@@ -102,7 +102,7 @@ def _few(layers: list[Facts]) -> str:
 
 
 def _speedup(speedup: Facts) -> list[str]:
-    """Report the predicted and the measured speed-up, and the layers at fault where it is small."""
+    """Report the predicted and measured speed-up, and the slow layers if it is small."""
     told = [f"speed-up {speedup['measured']:.2f}x; predicted {speedup['predicted']:.2f}x by {speedup['by']},"]
     told[0] += f" {speedup['macs']:.2f}x by MACs alone"
     if slow := speedup.get("slow_layers"):
@@ -117,7 +117,7 @@ def _speedup(speedup: Facts) -> list[str]:
 
 
 def _target(latency: Facts) -> str:
-    """How a latency target was met."""
+    """Return a line on the latency target and the result."""
     if not latency["rounds"]:
         return f"{latency['target']} by the table of {latency['on']}; not measured here"
     near = f"{latency['off']:+.1%} off, give or take {latency['unsure']:.1%}"
@@ -128,7 +128,7 @@ def _target(latency: Facts) -> str:
 
 
 def latency_table(facts: Facts) -> Table:
-    """Return the table of `prunec profile`: the time of each shape of layer, and their sum against the whole."""
+    """Return the table of `prunec profile`: time per layer shape, and the total."""
     table = plain_table(f"{facts['model']} on {facts['on']}")
     table.add_column("layers of this shape", style="cyan")
     for heading in ("layers", "alone, ms", "in the network, ms"):
@@ -144,7 +144,7 @@ def latency_table(facts: Facts) -> Table:
 
 
 def _aligned(alignment: Facts) -> str:
-    """Report the expected error with the widths that the engine prefers and without, or that they do not fit."""
+    """Report the expected error with and without the engine's preferred widths."""
     gave_way = f"; gave way {alignment['gave_way']}" if "gave_way" in alignment else ""
     if "error" not in alignment:
         return f"widths that {alignment['name']} likes do not fit the target{gave_way}"
@@ -162,7 +162,7 @@ def _bytes(report: Facts) -> Facts | None:
 
 
 def seconds_table(seconds: Mapping[str, float]) -> Table:
-    """The wall time of each pass."""
+    """Return the wall time of each pass."""
     table = plain_table("where the time went")
     table.add_column("pass", style="cyan")
     table.add_column("seconds", justify="right")
@@ -172,7 +172,7 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 
 def spaces_table(facts: Facts) -> Table:
-    """The channel spaces of a network: size, sites, MACs, and why one is frozen."""
+    """Return the channel spaces of a network: size, sites, MACs, reason if frozen."""
     table = plain_table(f"channel spaces of {facts['model']}")
     table.add_column("space", style="cyan", overflow="fold")
     for heading in ("channels", "sites", "MACs", "share"):
@@ -192,7 +192,7 @@ def spaces_table(facts: Facts) -> Table:
 
 
 def sensitivity_table(facts: Facts) -> Table:
-    """By space: the error of the outputs with a quarter, half and three quarters of it gone, most MACs first."""
+    """Return output errors with 1/4, 1/2 and 3/4 of each space removed. Most MACs first."""
     table = plain_table(f"{facts['model']}: relative squared error of the outputs, one space at a time, refitted")
     table.add_column("space", overflow="fold")
     for heading in ("kind", "size", "MACs", "25% gone", "50% gone", "75% gone"):
@@ -205,13 +205,13 @@ def sensitivity_table(facts: Facts) -> Table:
 
 
 def _roles(sites: Sequence[Facts]) -> str:
-    """`2 produce, 2 carry, 3 consume`."""
+    """Return counts by role, such as `2 produce, 2 carry, 3 consume`."""
     roles = [site["role"] for site in sites]
     return ", ".join(f"{roles.count(role)} {role.removesuffix('s')}" for role in dict.fromkeys(roles))
 
 
 def amount(number: float | None) -> str:
-    """`41.3 M`, `272 k`, `96`: three digits and a prefix; nothing for None."""
+    """Format a number with three digits and a prefix: `41.3 M`, `272 k`; empty for None."""
     if number is None:
         return ""
     for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -225,10 +225,10 @@ def _three(number: float) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """`1 thread`, `2 threads`."""
+    """Format a count: `1 thread`, `2 threads`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def plain_table(title: str) -> Table:
-    """An empty table without lines."""
+    """Return an empty table without lines."""
     return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)

@@ -1,4 +1,4 @@
-"""The error curves of `prunec sensitivity` as one SVG: MACs saved to the right, the logarithm of the error upwards."""
+"""Draw the error curves of `prunec sensitivity` as SVG: log error over MACs saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOWEST, HIGHEST = -5, 1  # powers of ten
 
 
 def drawing(facts: Mapping[str, Any]) -> str:
-    """A polyline a space, its name on hover; ranks are dashed."""
+    """Return an SVG with a polyline per space, its name on hover; ranks are dashed."""
     widest = max((max(space["saved"]) for space in facts["spaces"]), default=1.0) or 1.0
     lines = [_axes(widest)]
     for place, space in enumerate(facts["spaces"]):

@@ -1,4 +1,4 @@
-"""Format the results of `prunec diff` for a terminal, from the plain dictionary that `--json` prints."""
+"""Format the results of `prunec diff` for a terminal. The input is the dictionary of `--json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLES = {"same": "dim", "changed": "", "split": "green", "merged": "green", "ad
 
 
 def difference_table(facts: Facts, everything: bool) -> Table:
-    """The layers that differ and have weights, or all layers, and the totals."""
+    """Return a table of changed layers with weights, or all layers, and the totals."""
     keys = [key for key in COLUMNS if key in facts["totals"]["before"]]
     table = plain_table(f"{facts['before']} → {facts['after']}")
     for name in ("layer", "", "weights or output"):
@@ -45,7 +45,7 @@ def difference_table(facts: Facts, everything: bool) -> Table:
 
 
 def difference_lines(facts: Facts) -> str:
-    """The most activation memory at once, below the table: of the graph as it is, or what the engine sets aside."""
+    """Return a line on peak activation memory, of the graph or of the engine."""
     before, after = (facts["totals"][side]["peak_activation_bytes"] for side in ("before", "after"))
     if not before or not after:
         return ""
@@ -56,7 +56,7 @@ def difference_lines(facts: Facts) -> str:
 def _is_news(row: Facts) -> bool:
     """Return whether a row is shown without `--all`.
 
-    Left out are layers that are the same, changed ones without weights, and added or removed ones of Q and DQ alone.
+    Hidden are unchanged layers, changed ones without weights, and added or removed ones of Q and DQ only.
     """
     sides = [row[side] for side in ("before", "after") if row[side]]
     weighted = any(weight for side in sides for weight in side["weights"])
@@ -66,13 +66,13 @@ def _is_news(row: Facts) -> bool:
 
 
 def _numbers(row: Facts, keys: Sequence[str]) -> list[str]:
-    """The cells of one row."""
+    """Return the cells of one row."""
     before, after = (row[side] or {} for side in ("before", "after"))
     return [_pair(before.get(key), after.get(key), key) for key in keys]
 
 
 def _pair(before: float | None, after: float | None, key: str) -> str:
-    """Before → after, once where they agree, nothing where both are 0."""
+    """Return before → after, once if equal, empty if both are 0."""
     if not before and not after:
         return ""
     texts = [_text(value, key) for value in (before, after)]
@@ -88,7 +88,10 @@ def _text(value: float | None, key: str) -> str:
 
 
 def _shapes(row: Facts) -> str:
-    """`16x16x3x3 → 12x16x3x1 + 16x12x1x3`, of the weights, or else of the output; their types where these differ."""
+    """Return weight shapes, such as `16x16x3x3 → 12x16x3x1 + 16x12x1x3`.
+
+    Without weights the output shape; types where they differ.
+    """
     before, after = row["before"], row["after"]
     if before is None or after is None:
         return _side(before or after, typed=False)
@@ -103,5 +106,5 @@ def _side(side: Facts, typed: bool) -> str:
 
 
 def _x(sizes: Sequence[int | str]) -> str:
-    """`16x28x28`, without a dynamic batch."""
+    """Return a shape as `16x28x28`, without a dynamic batch."""
     return "x".join(map(str, sizes[1:] if sizes and isinstance(sizes[0], str) else sizes))

@@ -1,7 +1,7 @@
-"""The picture of a network as SVG: layers as boxes, cheap operators as pills, values as lanes in their space's colour.
+"""Draw a network as SVG: boxes for layers, pills for operators, lanes for values.
 
-A box is shaded by its share of the MACs, and edged above in the colour of the space it reads, below in that of the
-space it writes. A lane is the wider the more channels it carries. Classes `c0`, `c1` … are the colours, `cf` is grey.
+A box is shaded by its share of the MACs; its top edge has the colour of the space it reads, its bottom edge that of the
+space it writes. Lane width grows with the channel count. Classes `c0`, `c1` … are the colours, `cf` is grey.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Colours = Mapping[int, int]
 
 
 def colours(sketch: Sketch, spaces: Iterable[int]) -> dict[int, int]:
-    """A colour for each space, so that spaces that meet in a block, or are seen side by side, differ where they can."""
+    """Return a colour index per space, distinct for spaces that meet or lie close."""
     seen: dict[int, list[int]] = {space: [] for space in spaces}
     for place, block in enumerate(sketch.blocks):
         for space in {block.reads.largest, block.writes.largest, sketch.flows[block.last].largest} - {None}:
@@ -42,7 +42,7 @@ def colours(sketch: Sketch, spaces: Iterable[int]) -> dict[int, int]:
 
 
 def _clash(one: list[int], other: list[int]) -> int:
-    """How much it would confuse if two spaces that show in these blocks had one colour."""
+    """Return the penalty of one colour for two spaces shown in these blocks."""
     if not one or not other:
         return 0
     if not set(one).isdisjoint(other):
@@ -51,7 +51,7 @@ def _clash(one: list[int], other: list[int]) -> int:
 
 
 def svg(sketch: Sketch, captions: Captions, palette: Colours) -> str:
-    """The whole picture."""
+    """Return the whole picture."""
     layout = arrange([_size(block, captions) for block in sketch.blocks], sketch.edges)
     most = max((block.macs for block in sketch.blocks), default=0.0)
     pen = _Pen(sketch, captions, palette, max(most, 1.0))
@@ -71,7 +71,7 @@ def _opening(layout: Layout) -> str:
 
 
 def _size(block: Block, captions: Captions) -> tuple[float, float]:
-    """Width and height of what is drawn."""
+    """Return width and height of a block."""
     if block.kind in (CHEAP, END):
         return _pill_width(_label(block.nodes)), PILL
     words = len(_shortened(captions.title(block))) * LETTER, (len(captions.detail(block)) + 7) * SMALL
@@ -85,7 +85,7 @@ def _pill_width(label: str) -> float:
 
 
 def _label(nodes: Sequence[fx.Node]) -> str:
-    """`add · relu`; copies are left out, and a long chain is cut."""
+    """Return a label such as `add · relu`, without copies; a long chain is cut."""
     names = [
         name for place, name in enumerate(map(name_of, nodes)) if not (name in COPIES or (place and name[0] == "["))
     ]
@@ -94,13 +94,13 @@ def _label(nodes: Sequence[fx.Node]) -> str:
 
 
 def _tail(block: Block) -> str:
-    """The chain below a layer, or nothing where it holds copies only."""
+    """Return the label of the chain below a layer, empty for copies only."""
     label = _label(block.nodes[1:])
     return "" if label in COPIES else label
 
 
 def _shortened(title: str) -> str:
-    """The last parts of a long name, which tell more than the first."""
+    """Return the last parts of a long name."""
     parts = title.split(".")
     while len(parts) > 1 and len(".".join(parts)) > LONGEST:  # ends: each round one part fewer
         parts = parts[1:]
@@ -109,13 +109,13 @@ def _shortened(title: str) -> str:
 
 
 class _Pen:
-    """Draws one thing at a time."""
+    """Writer of SVG elements for one picture."""
 
     def __init__(self, sketch: Sketch, captions: Captions, palette: Colours, most: float) -> None:
         self.sketch, self.captions, self.palette, self.most = sketch, captions, palette, most
 
     def lane(self, block: Block, pieces: Sequence[Piece]) -> str:
-        """The way of a value to all that read it."""
+        """Draw the lane of a value to its readers."""
         flow = self.sketch.flows[block.last]
         path = "".join(map(_curve, pieces))
         return (
@@ -124,14 +124,14 @@ class _Pen:
         )
 
     def block(self, block: Block, place: Place) -> str:
-        """A box or a pill."""
+        """Draw a box or a pill."""
         flow = self.sketch.flows[block.last]
         kind = f"block {block.kind} {self.colour(flow if block.kind in (CHEAP, END) else block.writes)}"
         drawn = self._pill(_label(block.nodes), place) if block.kind in (CHEAP, END) else self._box(block, place)
         return f'<g class="{kind}"{_spaces(block.spaces)}>{_title(self.captions.of_block(block))}{drawn}</g>'
 
     def colour(self, flow: Flow) -> str:
-        """The class of the largest space; grey for what is fixed."""
+        """Return the class of the largest space; grey if fixed."""
         return "cf" if flow.largest is None else f"c{self.palette[flow.largest]}"
 
     def _box(self, block: Block, place: Place) -> str:
@@ -152,7 +152,7 @@ class _Pen:
         )
 
     def _edge(self, flow: Flow, left: float, right: float, y: float) -> str:
-        """A line in the colours of all spaces, each as long as its part of the channels."""
+        """Draw an edge in the colours of all spaces, by share of channels."""
         order = sorted(flow.channels, key=lambda space: (-flow.channels[space], space))
         parts = [(f"c{self.palette[space]}", flow.channels[space]) for space in order]
         parts += [("cf", flow.fixed)] if flow.fixed else []
@@ -173,13 +173,13 @@ class _Pen:
 
 
 def _edges(place: Place, height: float) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom."""
+    """Return left, right, top and bottom."""
     half = place.width / 2
     return round(place.x - half, 1), round(place.x + half, 1), round(place.y, 1), round(place.y + height, 1)
 
 
 def _curve(piece: Piece) -> str:
-    """Down, over in a smooth bend, and down again."""
+    """Return the path: down, a smooth bend across, down."""
     if abs(piece.x0 - piece.x1) < 0.5:
         return f"M{piece.x0:g} {piece.y0:g}V{piece.y1:g}"
     middle = (piece.bend + piece.unbend) / 2
@@ -188,7 +188,7 @@ def _curve(piece: Piece) -> str:
 
 
 def _thickness(flow: Flow) -> float:
-    """From 2 for one channel to 6 for thousands."""
+    """Return the lane width: 2 for one channel to 6 for thousands."""
     return min(6.0, 2 + 0.35 * math.log2(1 + sum(flow.channels.values()) + flow.fixed))
 
 

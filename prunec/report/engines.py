@@ -1,4 +1,4 @@
-"""Format the output of `prunec build`: the matrix of GPUs, and a few lines on an engine."""
+"""Format the output of `prunec build`: the matrix of GPUs, and engine lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAMILIES = {
 
 
 def matrix_table(verdicts: Sequence[Verdict], model: str) -> Table:
-    """A row for each GPU: whether an engine can be built, how large it is, or why not."""
+    """Return a row per GPU: engine size, or the reason why none can be built."""
     table = Table(title=f"engines of {model}", title_justify="left", box=None, pad_edge=False)
     table.add_column("GPU")
     table.add_column("engine", justify="right")
@@ -31,7 +31,7 @@ def matrix_table(verdicts: Sequence[Verdict], model: str) -> Table:
 
 
 def engine_lines(engine: Engine) -> str:
-    """Package, GPUs, batch sizes, and what the layers compute in."""
+    """Return package, GPUs, batch sizes, and compute types of the layers."""
     record = engine.record
     targets = ", ".join(f"SM{name}" for name in record["targets"]) or "the package's default GPUs"
     layers = ", ".join(f"{len(names)} in {kind}" for kind, names in sorted(record["computes_in"].items()))
@@ -44,7 +44,7 @@ def engine_lines(engine: Engine) -> str:
 
 
 def verification_lines(found: Verification) -> str:
-    """A line for each thing that was shown, that was not, and for each batch that ran."""
+    """Return a line per proved fact, unproved fact and verified batch."""
     lines = [f"proved      {one}" for one in found.proved]
     lines += [f"engine      {one}" for one in found.agreements]
     return "\n".join([*lines, *(f"not proved  {one}" for one in found.unproved)])

@@ -1,4 +1,4 @@
-"""Format the findings of `prunec lint` for a terminal, from the plain dictionary that `--json` prints."""
+"""Format the findings of `prunec lint` for a terminal. The input is the dictionary of `--json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def findings_table(facts: Facts, most: int | None) -> Table:
-    """The findings, worst first, the first `most` of them."""
+    """Return the first `most` findings, worst first."""
     table = plain_table(f"{facts['model']} on {facts['target']['title']}")
     table.add_column("", no_wrap=True)
     table.add_column("rule", no_wrap=True)
@@ -31,7 +31,7 @@ def findings_table(facts: Facts, most: int | None) -> Table:
 
 
 def findings_lines(facts: Facts) -> Text:
-    """How many of each level, what the channels cost, and what was not checked."""
+    """Return counts by level, the cost of the channels, and skipped checks."""
     counts, macs = facts["counts"], facts["macs"]
     counted = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items())
     lines = [counted if any(counts.values()) else "nothing found"]

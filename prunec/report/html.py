@@ -1,6 +1,6 @@
-"""`prunec inspect --html`: one page that shows a network, its channel spaces, and why some of it is frozen.
+"""Write the page of `prunec inspect --html`: a network, its channel spaces, frozen reasons.
 
-The page needs nothing but itself: no network, no fonts, and JavaScript only to highlight a space and to zoom.
+The page is self-contained: no network, no fonts, and JavaScript only to highlight a space and to zoom.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .sketch import sketch
 
 
 def page(program: Program, facts: Mapping[str, Any]) -> str:
-    """The page of an analysed program; `facts` are what `prunec inspect --json` prints, the spaces in their order."""
+    """Return the page of an analysed program; `facts` is the object of `prunec inspect --json`."""
     channels, totals = program.fact(Channels), facts["totals"]
     drawn = sketch(program)
     palette = colours(drawn, (place for place, space in enumerate(channels.spaces) if space.frozen is None))
@@ -44,7 +44,7 @@ def _template() -> Template:
 
 
 def _rows(channels: Channels, listed: list[Mapping[str, Any]], palette: Mapping[int, int]) -> str:
-    """The table of spaces: those that can be pruned first, each kind by its MACs."""
+    """Return the table rows of spaces: prunable ones first, each kind by MACs."""
     order = sorted(range(len(listed)), key=lambda place: (bool(listed[place]["frozen"]), -listed[place]["macs"], place))
     most = max((each["share"] for each in listed), default=0.0)
     return "\n".join(
@@ -65,7 +65,7 @@ def _row(place: int, facts: Mapping[str, Any], layers: str, colour: int | None, 
 
 
 def _touching(channels: Channels, space: Space) -> str:
-    """`2 → 3`: how many layers write and how many read it; one that passes it through (depthwise) does both."""
+    """Return counts of writing and reading layers, such as `2 → 3`; depthwise is both."""
     writes, reads = (
         {site.parameter for site in space.sites if site.role in (role, CARRIES)} for role in (PRODUCES, CONSUMES)
     )
@@ -74,5 +74,5 @@ def _touching(channels: Channels, space: Space) -> str:
 
 
 def _breakable(name: str) -> str:
-    """A dotted name that may be broken after each dot."""
+    """Return a dotted name with line-break hints after dots."""
     return escape(name).replace(".", ".<wbr/>")

@@ -1,7 +1,7 @@
-"""`prunec bench` as one SVG: to the left when each run ended, to the right how many times faster than A.
+"""Draw `prunec bench` as SVG: run times on the left, speed-ups over A on the right.
 
-Left, a bar from the fastest run to the 90th percentile with a tick at the median, the same scale for all points of one
-drawing. Right, the 95% interval of each speed-up, over the grey band that is noise.
+Left, a bar from the fastest run to the 90th percentile with a tick at the median, on one scale per drawing. Right, the
+95% interval of each speed-up, over a grey band for noise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEFT, MIDDLE, RIGHT = NAMES + 10, 640, 940  # times from LEFT to MIDDLE - 40, sp
 
 
 def drawing(facts: Facts) -> str:
-    """A row a model and point, in the order of the points."""
+    """Return an SVG with a row per model and point, in order of points."""
     points = facts["points"]
     rows = [(point, model) for point in points for model in point["models"]]
     longest = max(model["p90_ms"] for _, model in rows)
@@ -33,7 +33,7 @@ def drawing(facts: Facts) -> str:
 
 
 def _reach(points: Sequence[Facts]) -> float:
-    """The power of two that the scale of speed-ups ends at, in both directions."""
+    """Return the power of two at which the speed-up scale ends, both ways."""
     ends = [1.25]
     for point in points:
         ends.append(1 + point["noise"]["floor"])

@@ -1,8 +1,8 @@
-"""Place the nodes of an acyclic graph: layers from top to bottom, few crossings, straight lanes.
+"""Place the nodes of an acyclic graph: layers top to bottom, few crossings, straight lanes.
 
 Sugiyama, Tagawa and Toda, *Methods for visual understanding of hierarchical system structures* (1981): layers by
-longest path, order by barycentre, positions by isotonic regression (pool adjacent violators). One thing differs: a
-value that many nodes read runs down in one lane with many exits, so that the concats of a DenseNet stay legible.
+longest path, order by barycentre, positions by isotonic regression (pool adjacent violators). Unlike there, a value
+with many readers has one lane with many exits, so that the concats of a DenseNet are legible.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a lane, from one layer to the next: down to `bend`, over to `x1` by `unbend`, down to `y1`."""
+    """Segment of a lane between layers: down to `bend`, over to `x1` by `unbend`, down."""
 
     x0: float
     y0: float
@@ -43,17 +43,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of all nodes and lanes, and the size of the picture."""
+    """Positions of all nodes and lanes, and the picture's size."""
 
     places: tuple[Place, ...]  # by node
-    lanes: tuple[tuple[Piece, ...], ...]  # by node: how its value reaches those who read it
+    lanes: tuple[tuple[Piece, ...], ...]  # by node: path of its value to its readers
     width: float
     height: float
 
 
 @dataclass
 class _Cells:
-    """The nodes and, after them, a cell for each layer that a lane passes."""
+    """Nodes, followed by one cell per layer that a lane passes."""
 
     layer: list[int]
     width: list[float]
@@ -75,7 +75,7 @@ class _Cells:
 
 
 def arrange(sizes: Sequence[tuple[float, float]], edges: Iterable[tuple[int, int]]) -> Layout:
-    """Places for nodes of `sizes` (width, height) joined by `edges` (from, to), each with from < to."""
+    """Place nodes of `sizes` (width, height), joined by `edges` (from, to) with from < to."""
     readers: list[list[int]] = [[] for _ in sizes]
     for source, reader in sorted(set(edges)):
         readers[source].append(reader)
@@ -86,7 +86,7 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Iterable[tuple[int, int
 
 
 def layers(count: int, readers: Sequence[Sequence[int]]) -> list[int]:
-    """The layer of each node: the longest way to it from a node that reads nothing."""
+    """Return the layer of each node: the longest path from a source."""
     found = [0] * count
     for node in range(count):
         for reader in readers[node]:
@@ -103,7 +103,10 @@ def _cells(widths: list[float], layer: list[int], readers: list[list[int]]) -> _
 
 
 def _lay_lane(cells: _Cells, node: int, readers: list[int]) -> None:
-    """One cell in each layer between the node and its farthest reader; each reader leaves from the layer above it."""
+    """Add one cell per layer from the node to its farthest reader.
+
+    Each reader leaves the lane in the layer above it.
+    """
     first = cells.layer[node]
     lane = [node]
     for layer in range(first + 1, max((cells.layer[reader] for reader in readers), default=0)):
@@ -114,7 +117,7 @@ def _lay_lane(cells: _Cells, node: int, readers: list[int]) -> None:
 
 
 def _ordered(cells: _Cells) -> list[list[int]]:
-    """The cells of each layer from left to right, by repeated barycentres."""
+    """Return the cells of each layer from left to right, by repeated barycentres."""
     rows: list[list[int]] = [[] for _ in range(max(cells.layer, default=-1) + 1)]
     for cell in sorted(range(len(cells.layer)), key=lambda cell: (cells.owner[cell], cell)):
         rows[cells.layer[cell]].append(cell)
@@ -131,7 +134,7 @@ def _ordered(cells: _Cells) -> list[list[int]]:
 
 
 def _number(row: list[int], at: list[float]) -> None:
-    """Positions from 0 to 1, so that layers of different length compare."""
+    """Set positions from 0 to 1, comparable between layers of different length."""
     for place, cell in enumerate(row):
         at[cell] = (place + 0.5) / len(row)
 
@@ -141,9 +144,9 @@ def _mean(values: list[float], otherwise: float) -> float:
 
 
 def _centred(cells: _Cells, rows: list[list[int]]) -> list[float]:
-    """The x of each cell: near those above and below it, in order, without overlap.
+    """Return the x of each cell: near its neighbours, in order, without overlap.
 
-    Downwards a picture drifts to one side, upwards to the same side the other way: their mean stands upright.
+    Downward sweeps drift to one side, upward sweeps to the other: the mean is upright.
     """
     offsets = [_offsets(cells, row) for row in rows]
     start = [0.0] * len(cells.layer)
@@ -163,7 +166,7 @@ def _centred(cells: _Cells, rows: list[list[int]]) -> list[float]:
 def _swept(
     cells: _Cells, rows: list[list[int]], offsets: list[list[float]], start: list[float], near: list[list[int]]
 ) -> list[float]:
-    """One layer after another moved towards what is `near`."""
+    """Return x after one sweep towards the `near` cells, layer by layer."""
     at = list(start)
     for row, offset in zip(rows, offsets, strict=True):
         wishes = [_wish(cells, cell, at, near[cell]) for cell in row]
@@ -173,7 +176,7 @@ def _swept(
 
 
 def _offsets(cells: _Cells, row: list[int]) -> list[float]:
-    """How far right of the first each cell is when all are packed."""
+    """Return the offset of each cell from the first, if packed."""
     found = [0.0]
     for left, right in itertools.pairwise(row):
         lanes = all(_is_lane(cells, cell) for cell in (left, right))
@@ -197,7 +200,7 @@ def _wish(cells: _Cells, cell: int, at: list[float], near: list[int]) -> tuple[f
 
 
 def _apart(wishes: list[tuple[float, float]], offsets: list[float]) -> list[float]:
-    """The positions nearest to the wishes (weighted squares) that keep order and distance."""
+    """Return the positions nearest to the wishes (weighted squares), in order and apart."""
     pools: list[Pool] = []
     for (wish, weight), offset in zip(wishes, offsets, strict=True):
         pools.append((wish - offset, weight, 1))
@@ -235,7 +238,7 @@ def _drawn(cells: _Cells, rows: list[list[int]], centres: list[float], heights: 
 
 
 def _bands(rows: list[list[int]], heights: list[float]) -> tuple[list[float], list[float]]:
-    """Top and bottom of each layer."""
+    """Return top and bottom of each layer."""
     tops, bottoms, y = [], [], MARGIN
     for row in rows:
         tops.append(y)

@@ -1,7 +1,7 @@
-"""Group operators into blocks and count the channels of each space in each value, for a picture of a network.
+"""Group operators into blocks and count channels per space and value, for a picture.
 
 A layer (or a product of activations) is a block, together with the chain of cheap operators that only it feeds; other
-cheap operators form chains of their own. Operators on sizes and constants are left out.
+cheap operators form their own chains. Operators on sizes and constants are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..cost.macs import macs_of_node
 from ..ir import graph
 from ..ir.program import Program
 
-SIZES_ONLY = ("new_", "zeros", "ones", "empty", "full", "arange", "eye")  # what reads no more of a value than its shape
+SIZES_ONLY = ("new_", "zeros", "ones", "empty", "full", "arange", "eye")  # read only the shape of a value
 WORDY = ("unsafe_", "native_", "_legit", "_no_training", "_with_indices", "scaled_dot_product_")
 LAYER, PRODUCT, CHEAP, END = "layer", "product", "cheap", "end"
 Inputs = Mapping[fx.Node, list[fx.Node]]
@@ -27,15 +27,15 @@ Inputs = Mapping[fx.Node, list[fx.Node]]
 
 @dataclass(frozen=True)
 class Flow:
-    """The channels of a value, or those that a layer reads or writes. Spaces are named by their index."""
+    """Channels of a value, or of a layer's reads or writes; spaces by index."""
 
-    channels: Mapping[int, int]  # by prunable space: how many channels
-    fixed: int = 0  # channels that cannot go, where they are counted
-    frozen: frozenset[int] = frozenset()  # the spaces that those come from
+    channels: Mapping[int, int]  # channel count by prunable space
+    fixed: int = 0  # number of frozen channels
+    frozen: frozenset[int] = frozenset()  # their spaces
 
     @property
     def largest(self) -> int | None:
-        """The prunable space with the most channels."""
+        """Prunable space with the most channels."""
         return max(self.channels, key=lambda space: (self.channels[space], -space), default=None)
 
     @property
@@ -46,7 +46,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Block:
-    """Operators that are drawn as one; those after the first follow in a chain."""
+    """Operators drawn as one, the first followed by a chain."""
 
     kind: str  # LAYER, PRODUCT, CHEAP, or END for what comes in or goes out
     nodes: tuple[fx.Node, ...]
@@ -54,31 +54,31 @@ class Block:
     macs: float
     reads: Flow
     writes: Flow
-    spaces: frozenset[int]  # every space that it reads or writes or has a parameter of
+    spaces: frozenset[int]  # of its inputs, outputs and parameters
 
     @property
     def head(self) -> fx.Node:
-        """The layer, or the first operator."""
+        """Layer, or first operator."""
         return self.nodes[0]
 
     @property
     def last(self) -> fx.Node:
-        """The operator whose value leaves the block."""
+        """Operator whose value leaves the block."""
         return self.nodes[-1]
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """The blocks in the order of the graph, and which reads the value of which."""
+    """Blocks in graph order, with their edges."""
 
     blocks: tuple[Block, ...]
     edges: tuple[tuple[int, int], ...]
-    flows: Mapping[fx.Node, Flow]  # by operator: what its value carries
+    flows: Mapping[fx.Node, Flow]  # of the value, by operator
     examples: Mapping[fx.Node, Any]
 
 
 def sketch(program: Program) -> Sketch:
-    """Return the sketch of an analysed program: its blocks, their edges and the flow of each value."""
+    """Return the sketch of an analysed program: blocks, edges and flow per value."""
     channels, examples = program.fact(Channels), graph.example_values(program.module, program.example_inputs)
     nodes = list(_shown(program.module, examples))
     known = set(nodes)
@@ -94,7 +94,7 @@ def sketch(program: Program) -> Sketch:
 
 
 def name_of(node: fx.Node) -> str:
-    """An operator's name in short: `relu`, `[2]` for an entry of a list; an input's own name."""
+    """Return an operator's short name: `relu`, `[2]` for an entry of a list, an input's own."""
     if node.op != "call_function":
         return node.name
     if node.target is operator.getitem:
@@ -106,7 +106,7 @@ def name_of(node: fx.Node) -> str:
 
 
 def _shown(module: fx.GraphModule, examples: Mapping[fx.Node, Any]) -> Iterator[fx.Node]:
-    """Yield the nodes that data flows through: no parameters, sizes and constants."""
+    """Yield the nodes with data: no parameters, sizes and constants."""
     found: set[fx.Node] = set()
     for node in module.graph.nodes:
         computed = any(source in found for source in node.all_input_nodes) and node.op != "get_attr"
@@ -122,7 +122,7 @@ def _is_data(node: fx.Node, value: Any) -> bool:
 
 
 def _chains(nodes: list[fx.Node], inputs: Inputs, heavy: set[str]) -> list[list[fx.Node]]:
-    """An operator joins the block before it where that is all it reads, and nobody else reads it."""
+    """Group operators into chains: each has one input, which nobody else reads."""
     readers: dict[fx.Node, int] = dict.fromkeys(nodes, 0)
     for node in nodes:
         for source in inputs[node]:
@@ -162,7 +162,7 @@ def _block(
 
 
 def _all_of(flows: list[Flow]) -> Flow:
-    """Merge flows: of each space, the most channels that one of the values has."""
+    """Merge flows: per space, the largest channel count."""
     most: dict[int, int] = {}
     for flow in flows:
         most.update({space: max(count, most.get(space, 0)) for space, count in flow.channels.items()})
@@ -173,10 +173,7 @@ def _all_of(flows: list[Flow]) -> Flow:
 def _flows(
     nodes: list[fx.Node], inputs: Inputs, layers: Mapping[str, Contraction], spaces: _Spaces
 ) -> dict[fx.Node, Flow]:
-    """Compute the flow of each value, by operator.
-
-    Fixed channels are those that its layer makes, else those that it is computed from.
-    """
+    """Compute the flow of each value, by operator. Fixed channels are those of its layer, else those of its inputs."""
     found: dict[fx.Node, Flow] = {}
     for node in nodes:
         layer = layers.get(node.name)
@@ -189,7 +186,7 @@ def _flows(
 
 
 class _Spaces:
-    """Which spaces coordinates and parameters belong to."""
+    """Lookup of the spaces of coordinates and parameters."""
 
     def __init__(self, channels: Channels) -> None:
         self.all: tuple[Space, ...] = channels.spaces
@@ -203,24 +200,24 @@ class _Spaces:
                 self.sites.setdefault(site.parameter, []).append((index, site.role))
 
     def flow(self, coordinates: Tensor, frozen: Iterable[int]) -> Flow:
-        """The spaces of these coordinates; the fixed ones, if any, come from the `frozen` spaces."""
+        """Return the flow of these coordinates; fixed ones come from the `frozen` spaces."""
         found, counts = self.space_of[coordinates].unique(return_counts=True)
         channels = dict(zip(found.tolist(), counts.tolist(), strict=True))
         fixed = channels.pop(-1, 0)
         return Flow(channels, fixed, frozenset(frozen) if fixed else frozenset())
 
     def of_value(self, name: str) -> Tensor | None:
-        """The coordinates of all channels in the value of a node; None where it has none that can go."""
+        """Return the coordinates of a node's channels, None if none is prunable."""
         axes = self.values.get(name)
         if axes is None:
             return None
         return torch.cat([one.coordinates for one in (axes if isinstance(axes, tuple) else (axes,)) if one is not None])
 
     def frozen_at(self, parameter: str, but: str) -> list[int]:
-        """The frozen spaces that touch a parameter in any role but one."""
+        """Return the frozen spaces that touch a parameter in any role but one."""
         return [place for place, role in self.sites.get(parameter, ()) if role != but and self.all[place].frozen]
 
     def holding(self, node: fx.Node) -> list[int]:
-        """The spaces of the parameters that a node reads."""
+        """Return the spaces of a node's parameters."""
         read = [str(source.target) for source in node.all_input_nodes if source.op == "get_attr"]
         return sorted({space for name in read for space, _ in self.sites.get(name, ())})
