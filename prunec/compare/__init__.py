@@ -1,1 +1,1 @@
-"""Compare two networks or engines layer by layer, aligned by the names of the ONNX nodes."""
+"""Compare two networks or engines layer by layer, aligned by ONNX node names."""

@@ -1,4 +1,4 @@
-"""Build the report of `prunec diff`: the groups of layers side by side, and the totals."""
+"""Build the report of `prunec diff`: layer groups side by side, and totals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNTED = ("parameters", "macs", "activation_bytes")
 
 @dataclass(frozen=True)
 class Row:
-    """One group of layers, and the kernels that ran for it on each side; None where there is no profile."""
+    """One layer group and its kernels on each side; None without a profile."""
 
     group: Group
     before: tuple[Kernel, ...] | None = None
@@ -28,7 +28,7 @@ class Row:
 
     @property
     def status(self) -> str:
-        """same, changed, split, merged, added or removed."""
+        """One of same, changed, split, merged, added, removed."""
         before, after = self.group.before, self.group.after
         if not before or not after:
             return "removed" if before else "added"
@@ -37,20 +37,20 @@ class Row:
         return "same" if [_looks(one) for one in before] == [_looks(one) for one in after] else "changed"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, each with before and after."""
+        """Return plain values, each with before and after."""
         sides = {"before": (self.group.before, self.before), "after": (self.group.after, self.after)}
         return {"name": self.group.name, "status": self.status, **{side: _side(*one) for side, one in sides.items()}}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two networks, layer by layer."""
+    """Layer-by-layer difference of two networks."""
 
     before: Network
     after: Network
     rows: tuple[Row, ...]
     added_kernels: tuple[tuple[Kernel, ...], tuple[Kernel, ...]] | None = None
-    """Kernels of each side that belong to no layer, such as reorders; None without profiles."""
+    """Kernels of no layer on each side, such as reorders; None without profiles."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
@@ -74,7 +74,7 @@ class Difference:
 
 
 def read(path: Path) -> Network:
-    """The layers of an ONNX file, of an engine of TensorRT-RTX, or of the JSON that describes one of TensorRT.
+    """Read the layers of an ONNX file, a TensorRT-RTX engine, or TensorRT's JSON.
 
     Raises BackendError where it is none of them.
     """
@@ -91,7 +91,7 @@ def kind_of(path: Path) -> str:
 def compare(
     before: Network, after: Network, kernels: tuple[Sequence[Kernel], Sequence[Kernel]] | None = None
 ) -> Difference:
-    """Align two networks; `kernels` are those that ran for each, as `profiles.kernels` gives them."""
+    """Align two networks; `kernels` are the results of `profiles.kernels` for each."""
     groups = align(before, after)
     if kernels is None:
         return Difference(before, after, tuple(Row(group) for group in groups))
@@ -106,7 +106,7 @@ def _of(layers: Sequence[Layer], kernels: Sequence[Kernel]) -> tuple[Kernel, ...
 
 
 def _looks(layer: Layer) -> tuple[Any, ...]:
-    """Return the properties that make a layer the same as another."""
+    """Return the properties that two equal layers share."""
     return layer.op, layer.output, layer.weight, layer.groups, layer.dtype, layer.parameters, layer.kernel_name
 
 
@@ -127,7 +127,7 @@ def _side(layers: Sequence[Layer], kernels: Sequence[Kernel] | None) -> dict[str
 
 
 def _ran(kernels: Sequence[Kernel]) -> dict[str, Any]:
-    """How many kernels ran, for how long, and which."""
+    """Return number, total time in ms and names of kernels."""
     named = [f"{kernel.name} ({kernel.op})" if kernel.op else kernel.name for kernel in kernels]
     return {"kernels": len(kernels), "ms": round(sum(kernel.ms for kernel in kernels), 6), "names": named}
 

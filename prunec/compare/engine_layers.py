@@ -1,8 +1,9 @@
-"""The layers of a TensorRT engine, from the JSON that its inspector writes; each names the ONNX nodes in it.
+r"""Read the layers of a TensorRT engine from its inspector's JSON.
 
-`trtexec --exportLayerInfo` and `IEngineInspector.get_engine_information` write a list `Layers`, at the top or one
-level down. Built with detailed verbosity a layer has `Metadata`, `[ONNX Layer: conv1]\\x1f[ONNX Layer: relu_0]`; else
-its name must do, `conv1 + relu_0`. Shapes, and so MACs, are those of the profile that was inspected, with their batch.
+`trtexec --exportLayerInfo` and `IEngineInspector.get_engine_information` write a list `Layers`, at the top or one level
+down. With detailed verbosity a layer names its ONNX nodes in `Metadata`, `[ONNX Layer: conv1]\x1f[ONNX Layer: relu_0]`;
+else they are parsed from its name, `conv1 + relu_0`. Shapes, and so MACs, are those of the inspected profile, with its
+batch.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ BYTES = (
 
 
 def read(path: Path) -> Network:
-    """The layers of the engine that `path` describes.
+    """Read the layers of the engine that `path` describes.
 
-    Raises BackendError where it is no such JSON; an engine itself has to be inspected on a GPU first.
+    Raises BackendError where it is no such JSON; inspect an engine itself on a GPU first.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -54,14 +55,14 @@ def read(path: Path) -> Network:
 
 
 def _layers(found: Any) -> list[Any] | None:
-    """The list `Layers`, at the top or one level below."""
+    """Return the list `Layers`, at the top or one level below."""
     candidates = [found, *(found.values() if isinstance(found, dict) else ())]
     lists = [one["Layers"] for one in candidates if isinstance(one, dict) and isinstance(one.get("Layers"), list)]
     return lists[0] if lists else None
 
 
 def _layer(entry: Any, place: int) -> Layer:
-    """One layer; a bare name where the engine was built with less verbosity."""
+    """Return one layer; without detailed verbosity its name only."""
     if isinstance(entry, str):
         return Layer(
             entry, "Reformat" if COPIES.fullmatch(entry) else "Layer", (), nodes=_nodes(entry, ""), kernel_name="Layer"
@@ -91,7 +92,7 @@ def _layer(entry: Any, place: int) -> Layer:
 
 
 def _nodes(name: str, metadata: str) -> tuple[str, ...]:
-    """The ONNX nodes of a layer; for a copy, a key of its own beside the layer that it feeds."""
+    """Return the ONNX nodes of a layer; for a copy, a key of its own."""
     copied = COPIES.fullmatch(name)
     if copied:
         return (f"copy for {_nodes(copied[1], '')[0]}",)
@@ -105,7 +106,7 @@ def _names(entry: Any, side: str) -> list[str]:
 
 
 def _dtype(tensor: Mapping[str, Any]) -> str:
-    """`fp16`, from `Channel major FP16 format …` of TensorRT 10 or `Datatype` of 11."""
+    """Return a type such as `fp16`, in the formats of TensorRT 10 and 11."""
     text = str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "").lower()
     return next((name for name, _ in BYTES if name in text), "")
 

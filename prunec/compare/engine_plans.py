@@ -1,9 +1,9 @@
-"""The kernels of a TensorRT-RTX engine, read off the text that its plan holds: no GPU is needed, and nothing promised.
+"""Read the kernels of a TensorRT-RTX engine from its plan's text, without a GPU.
 
 An engine built with default or detailed profiling verbosity lists its memory (`region={ name=devmem size=… }`), its
 values (`tensor={ dims={ 4 16 28 28 } name="…" type=half }`) and its kernels (`corrltn={ name="conv1_U3" output={…}
-layers="[ONNX Layer: conv1]…" }`: a convolution; `function={ name=__myl_… }`: generated code). The format is not
-documented; this was written for 1.7.1. Which code a convolution gets is settled on the GPU, so there is no time in it.
+layers="[ONNX Layer: conv1]…" }`: a convolution; `function={ name=__myl_… }`: generated code). The format is
+undocumented; this reads 1.7.1. It holds no times: code for a convolution is chosen on the GPU.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class _Value:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The dims that are fixed: all of a constant's."""
+        """Static dims; all of a constant's."""
         return tuple(size for size in self.dims if isinstance(size, int))
 
 
 def read(path: Path) -> Network:
-    """The kernels of the engine in `path`, in order.
+    """Read the kernels of the engine in `path`, in order.
 
     Raises BackendError where the file holds no such text, as engines of TensorRT proper do not.
     """
@@ -61,7 +61,7 @@ def read(path: Path) -> Network:
 
 
 def _kernels(program: str) -> Iterator[Layer]:
-    """Every kernel, with what it reads and makes."""
+    """Yield every kernel, with inputs and outputs."""
     values = dict(_values(program))
     for kind, name, arguments, onnx in KERNEL.findall(program):
         given, made = _listed(arguments, "input"), _listed(arguments, "output")
@@ -96,19 +96,19 @@ def _values(program: str) -> Iterator[tuple[str, _Value]]:
 
 
 def _listed(arguments: str, side: str) -> list[str]:
-    """The names in `input={ "a" "b" }` or `input_args={ … }`."""
+    """Return the names in `input={ "a" "b" }` or `input_args={ … }`."""
     found = re.search(rf"\b{side}(?:_args)?=\{{([^}}]*)\}}", arguments)
     return QUOTED.findall(found[1]) if found else []
 
 
 def _arena(program: str) -> int:
-    """Bytes for activations and scratch space on the GPU."""
+    """Return GPU bytes for activations and scratch space."""
     regions = REGION.findall(program)
     return sum(int(size) for _, size, rest in regions if "place=accelerator" in rest and "constant=true" not in rest)
 
 
 def _numbered(layers: list[Layer]) -> Iterator[Layer]:
-    """Yield the layers with unique names, for generated kernels share theirs."""
+    """Yield the layers with unique names; generated kernels share names."""
     seen: Counter[str] = Counter()
     for layer in layers:
         seen[layer.name] += 1

@@ -1,12 +1,11 @@
-"""Which layers of two networks are the same layer: by name, though one was split in several or an engine fused them.
+"""Match the layers of two networks by name, through splits and fusions.
 
     blocks.0.conv1  ↔  blocks.0.conv1.0, blocks.0.conv1.1 …     a layer that low rank has split (`parts.py`)
     Conv_3 + Relu_4 ↔  Conv_3, Relu_4                           fused in one engine and not in the other
 
-A layer has the names of its ONNX nodes as keys, and layers that share a key, on either side, are one group. A numbered
-name such as `relu_3` says little where the two networks have different numbers of them: then the key is where the node
-stands, `relu after blocks.0.conv1`. A product of tokens with a weight is a `matmul_3`, and so is each of its parts:
-those that follow on each other are one group.
+The keys of a layer are the names of its ONNX nodes; layers with a common key form a group. Where the two networks have
+different counts of a numbered name such as `relu_3`, the key is the node's position, `relu after blocks.0.conv1`. A
+product of tokens with a weight is a `matmul_3`, and so is each of its parts: consecutive ones form a group.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ NUMBERED = re.compile(r"(?:node_)?[A-Za-z]+_\d+")
 
 @dataclass(frozen=True)
 class Group:
-    """Group of layers that correspond on both sides; one side is empty where layers were added or removed."""
+    """Corresponding layers of both sides; one side is empty for added or removed layers."""
 
     name: str
     before: tuple[Layer, ...]
@@ -32,7 +31,7 @@ class Group:
 
 
 def align(before: Network, after: Network) -> list[Group]:
-    """The groups in the order of `before`; what only `after` has stands where it has it."""
+    """Return the groups in the order of `before`, with added layers in place."""
     names = Names(before), Names(after)
     loose = _loose(before, after)
     keys = [_keys(names[0], stems(names[0], names[1]), loose), _keys(names[1], stems(names[1], names[0]), loose)]
@@ -54,13 +53,13 @@ def align(before: Network, after: Network) -> list[Group]:
 
 
 def _group(before: Sequence[Layer], after: Sequence[Layer]) -> Group:
-    """Called after the layer that it is about: the one with most work on the side with fewer layers."""
+    """Build a group, named after its layer with most work on the shorter side."""
     fewer = min((side for side in (before, after) if side), key=len)
     return Group(max(fewer, key=lambda layer: (layer.macs, layer.parameters)).name, tuple(before), tuple(after))
 
 
 def _keys(names: Names, stems: Mapping[str, str], loose: frozenset[str]) -> dict[str, tuple[str, ...]]:
-    """By name of a layer: the keys that it shares with its like on the other side."""
+    """Return the keys of each layer, shared with its counterpart."""
     seen: Counter[str] = Counter()
     keys: dict[str, tuple[str, ...]] = {}
     for layer in names.network.layers:
@@ -78,7 +77,7 @@ def _keys(names: Names, stems: Mapping[str, str], loose: frozenset[str]) -> dict
 
 
 def _loose(before: Network, after: Network) -> frozenset[str]:
-    """The operators with another number of numbered names on the other side: their numbers say nothing."""
+    """Return the operators whose numbered names differ in count between the sides."""
     counts = [Counter(layer.op for layer in side.layers if _is_numbered(layer)) for side in (before, after)]
     return frozenset(op for op in {*counts[0], *counts[1]} if counts[0][op] != counts[1][op])
 
@@ -88,7 +87,7 @@ def _is_numbered(layer: Layer) -> bool:
 
 
 def _anchor(layer: Layer, by_name: Mapping[str, Layer], keys: Mapping[str, tuple[str, ...]]) -> str:
-    """Key of the nearest layer upstream, along what is read first, that has a name or a weight; or the input."""
+    """Return the key of the nearest named or weighted layer upstream, or the input."""
     while layer.reads:  # ends: a checked graph has no circle
         first = layer.reads[0]
         if first not in by_name:
@@ -100,7 +99,7 @@ def _anchor(layer: Layer, by_name: Mapping[str, Layer], keys: Mapping[str, tuple
 
 
 def _root(parent: dict[str, str], name: str) -> str:
-    """The representative of a set of keys."""
+    """Return the representative of a set of keys."""
     while parent.setdefault(name, name) != name:  # ends: each round is one nearer to the root
         parent[name] = parent[parent[name]]
         name = parent[name]
@@ -108,7 +107,7 @@ def _root(parent: dict[str, str], name: str) -> str:
 
 
 def _order(before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """Every root once: those of `before`, and each new one of `after` behind the one that it follows there."""
+    """Return each root once, in the order of `before`, new ones after their predecessor."""
     order = list(dict.fromkeys(before))
     known, last = set(order), -1
     for root in after:

@@ -1,7 +1,7 @@
-"""Find the layers of a network that are parts of one layer: `decompose` calls those of `conv` conv.0, conv.1, conv.2 …
+"""Find the parts of a split layer: `decompose` calls those of `conv` conv.0, conv.1, …
 
 conv.0.0, conv.0.1, conv.1          parts of parts
-conv.0, conv_7, conv.2              a part that was renamed: it lies between its neighbours
+conv.0, conv_7, conv.2              a renamed part, between its neighbours
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ Parts = dict[int, tuple[str, ...]]  # by place: the nodes of a part, which may h
 
 @dataclass(frozen=True)
 class Names:
-    """The ONNX nodes of a network, and the layers that they are in."""
+    """Lookup from the ONNX nodes of a network to their layers."""
 
     network: Network
 
     @cached_property
     def layer_of(self) -> Mapping[str, Layer]:
-        """The layer of each node."""
+        """Layer of each node."""
         return {name: layer for layer in self.network.layers for name in nodes_of(layer)}
 
     @cached_property
     def by_name(self) -> Mapping[str, Layer]:
-        """The layers."""
+        """Layers by name."""
         return {layer.name: layer for layer in self.network.layers}
 
     @cached_property
     def numbered(self) -> Mapping[str, frozenset[int]]:
-        """By stem, of nodes and of stems: the numbers behind it."""
+        """Part numbers by stem, of nodes and of stems."""
         found: dict[str, set[int]] = defaultdict(set)
         for name in self.layer_of:
             match = NUMBER.fullmatch(name)
@@ -47,7 +47,7 @@ class Names:
         return {stem: frozenset(numbers) for stem, numbers in found.items()}
 
     def parts(self, stem: str, others: Names) -> Parts:
-        """The parts of a layer, two or more and all of them, or nothing; no node of theirs is on the other side."""
+        """Return all parts of a layer, two or more, absent on the other side."""
         found: Parts = {}
         for number in sorted(self.numbered.get(stem, ())):
             name = f"{stem}.{number}"
@@ -62,7 +62,7 @@ class Names:
         return tuple(name for nodes in self.parts(stem, others).values() for name in nodes)
 
     def _filled(self, found: Parts, others: Names) -> Parts:
-        """Add the parts without a name of theirs; nothing where some are not there."""
+        """Add the renamed parts; return nothing if a part is missing."""
         below, whole = -1, dict(found)
         for number in sorted(found):
             upstream, missing = self.layer_of[found[number][0]], number - below - 1
@@ -80,18 +80,18 @@ class Names:
         return bool(layer.weight) and not any(name in others.layer_of for name in nodes_of(layer))
 
     def in_a_chain(self, parts: Parts) -> bool:
-        """Check that each part reads the one before, and nothing lies between."""
+        """Return whether each part reads the one before directly."""
         layers = [self.layer_of[name] for nodes in parts.values() for name in nodes]
         return all(before.name == after.name or before.name in after.reads for before, after in pairwise(layers))
 
 
 def nodes_of(layer: Layer) -> tuple[str, ...]:
-    """List the ONNX nodes in a layer: itself, where no engine has fused several."""
+    """List the ONNX nodes in a layer, or itself if not fused."""
     return layer.nodes or (layer.name,)
 
 
 def stems(own: Names, others: Names) -> dict[str, str]:
-    """Map each node that is a part to the layer that it is a part of.
+    """Map each node that is a part to its layer.
 
     That layer is whole on the other side, or in another number of parts there.
     """
@@ -111,7 +111,7 @@ def _split_alone(stem: str, own: Names, others: Names) -> Parts:
 
 
 def _split_otherwise(stem: str, own: Names, others: Names) -> Parts:
-    """The parts of a layer that both sides have in parts, but not in as many."""
+    """Return the parts of a layer that both sides split, into different counts."""
     if stem in own.layer_of or stem in others.layer_of or stem not in others.numbered:
         return {}
     parts, theirs = own.parts(stem, others), others.parts(stem, own)

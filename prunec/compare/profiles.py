@@ -1,9 +1,9 @@
-"""How long each layer takes, from a profile of ONNX Runtime or of TensorRT, or by running the model.
+"""Measure time per layer, from a profile of ONNX Runtime or TensorRT, or a run.
 
-ONNX Runtime runs kernels, not nodes: `conv1` and `relu_0` become one kernel that is called `relu_0_nchwc`, and between
-its blocked layout and the plain one go `ReorderInput` and `ReorderOutput`, which no node of the file stands for; a
-product fused with a transpose is `matmul_0/MatmulTransposeFusion/`. A kernel's time goes to the layer with the work:
-itself, or the one upstream that has been fused into it.
+ONNX Runtime runs kernels, not nodes: `conv1` and `relu_0` become one kernel `relu_0_nchwc`; `ReorderInput` and
+`ReorderOutput`, between its blocked layout and the plain one, belong to no node; a product fused with a transpose is
+`matmul_0/MatmulTransposeFusion/`. A kernel's time counts for the layer with the work: its own, or the fused one
+upstream.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WARM_UP = 5  # runs that are thrown away
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel of a run: the layer that it computes, or "" for what the runtime added, and its usual time."""
+    """One kernel: its layer ("" if added by the runtime), and its time in ms."""
 
     layer: str
     name: str
@@ -49,7 +49,7 @@ def measure(
     seed: int = 0,
     track: Track = silent,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Run two models in turn on the same seeded noise, `runs` times after a warm-up: the profile of each.
+    """Profile two models in turns on the same seeded noise, `runs` times after warm-up.
 
     Raises as `benchmark.compare` does.
     """
@@ -68,7 +68,7 @@ def measure(
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The entries of a profile, of ONNX Runtime's `enable_profiling` or of trtexec's `--exportProfile`.
+    """Read a profile of ONNX Runtime's `enable_profiling` or of trtexec's `--exportProfile`.
 
     Raises BackendError where the file is neither.
     """
@@ -82,7 +82,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def kernels(entries: Iterable[Mapping[str, Any]], network: Network) -> tuple[Kernel, ...]:
-    """The kernels of one run, in order, each with the layer of `network` that it belongs to."""
+    """Return the kernels of one run, in order, with their layers in `network`."""
     listed = list(entries)
     timed = [entry for entry in listed if "averageMs" in entry]
     if timed:
@@ -104,7 +104,7 @@ def kernels(entries: Iterable[Mapping[str, Any]], network: Network) -> tuple[Ker
 
 
 def samples_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """The times in ms of each node with a kernel in a profile of ONNX Runtime, run by run."""
+    """Return run times in ms by node, from a profile of ONNX Runtime."""
     found: dict[str, list[float]] = defaultdict(list)
     for entry in in_order(entries):
         found[SUFFIX.sub("", entry["name"])].append(entry["dur"] / 1e3)
@@ -112,13 +112,13 @@ def samples_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def in_order(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The kernels that ONNX Runtime ran, in the order of time."""
+    """Return the kernels that ONNX Runtime ran, in order of time."""
     ran = (one for one in entries if one.get("cat") == "Node" and one["name"].endswith("_kernel_time"))
     return sorted(ran, key=lambda one: float(one["ts"]))
 
 
 def _owners(names: Iterable[str], network: Network) -> dict[str, str]:
-    """By kernel: the layer with its work; "" where the runtime added it."""
+    """Return the layer of each kernel; "" if added by the runtime."""
     layers = {layer.name: layer for layer in network.layers}
     stems = {name: SUFFIX.sub("", name) for name in names}
     run = set(stems.values())
@@ -126,7 +126,10 @@ def _owners(names: Iterable[str], network: Network) -> dict[str, str]:
 
 
 def _with_work(layer: Layer, layers: Mapping[str, Layer], run: set[str]) -> Layer:
-    """The layer itself, or the one with MACs that was fused into it: upstream, and without a kernel of its own."""
+    """Return the layer itself, or the layer with MACs fused into it.
+
+    That one is upstream, without a kernel of its own.
+    """
     waiting, seen = [layer], set()
     while waiting:  # ends: each layer is looked into once
         current = waiting.pop(0)

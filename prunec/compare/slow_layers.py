@@ -1,4 +1,4 @@
-"""Layers that lost MACs and not time: the reason why a network with half of the MACs may run no faster.
+"""Find layers whose MACs fell more than their time.
 
 a layer is slow where   time after / time before  >  1 - KEPT · (1 - MACs after / MACs before)
 """
@@ -30,9 +30,9 @@ def slow_layers(
     provider: str = "cpu",
     track: Track = silent,
 ) -> list[dict[str, Any]]:
-    """The layers that gained less than half of what their MACs promise, worst first: name, MACs and time left of each.
+    """Return layers with less than half of the expected gain, worst first.
 
-    Raises as `profiles.measure` does.
+    Name, MACs and share of time of each. Raises as `profiles.measure` does.
     """
     networks = network_of(dense), network_of(compressed)
     entries = measure(dense, compressed, batch=batch, threads=threads, provider=provider, track=track)
