@@ -1,4 +1,4 @@
-"""Define the inputs of a pipeline besides the program: target, constraints, images and settings; frozen."""
+"""Define the inputs of a pipeline besides the program: target, constraints, images, settings."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class Context:
     calibration: Images | None = None  # unlabelled
     seed: int = 0
     batch: int = 64  # samples a step of a sweep
-    cache: Path | None = None  # a folder for statistics, to be used again
+    cache: Path | None = None  # folder of reusable statistics
     track: Track = silent
-    notes: dict[str, Any] = field(default_factory=dict)  # what passes wish to report, by pass name
-    kept: Images | None = None  # kept back from every choice: the last refit alone reads them
-    on: On | None = None  # the engine whose milliseconds a target means; ONNX Runtime here where nothing is said
+    notes: dict[str, Any] = field(default_factory=dict)  # reports of passes, by pass name
+    kept: Images | None = None  # held out from every choice; only the last refit reads them
+    on: On | None = None  # the engine of a latency target; None is ONNX Runtime on this machine
 
     def images(self) -> Images:
-        """Return the calibration images. Raises PassError where there are none."""
+        """Return the calibration images. Raises PassError if there are none."""
         if self.calibration is None:
             raise PassError("this pipeline needs calibration images; give some (--data IMAGES)")
         return self.calibration
 
     @cached_property
     def choosing(self) -> Images:
-        """Take the images by which choices are made: an eighth, which `fitting` leaves out; all of few."""
+        """Images for choices: an eighth, disjoint from `fitting`; all if there are few."""
         images, count = self.images(), self._choosing
         return images.take(count, self.seed) if count else images
 
     @cached_property
     def fitting(self) -> Images:
-        """Take the images that dense statistics are made of."""
+        """Images for dense statistics."""
         images, count = self.images(), self._choosing
         return images.take(len(images), self.seed, skip=count) if count else images
 
@@ -58,7 +58,7 @@ class Context:
         return count if len(images) >= FEW and count else 0
 
     def wanted(self) -> Target:
-        """Return the target. Raises PassError where there is none."""
+        """Return the target. Raises PassError if there is none."""
         if self.target is None:
             raise PassError("this pipeline needs a target; give one (--target macs:0.5)")
         return self.target

@@ -1,4 +1,4 @@
-"""Instruments that the command line offers: notes, print after a pass, stop after a pass, dump after every pass."""
+"""Instruments of the command line: notes, print, stop and dump after a pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .pipeline import Instrument, Pass
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Leaves a pipeline after the pass that `--stop-after` names."""
+    """Raised to leave a pipeline after the pass of `--stop-after`."""
 
     def __init__(self, step: Pass, program: Program) -> None:
         super().__init__(f"stopped after {step}")
@@ -22,7 +22,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
 
 
 class PrintAfter(Instrument):
-    """Hands the description of the network after the pass `name` to `show`. Raises SpecError for an unknown pass."""
+    """Show the network after the pass `name`. Raises SpecError for an unknown pass."""
 
     def __init__(self, name: str, show: Callable[[str], None]) -> None:
         self.name, self.show = _checked(name), show
@@ -34,7 +34,7 @@ class PrintAfter(Instrument):
 
 
 class StopAfter(Instrument):
-    """Raises `Stopped` after the pass `name`. Raises SpecError for an unknown pass."""
+    """Raise `Stopped` after the pass `name`. Raises SpecError for an unknown pass."""
 
     def __init__(self, name: str) -> None:
         self.name = _checked(name)
@@ -46,7 +46,7 @@ class StopAfter(Instrument):
 
 
 class Notes(Instrument):
-    """Hands what the user should know of the capture to `show`, before the first pass."""
+    """Show the capture's notes before the first pass."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self.show, self._shown = show, False
@@ -59,7 +59,7 @@ class Notes(Instrument):
 
 
 class Dump(Instrument):
-    """Writes what each pass made into `folder`: `01-fold-bn.txt`, `02-analyse.txt` …"""
+    """Write the network after each pass into `folder`: `01-fold-bn.txt`, `02-analyse.txt` …"""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._number = folder, 0
@@ -73,13 +73,13 @@ class Dump(Instrument):
 
 
 def describe(program: Program) -> str:
-    """The facts known about a network, and its graph, as text that does not change from run to run."""
+    """Return a network's facts and graph as reproducible text."""
     facts = [f"## {kind.__name__}\n{_described(fact)}" for kind, fact in program.facts.items()]
     return "\n\n".join([*facts, f"## graph\n{program.module.graph}"])
 
 
 def _described(fact: object) -> str:
-    """Channels and plan one space a line, of other facts the names of their fields."""
+    """Return channels and plan, one space per line, or field names of other facts."""
     to_json, spaces = getattr(fact, "to_json", None), getattr(fact, "spaces", None)
     if callable(to_json):
         return "\n".join(json.dumps(row, default=str) for row in to_json()["spaces"])

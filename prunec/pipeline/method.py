@@ -1,4 +1,4 @@
-"""The method of a compression: the strategies of the default pipeline, or another pipeline in its place."""
+"""Method of a compression: strategies of the default pipeline, or another pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STRATEGY = {"selector": "obs", "allocator": "portfolio", "compensator": "sequent
 
 @dataclass(frozen=True)
 class Method:
-    """Names or specs of strategies, None for the default; or a `pipeline`, which none of them may stand beside."""
+    """Names or specs of strategies, None for the default; or a `pipeline` without any."""
 
     selector: str | None = None
     allocator: str | None = None
@@ -39,7 +39,7 @@ class Method:
         require_no_conflict(given, [METHOD])
 
     def passes(self) -> Pipeline:
-        """The pipeline, checked. Raises SpecError."""
+        """Return the checked pipeline. Raises SpecError."""
         specs = {name: getattr(self, name) or usual for name, usual in STRATEGY.items()}
         for name, spec in specs.items():
             STRATEGIES[f"{name}s"].make(spec)
@@ -50,7 +50,7 @@ class Method:
 
 
 def require_effect(target: Target, round_to: int, align: str | int | None, on: str | None) -> None:
-    """Raise SpecError for an option that another, or its absence, would leave without effect."""
+    """Raise SpecError for an option without effect beside the others."""
     if on is not None and all(one.kind != "latency" for one in target.each):
         raise SpecError(
             f"on={on} is where a latency target is met, and target={target} has none: leave out one of them"
@@ -60,7 +60,7 @@ def require_effect(target: Target, round_to: int, align: str | int | None, on: s
 
 
 def require_kept(passes: Pipeline, cache: object) -> None:
-    """Raise SpecError for a `cache` beside passes that measure nothing to be kept."""
+    """Raise SpecError for a `cache` beside passes that write no statistics."""
     if cache is not None and all(name_of(type(each)) != "calibrate" for each in passes.passes):
         raise SpecError(
             f"cache={cache} has no effect beside a pipeline without calibrate, whose statistics it keeps: leave out one"
@@ -69,7 +69,7 @@ def require_kept(passes: Pipeline, cache: object) -> None:
 
 
 def batch_of(given: int | None, only: int | None) -> int:
-    """Samples a step: the number given, or the only one that the network takes. Raises SpecError where they differ."""
+    """Return samples per step: the given number, or the network's only one. Raises SpecError where they differ."""
     if given is not None and only not in (None, given):
         raise SpecError(f"batch={given} cannot hold for a network of batches of {only} alone: leave it out")
     return only or given or BATCH

@@ -1,4 +1,4 @@
-"""Passes, pipelines and the instruments that watch them."""
+"""Run passes in order, under instruments."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ Outputs = list[Tensor]
 class Pass(ABC):
     """One step of the compiler: a frozen dataclass whose fields are its options.
 
-    `requires` and `provides` are classes of facts; `rewrites` says that the graph changes, `exact` that its outputs do
-    not (`Pipeline.run` checks it numerically, by `Verify`); `strategies` maps a field to the folder its value is from.
+    `requires` and `provides` are classes of facts; `rewrites` marks a changed graph, `exact` unchanged outputs
+    (`Pipeline.run` checks this numerically, by `Verify`); `strategies` maps a field to the registry folder of its
+    value.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
@@ -40,24 +41,24 @@ class Pass(ABC):
 
     @abstractmethod
     def run(self, program: Program, context: Context) -> Program:
-        """The program after this pass."""
+        """Return the program after this pass."""
 
     def __str__(self) -> str:
         return grammar.text_of(self)
 
 
 class Instrument:
-    """Watches a pipeline; the default does nothing."""
+    """Observer of a pipeline; the default does nothing."""
 
     def before(self, step: Pass, program: Program) -> None:
-        """Called before each pass."""
+        """Run before each pass."""
 
     def after(self, step: Pass, before: Program, after: Program) -> None:
-        """Called after each pass; may raise."""
+        """Run after each pass; may raise."""
 
 
 class Time(Instrument):
-    """Measures the wall time of each pass, in seconds. Put it first, lest it times what other instruments do after."""
+    """Wall time of each pass, in seconds. Put it first, to exclude other instruments."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -74,10 +75,10 @@ class Time(Instrument):
 
 
 class Verify(Instrument):
-    """Holds exact passes to their word, and the captured graph to the user's network; every pipeline runs with one.
+    """Check exact passes and the captured graph numerically; part of every pipeline.
 
     It runs the network on its example inputs, on noise like them and on `samples`, before and after each pass that
-    changed it, and raises NumericsError where an exact pass moved the outputs by more than rounding can. `drift` holds,
+    changed it, and raises NumericsError where an exact pass changed the outputs by more than rounding. `drift` holds,
     by pass name, the largest change of an output relative to the largest output: of all passes where the instrument is
     given to `Pipeline.run`, of the exact ones where that adds it (`every=False`).
     """
@@ -90,7 +91,7 @@ class Verify(Instrument):
         self._base: list[Outputs] | None = None  # those that the exact passes up to here started from
 
     def start(self, program: Program) -> None:
-        """Compare a network that was just captured with the user's own. Raises NumericsError where they differ."""
+        """Compare the captured network with the user's. Raises NumericsError where they differ."""
         if program.original is None or program.history:
             return
         self._base = self._run(program.original.outputs, program)
@@ -125,7 +126,7 @@ class Verify(Instrument):
 
     @property
     def reported(self) -> dict[str, float | None]:
-        """The drift by pass name, for a report: None where it is not finite."""
+        """Drift by pass name, for a report: None where not finite."""
         return {name: found if math.isfinite(found) else None for name, found in self.drift.items()}
 
     def _inputs(self, program: Program) -> list[Inputs]:
@@ -139,7 +140,7 @@ class Verify(Instrument):
         return self._known[1]
 
     def _run(self, network: Callable[[Inputs], Outputs], program: Program) -> list[Outputs]:
-        """Run a network on all inputs; the first that runs may refuse noise."""
+        """Run a network on all inputs; the first run may refuse noise."""
         if self._known is None and self._base is None:
             try:
                 network(noise_of(program.example_inputs))
@@ -170,11 +171,11 @@ class Pipeline:
         return ",".join(map(str, self.passes))
 
     def without(self, name: str) -> Pipeline:
-        """The passes that are not called so."""
+        """Return the passes without those of this name."""
         return Pipeline(tuple(one for one in self.passes if grammar.name_of(type(one)) != name))
 
     def check(self, known: Sequence[type] = ()) -> None:
-        """Make sure, before any work, that each pass finds what it requires. Raises SpecError."""
+        """Check, before any work, that each pass finds what it requires. Raises SpecError."""
         facts = set(known)
         for step in self.passes:
             missing = [kind.__name__ for kind in step.requires if kind not in facts]
@@ -183,11 +184,11 @@ class Pipeline:
             facts = (set() if step.rewrites else facts) | set(step.provides)
 
     def run(self, program: Program, context: Context, instruments: Sequence[Instrument] = ()) -> Program:
-        """Run every pass, and verify the exact ones. An exception leaves with a note of the step that raised it.
+        """Run every pass, and verify the exact ones. A raised exception has a note of its step.
 
-        Raises SpecError before any work where a pass would not find what it requires, PassError where one does not do
-        what it says, NumericsError where an exact one moves the outputs or the captured graph is not the user's
-        network, BackendError where the memory of a GPU is too small.
+        Raises SpecError before any work where a pass would not find what it requires, PassError where one breaks its
+        declaration, NumericsError where an exact one changes the outputs or the captured graph differs from the user's
+        network, BackendError where GPU memory is too small.
         """
         self.check(tuple(program.facts))
         verify = next((one for one in instruments if isinstance(one, Verify)), None)
@@ -220,7 +221,7 @@ class Pipeline:
 
 
 def _kept_word(step: Pass, before: Program, after: Program) -> Program:
-    """The result of a pass without facts about the network that was. Raises PassError where the pass broke its word."""
+    """Return a pass's result without outdated facts. Raises PassError for a broken declaration."""
     absent = [kind.__name__ for kind in step.provides if not after.has(kind)]
     if absent:
         raise PassError(f"'{step}' promised {' and '.join(absent)} and did not provide it: a fault of the pass")
@@ -240,12 +241,12 @@ def _largest(before: Sequence[Outputs], after: Sequence[Outputs]) -> float:
 
 
 def _badness(found: float) -> tuple[bool, float]:
-    """Return a key by which NaN is worse than any number."""
+    """Return a sort key that puts NaN above any number."""
     return math.isnan(found), 0.0 if math.isnan(found) else found
 
 
 def _note(error: Exception, text: str) -> None:
-    """`error.add_note(text)`, also on Python 3.10."""
+    """Call `error.add_note(text)`, also on Python 3.10."""
     if hasattr(error, "add_note"):
         error.add_note(text)
         return
