@@ -1,4 +1,4 @@
-"""The numbers in a graph that count channels, rewritten for the channels that stay.
+"""Rewrite the numbers in a graph that count channels, for the kept channels.
 
 `view`, `expand`, `split`, `slice`, `pad`, the shape of a layer norm, the groups of a group norm, the scale of an
 attention whose width shrinks, constant index tensors: each operator's own arguments, from the channel axes of its first
@@ -31,7 +31,7 @@ def narrow_arguments(
     mask: Tensor,
     tensors: dict[str, Tensor],
 ) -> None:
-    """Rewrite the arguments of `new`, the copy of `node`, for the coordinates that `mask` keeps."""
+    """Rewrite the arguments of `new`, a copy of `node`, for coordinates in `mask`."""
     packet = getattr(node.target, "overloadpacket", None)
     rewrite = REWRITES.get(packet)
     first = next((source.name for source in node.all_input_nodes), "")
@@ -42,7 +42,7 @@ def narrow_arguments(
 
 
 def _sizes(one: Narrowing) -> None:
-    """view, reshape, expand: the size of the channel axis."""
+    """Rewrite the channel size of view, reshape, expand."""
     if one.after is None:
         return
     sizes = list(one.new.args[1])  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def _sizes(one: Narrowing) -> None:
 
 
 def _scaled(before: fx.Node, size: Any, kept: int, length: int) -> fx.Node:
-    """A computed size, such as batch · heads, of which the share kept / length stays."""
+    """Scale a computed size, such as batch · heads, by kept / length."""
     with before.graph.inserting_before(before):
         factors = size.args if size.target is operator.mul else ()
         whole = next((factor for factor in factors if isinstance(factor, int)), 0)
@@ -105,9 +105,9 @@ def _slice(one: Narrowing) -> None:
 
 
 def _bound(one: Narrowing, axis: Axis, name: str) -> Any:
-    """Compute a bound of a slice among the places kept.
+    """Return the bound of a slice among the kept places.
 
-    A bound that cuts nothing off is left, for the batch may grow.
+    A bound that cuts nothing off is unchanged, for the batch may grow.
     """
     value, length = one.argument(name), len(axis.coordinates)
     if isinstance(value, fx.Node):
@@ -124,7 +124,7 @@ def _narrow(one: Narrowing) -> None:
 
 
 def _squeeze(one: Narrowing) -> None:
-    """An axis of which one channel stays is no axis to squeeze."""
+    """Exclude the channel axis from a squeeze: one kept channel must not vanish."""
     if one.before is None or len(one.node.args) < 2:
         return
     given: Any = one.node.args[1]
@@ -169,13 +169,13 @@ def _groups(one: Narrowing) -> None:
 
 
 def _scale(one: Narrowing) -> None:
-    """Attention whose widths shrink divides by the root of the width that it was trained with."""
+    """Set the scale of a narrowed attention to that of its dense width."""
     if one.before is not None and one.before.dim == one.before.rank - 1 and one.argument("scale") is None:
         one.new.kwargs = {**one.new.kwargs, "scale": 1 / math.sqrt(len(one.before.coordinates))}
 
 
 def places_of(module: fx.GraphModule, values: Mapping[str, Any]) -> Iterator[tuple[Tensor, int]]:
-    """The axes of which a narrow network may store the places that it picks: coordinates, and bytes for each."""
+    """Yield the axes of stored places in a narrow network: coordinates, bytes per place."""
     for node in module.graph.nodes:
         rewrite, after = REWRITES.get(getattr(node.target, "overloadpacket", None)), values.get(node.name)
         before = next((values.get(source.name) for source in node.all_input_nodes), None)
@@ -188,12 +188,12 @@ def places_of(module: fx.GraphModule, values: Mapping[str, Any]) -> Iterator[tup
 
 
 def _picks(node: fx.Node, rewrite: Rewrite | None) -> bool:
-    """Tell whether a narrow network picks the channels of a node by their places, one by one."""
+    """Return whether a narrow network picks a node's channels by their places."""
     return rewrite in (reindex, scatter) or (rewrite is _slice and argument(node, "step") != 1)
 
 
 def _along(node: fx.Node, before: Axis) -> bool:
-    """Tell whether a node works along the channel axis: by its `dim`, its `dims`, or for want of either."""
+    """Return whether a node works along the channel axis. By its `dim` or `dims`; True without either."""
     names = {item.name for item in node.target._schema.arguments} & {"dim", "dims"}  # type: ignore[union-attr]
     given = argument(node, names.pop()) if names else before.dim
     return before.dim in [dim % before.rank for dim in ([given] if isinstance(given, int) else given)]

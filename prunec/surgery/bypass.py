@@ -1,4 +1,4 @@
-"""Rewire a network around the residual branches that a plan removes."""
+"""Rewire a network around its removed residual branches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDEMPOTENT = {aten.relu, aten.hardtanh, aten.clamp, aten.clamp_min}  # twice is 
 
 
 def bypass(old: fx.Node, new: fx.Node, plan: Plan) -> bool:
-    """Replace the add of a removed branch by an alias of its shortcut; return whether it was one."""
+    """Replace the add of a removed branch by an alias of its shortcut. Returns whether `old` was one."""
     shortcut = plan.bypassed.get(old.name)
     if shortcut is None:
         return False
@@ -26,7 +26,7 @@ def bypass(old: fx.Node, new: fx.Node, plan: Plan) -> bool:
 
 
 def tidied(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    """Remove the aliases of shortcuts, and activations that are applied twice in a row."""
+    """Remove aliases of shortcuts, and idempotent activations applied twice in a row."""
     copy = graph.rebuild(module, {})
     for node in list(copy.graph.nodes):
         if node.name in plan.bypassed:

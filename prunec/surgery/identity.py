@@ -1,8 +1,8 @@
-"""The zero-group identity: masking what the consumers read equals slicing it away.
+"""Prove the zero-group identity: masked consumer inputs equal sliced channels.
 
-For a random keep set, the `full network whose operators that mix channels read zeros on the removed ones` and the
-`sliced network` must agree on any input. It needs no data, so it proves the channel analysis of the user's own network.
-Where a norm, a softmax or a mean runs over the channels themselves, the full network runs it on those that are kept.
+For a random keep set, the `full network whose mixing operators read zeros on the removed channels` and the `sliced
+network` must agree on any input. This needs no data, so it checks the channel analysis on the user's own network. Where
+a norm, a softmax or a mean runs over the channels, the full network runs it on the kept ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .plan import Plan
 
 
 def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
-    """Keep a random share of every prunable space, at least one coordinate of each."""
+    """Keep a random share of every prunable space, at least one coordinate each."""
     generator = torch.Generator().manual_seed(seed)
     keep = {}
     for space in channels.prunable:
@@ -36,7 +36,7 @@ def random_plan(channels: Channels, seed: int, remaining: float = 0.5) -> Plan:
 
 @torch.no_grad()
 def masked(program: Program, sliced: fx.GraphModule, plan: Plan, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs of the full network whose operators read nothing of what the plan removes.
+    """Return the outputs of the full network with removed channels read as zeros.
 
     Operators over the channels are those of the `sliced` network, between a selection and its inverse.
     """
@@ -57,7 +57,7 @@ def masked(program: Program, sliced: fx.GraphModule, plan: Plan, inputs: Sequenc
 
 
 def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
-    """The value of a node with zeros where the plan removes; parameters stay."""
+    """Return a node's value with zeros in removed channels; parameters are unchanged."""
     axis = plan.channels.values.get(node.name)
     if node.op == "get_attr" or not isinstance(axis, Axis):
         return value
@@ -67,7 +67,7 @@ def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
 
 
 def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: graph.Values, node: fx.Node, plan: Plan) -> Any:
-    """Run the narrow `thin` on the kept channels of its input; what it gives is put back in their places."""
+    """Run the narrow `thin` on kept channels, and scatter its result back."""
     inside: graph.Values = {}
     for source, narrow in zip(node.all_input_nodes, thin.all_input_nodes, strict=True):
         axis = plan.channels.values.get(source.name)
@@ -91,10 +91,10 @@ def _kept(axis: Axis, plan: Plan, device: torch.device) -> Tensor:
 
 
 def prove(program: Program, channels: Channels, seed: int = 0) -> float:
-    """The largest deviation of the identity, relative to the largest output, in float64.
+    """Return the largest deviation of the identity, relative to the largest output, in float64.
 
-    Half of every space is removed at random; inputs are normal noise. Around 1e-15 where the analysis is right,
-    infinite where an output is NaN, or infinite in one network alone.
+    Half of every space is removed at random; inputs are normal noise. About 1e-15 if the analysis is right, infinite
+    where an output is NaN, or infinite in one network only.
     """
     double = replace(program, module=in_float64(program.module))
     generator = torch.Generator().manual_seed(seed)

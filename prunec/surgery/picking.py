@@ -1,6 +1,6 @@
-"""Operators that put channels into other places, written for the channels that stay as a selection of places.
+"""Rewrite operators that permute channels, as a selection of kept places.
 
-Each is run on the numbers of the dense places; which of the narrow places to read follows from those that stay.
+Each operator runs on the numbers of the dense places; the kept ones give the narrow places to read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLACE_BYTES, NEIGHBOUR_BYTES = 8, 4  # int64, int32
 
 
 def scatter(one: Narrowing) -> None:
-    """slice_scatter, select_scatter along the channels: pick, from both tensors behind one another, what stays."""
+    """Rewrite slice_scatter or select_scatter: pick kept channels from both tensors, concatenated."""
     if not one.along() or one.before is None:
         return
     length, dim = len(one.before.coordinates), one.before.dim
@@ -43,12 +43,12 @@ def scatter(one: Narrowing) -> None:
 
 
 def _from_start(bound: int | None, length: int) -> int | None:
-    """A bound of a slice with a step, counted as Python does."""
+    """Return a bound of a slice with a step, as Python counts it."""
     return None if bound is None else min(max(bound + length if bound < 0 else bound, 0), length)
 
 
 def reindex(one: Narrowing) -> None:
-    """roll, index, a shuffle, every second channel: of the channels that stay, pick those that stay of the result."""
+    """Rewrite roll, index, shuffle, slices with a step: pick the kept result places."""
     if one.before is None or one.after is None:
         return
     length = len(one.before.coordinates)
@@ -63,7 +63,7 @@ def reindex(one: Narrowing) -> None:
 
 
 def _elsewhere(one: Narrowing) -> Any:
-    """The input of the node, after whatever a roll does to its other axes."""
+    """Return the node's input, rolled along its other axes."""
     source = one.new.args[0]
     if one.node.target.overloadpacket is not aten.roll or one.before is None:  # type: ignore[union-attr]
         return source
@@ -77,7 +77,7 @@ def _elsewhere(one: Narrowing) -> Any:
 
 
 def _moved(one: Narrowing, places: Tensor) -> Tensor | None:
-    """The place along the channel axis from which each place of the result comes; None where it is left as it is."""
+    """Return the source place of each result place along the channel axis. None where the axis is unchanged."""
     assert one.before is not None
     packet, dim = one.node.target.overloadpacket, one.before.dim  # type: ignore[union-attr]
     if packet is aten.roll:
@@ -95,9 +95,9 @@ def _moved(one: Narrowing, places: Tensor) -> Tensor | None:
 
 
 def neighbours(one: Narrowing) -> None:
-    """A convolution along the channels: of each that stays, pick its dense neighbours, with zeros for those that went.
+    """Rewrite a convolution along channels: pick dense neighbours, zeros for removed ones.
 
-    conv1d(x, w)[i] = Σ_j w[j] z[p(i, j)],   z = x and a zero behind it, p int32 [stays · taps]: no C × C matrix is made
+    conv1d(x, w)[i] = Σ_j w[j] z[p(i, j)],   z = x and a zero behind it, p int32 [kept · taps]: no C × C matrix
     """
     if one.before is None or one.before.dim != 2 or bool((stays := one.mask[one.before.coordinates]).all()):
         return
@@ -112,15 +112,18 @@ def neighbours(one: Narrowing) -> None:
 
 
 def taps_of(module: fx.GraphModule, node: fx.Node) -> int:
-    """How many neighbours a convolution along the channels reads."""
+    """Return the taps of a convolution along the channels."""
     return int(graph.attribute(module, str(argument(node, "weight").target)).shape[-1])
 
 
 def _neighbours(one: Narrowing, stays: Tensor) -> Tensor:
-    """The narrow places that each kept channel reads, int32 [stays, taps]; the one behind the last holds zero."""
+    """Return the narrow places that each kept channel reads, int32 [kept, taps].
+
+    The place behind the last holds zero.
+    """
     taps = taps_of(one.module, one.node)
     (step,), padding = one.argument("dilation"), one.argument("padding")
-    same = step * (taps - 1) // 2  # of a length that stays: as many before as after, or one fewer
+    same = step * (taps - 1) // 2  # for equal length: as many before as after, or one fewer
     first = same if isinstance(padding, str) else int(padding[0])
     dense = stays.nonzero() + step * torch.arange(taps) - first
     inside = (dense >= 0) & (dense < len(stays))

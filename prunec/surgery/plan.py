@@ -1,4 +1,4 @@
-"""A plan: what is kept of every space, and the refitted weights that make up for the rest."""
+"""Plan of a compression: kept coordinates of every space, and refitted weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ..channels.spaces import Branch, Channels, Space, Split
 class Plan:
     """Keep sets and refits for one program.
 
-    `keep[space]` are the kept coordinates, ascending; `refit[parameter]` a weight or bias already narrowed to them,
-    which surgery uses in the place of the sliced original. `judging[k]` are the same fitted to one of k images, none
-    of them kept back, by which the plan is judged; empty where no refit has read those kept back.
+    `keep[space]` are the kept coordinates, ascending; `refit[parameter]` a weight or bias already narrowed, which
+    replaces the sliced original. `judging[k]` are refits to 1/k of the images without held-out ones, for the estimate;
+    empty where no refit reads the held-out images.
     """
 
     channels: Channels
@@ -28,17 +28,17 @@ class Plan:
     judging: Mapping[int, Mapping[str, Tensor]] = field(default_factory=lambda: MappingProxyType({}))
 
     def judged(self, part: int = 1) -> Plan:
-        """The plan with the refits to one of `part` images that have not read those kept back."""
+        """Return the plan with refits to 1/`part` of the images, without held-out ones."""
         return Plan(self.channels, self.keep, self.judging.get(part, self.refit))
 
     @property
     def mask(self) -> Tensor:
-        """Which coordinates stay, bool [coordinates + 1]."""
+        """Kept coordinates, bool [coordinates + 1]."""
         return self.channels.mask(self.keep)
 
     @property
     def ranks(self) -> Mapping[str, tuple[Split, int]]:
-        """By node: how it is split, and its rank; layers that stay one, or go, are not named."""
+        """Split and rank by node, for factored layers."""
         sizes = {space.name: space.size for space in self.channels.prunable}
         return {
             one.node: (one.split, len(self.keep[one.space]))
@@ -48,23 +48,23 @@ class Plan:
 
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
-        """The residual branches that go."""
+        """Removed residual branches."""
         return tuple(one for one in self.channels.branches if not self.keep.get(one.space, (0,)))
 
     @cached_property
     def bypassed(self) -> Mapping[str, str]:
-        """By the add of a branch that goes: the operand that it hands on."""
+        """Shortcut by the name of the add, for removed branches."""
         return {one.add: one.shortcut for one in self.branches}
 
     @cached_property
     def gone(self) -> frozenset[str]:
-        """The nodes of the branches that go."""
+        """Nodes of the removed branches."""
         return frozenset().union(*(one.nodes for one in self.branches))
 
     def to_json(self) -> dict[str, Any]:
-        """Every space of channels or ranks, what was kept of it and, where it is frozen, why.
+        """Return every space of channels or ranks: what is kept, and why if frozen.
 
-        A layer whose ranks are all kept is whole; of what is inside a branch that goes nothing is kept.
+        A layer with all ranks kept is not factored; within a removed branch nothing is kept.
         """
         gone = {name for one in self.branches for name in self.channels.inside(one)}
         return {"version": 1, "spaces": [self._row(space, space.name in gone) for space in self.channels.spaces]}

@@ -1,4 +1,4 @@
-"""One node of a narrow graph whose arguments are rewritten, and the places of a channel axis that stay."""
+"""One node of a narrow graph, with kept places of its channel axes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Narrowing:
-    """One node to rewrite: `new` is the copy of `node`; `tensors` takes the constants that it needs."""
+    """One node to rewrite: `new` is the copy of `node`; `tensors` collects its constants."""
 
     module: fx.GraphModule
     node: fx.Node
@@ -28,11 +28,11 @@ class Narrowing:
     tensors: dict[str, Tensor]
 
     def kept(self, axis: Axis, start: int = 0, stop: int | None = None) -> int:
-        """How many of the places start … stop - 1 of an axis stay."""
+        """Return the number of kept places among start … stop - 1 of an axis."""
         return int(self.mask[axis.coordinates[start:stop]].sum())
 
     def bound(self, axis: Axis, value: int | None) -> int:
-        """Compute the position of a place of an axis, counted from either end, among those that remain."""
+        """Return the position of a place, from either end, among the kept ones."""
         length, place = len(axis.coordinates), 0 if value is None else value
         return self.kept(axis, 0, min(max(place + length if place < 0 else place, 0), length))
 
@@ -43,20 +43,20 @@ class Narrowing:
         self.new.args = tuple(arguments)
 
     def pick(self, source: Any, dim: int, places: Tensor) -> None:
-        """Let the node select these places of `source` along an axis."""
+        """Make the node select `places` of `source` along `dim`."""
         constant = self.constant(places)
         self.new.target = aten.index_select.default
         self.new.args, self.new.kwargs = (source, dim, constant), {}
 
     def constant(self, places: Tensor) -> fx.Node:
-        """A node before this one that reads these places."""
+        """Insert a node before this one that reads `places`."""
         name = f"{self.node.name}_places"
         self.tensors[name] = places.to(device_of(self.module) or CPU)
         with self.new.graph.inserting_before(self.new):
             return self.new.graph.get_attr(name)
 
     def argument(self, name: str) -> Any:
-        """An argument of the original node."""
+        """Return an argument of the original node."""
         return argument(self.node, name)
 
     def along(self) -> bool:

@@ -1,8 +1,8 @@
-"""Apply a plan. This is the only file that changes a shape.
+"""Apply a plan: slice parameters, install refits, rewrite channel counts.
 
-Each parameter is sliced along the dimensions whose rows belong to a space, or replaced by its refit; numbers in the
-graph that count channels (`view`, `split`, `pad`, `groups` …) are rewritten from the channel axes. Where a residual
-branch goes, a node with the name of its add hands on the shortcut.
+Only this file changes shapes. Each parameter is sliced along the dimensions of a space, or replaced by its refit;
+numbers in the graph that count channels (`view`, `split`, `pad`, `groups` …) are rewritten from the channel axes. The
+add of a removed residual branch becomes an alias of its shortcut.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .plan import Plan
 
 
 class UnfitError(PassError):
-    """A node whose arguments cannot be rewritten for the channels that stay; the analysis then keeps them all."""
+    """A node whose arguments cannot be rewritten; the analysis then freezes its channels."""
 
     def __init__(self, node: str, message: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class UnfitError(PassError):
 
 
 def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    """The narrow network. Raises PassError where a space would be left without a channel."""
+    """Return the narrow network. Raises PassError where a space would have no channel."""
     branches = {one.space for one in plan.channels.branches}
     empty = [name for name, keep in plan.keep.items() if not keep and name not in branches]
     if empty:
@@ -55,12 +55,12 @@ def apply(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
 
 
 def touched(plan: Plan) -> list[str]:
-    """The parameters that hold a channel axis, each once."""
+    """Return the parameters with a channel axis, once each."""
     return list(dict.fromkeys(name for name, _ in plan.channels.parameters))
 
 
 def narrow(tensor: Tensor, name: str, plan: Plan, mask: Tensor) -> Tensor:
-    """The rows of a parameter that stay."""
+    """Return the kept rows of a parameter."""
     for dim in range(tensor.dim()):
         rows = plan.channels.parameters.get((name, dim))
         if rows is not None and not bool(mask[rows].all()):

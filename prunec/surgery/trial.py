@@ -1,7 +1,7 @@
-"""The channel analysis, tried out: a sliced network whose shapes do not fit is never promised.
+"""Check channel analysis by a trial slice on fake tensors.
 
-One random half of every space is sliced away and the narrow graph is run on tensors without data. The first node that
-fails, or whose shape is not that of the channels that stay, keeps all that reaches it, and the analysis is made anew.
+A random half of every space is sliced away and the narrow graph runs on fake tensors. The first node that fails, or
+whose shape is not that of the kept channels, freezes its inputs, and the analysis is repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .plan import Plan
 
 
 def analysed(program: Program, constraints: Constraints = ANY) -> Channels:
-    """Return the channel spaces of `program` from which channels can be sliced.
+    """Return the channel spaces of `program` that can be sliced.
 
     Ends after as many rounds as there are nodes at most, since each refuses one more. Raises SpecError where a pattern
     of `constraints` matches no layer.
@@ -45,7 +45,7 @@ def analysed(program: Program, constraints: Constraints = ANY) -> Channels:
 
 
 def misfit(program: Program, channels: Channels) -> tuple[str, str] | None:
-    """Return the first node of a sliced network that does not fit and why, or None."""
+    """Return the first misfit node of a sliced network and why, or None."""
     if not channels.prunable:
         return None
     plan = random_plan(channels, 0)
@@ -72,7 +72,7 @@ def misfit(program: Program, channels: Channels) -> tuple[str, str] | None:
 
 
 def _run(module: fx.GraphModule, node: fx.Node, values: graph.Values, mode: FakeTensorMode) -> str | None:
-    """Compute the value of one node without data; return why that fails."""
+    """Run one node on fake tensors; return why it fails, or None."""
     try:
         if node.op == "get_attr":
             values[node] = mode.from_tensor(graph.attribute(module, str(node.target)))
@@ -84,14 +84,14 @@ def _run(module: fx.GraphModule, node: fx.Node, values: graph.Values, mode: Fake
 
 
 def _reader(node: fx.Node, known: Mapping[str, Any]) -> str:
-    """The node of the dense network that a node belongs to: itself, or the first that reads what was put before it."""
+    """Return the dense node of a node: itself, or the first known reader."""
     while node.name not in known and node.users:  # ends: a graph has no circle
         node = next(iter(node.users))
     return node.name
 
 
 def _shapes(value: Any, axis: Any, plan: Plan) -> Any:
-    """The shapes in a value, where `axis` says which channels the plan keeps."""
+    """Return the shapes in a value, with the plan's kept channels on `axis`."""
     if isinstance(value, Tensor):
         sizes = list(value.shape)
         if isinstance(axis, Axis):
