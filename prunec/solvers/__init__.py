@@ -1,1 +1,1 @@
-"""Solve least squares and low rank on tensors; pure functions in float64."""
+"""Solve least squares and low rank in float64, by pure functions."""

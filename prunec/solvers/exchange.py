@@ -1,12 +1,12 @@
-"""Local search on a removal order: across a level, one that stays for one that goes (OSSCAR: Meng et al., ICML 2024).
+"""Improve a removal order by exchanges of coordinates across a level.
 
-With the columns K left at a level, G = S + r I, and W_K the refitted weight:
+Source: OSSCAR (Meng et al., ICML 2024). With the columns K kept at a level, G = S + r I, and W_K the refitted weight:
 
-    cost(i) = tr(W_i ([G_KK^-1]_ii)^-1 W_i')                                          to lose i as well
-    gain(j) = tr(C_j' (G_jj - G_jK G_KK^-1 G_Kj)^-1 C_j),  C_j = S_j: W' - G_jK W_K'  to have j back
+    cost(i) = tr(W_i ([G_KK^-1]_ii)^-1 W_i')                                          to remove i as well
+    gain(j) = tr(C_j' (G_jj - G_jK G_KK^-1 G_Kj)^-1 C_j),  C_j = S_j: W' - G_jK W_K'  to restore j
 
-Only what goes between this level and its neighbours is exchanged, so the sets at the other levels stay as they are and
-the order stays an order. An exchange is kept if the error at the level falls and that of all counts together does too.
+Only coordinates between this level and its neighbours are exchanged, so the sets at other levels are unchanged and the
+order remains an order. An exchange is kept if the error falls at the level and in sum over all counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEVELS = (0.25, 0.5, 0.75)
 
 
 def exchanged(readers: Sequence[Reader], order: Tensor, ridge: float, tries: int) -> tuple[Tensor, Tensor]:
-    """A better order, or the same, and the errors along it; `tries` pairs are tried at each level."""
+    """Return an order no worse than `order`, and its errors; `tries` pairs per level."""
     size = len(order)
     levels = sorted({min(max(1, round(size * level)), size) for level in LEVELS})
     errors = least_squares.along(readers, order, ridge)
@@ -44,14 +44,14 @@ def exchanged(readers: Sequence[Reader], order: Tensor, ridge: float, tries: int
 
 
 def _across(order: Tensor, level: int, back: int, out: int) -> Tensor:
-    """The order with `out` the last to go before the level, and `back` the first after it."""
+    """Return the order with `out` removed last before the level, `back` first after."""
     before, after = order[:level], order[level:]
     middle = torch.tensor([out, back], dtype=order.dtype)
     return torch.cat([before[before != back], middle, after[after != out]])
 
 
 def _prices(reader: Reader, order: Tensor, level: int, ridge: float) -> tuple[Tensor, Tensor]:
-    """Compute the gain of each removed coordinate if restored and the cost of each kept one if removed, in order."""
+    """Compute gain per removed coordinate if restored, and cost per kept one if removed. Both in removal order."""
     gone, left = reader.columns[order[:level]], reader.columns[order[level:]]
     stays = torch.ones(reader.covariance.shape[-1], dtype=torch.bool)
     stays[gone.flatten()] = False

@@ -1,13 +1,12 @@
-"""Least squares on blocks of columns: pure functions of float64 tensors.
+"""Solve least squares on blocks of columns, in float64.
 
-One reader of a space has the covariance S = Cov[x] and the weight W. With the columns K kept, the compensated error is
+A reader of a space has the covariance S = Cov[x] and the weight W. With the columns K kept, the compensated error is
 
     e(K) = tr(W S W') - tr(W S_:K (S_KK + r I)^-1 S_K: W'),        attained by  W_K = W S_:K (S_KK + r I)^-1.
 
 Removing block j from a fitted set costs exactly  tr(W_j ([H^-1]_jj)^-1 W_j'), H = S_KK + r I  (OBS: Hassibi & Stork
 1993; blocks: OSSCAR, Meng et al. 2024). Adding block j gains  tr(G_j (R_jj)^-1 G_j') with R, G the residual covariance
-and cross-covariance (CaP, Xie et al. 2021, forward selection).
-All shapes carry a leading axis of groups g.
+and cross-covariance (CaP, Xie et al. 2021, forward selection). All shapes have a leading axis of groups g.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from torch import Tensor
 from .symmetric import add_ridge, cholesky, inverse, solve
 
 LEAST_VARIANCE = 1e-100
-STEPS = 32  # of n coordinates n // STEPS are removed in one update
-CANDIDATES = 4  # times as many are looked at
-SHRINK = 0.75  # of the columns alive: less, and the state is copied smaller
+STEPS = 32  # n // STEPS of n coordinates are removed per update
+CANDIDATES = 4  # times as many are candidates
+SHRINK = 0.75  # share of columns alive below which the state is copied smaller
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One contraction that reads a space."""
+    """A contraction that reads a space."""
 
     covariance: Tensor  # [g, d, d]
     weight: Tensor  # [g, o, d]
@@ -41,20 +40,20 @@ class Reader:
 
     @property
     def scale(self) -> float:
-        """1 / variance, by which errors become relative; finite where nothing varies."""
+        """1 / variance, the factor to relative errors; finite for constant outputs."""
         return 1.0 / max(self.variance, LEAST_VARIANCE)
 
 
 def refit(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
-    """The weight [g, o, |kept|] on the kept columns that best gives W x, from the dense statistics alone."""
+    """Return the least-squares weight on kept columns, [g, o, |kept|], from dense statistics."""
     gram = add_ridge(covariance[:, kept][:, :, kept], ridge)
     return solve(gram, covariance[:, kept] @ weight.mT).mT
 
 
 def absorb(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Tensor:
-    """Return W_K + W_R S_RK (S_KK + r I)^-1, [g, o, |kept|]: the ridge shrinks towards the sliced weight W_K.
+    """Return W_K + W_R S_RK (S_KK + r I)^-1, [g, o, |kept|].
 
-    R are the columns that are not kept; without a ridge this is `refit`.
+    R are the removed columns. The ridge shrinks towards the sliced weight W_K; without a ridge this is `refit`.
     """
     removed = torch.ones(weight.shape[-1], dtype=torch.bool)
     removed[kept] = False
@@ -64,10 +63,10 @@ def absorb(covariance: Tensor, weight: Tensor, kept: Tensor, ridge: float) -> Te
 
 
 def backward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
-    """OBS: remove, again and again, the coordinate whose loss costs least after refitting.
+    """Remove coordinates one by one, each of least cost after refitting (OBS).
 
-    Of many coordinates the cheapest few are taken together: chosen one by one, each priced exactly, among the
-    candidates that were cheapest before (a removal makes others dearer, seldom cheaper), then removed in one update.
+    Of many coordinates several are removed in one update: chosen one by one, each priced exactly, among the candidates
+    that were cheapest before (a removal makes others dearer, seldom cheaper).
 
     Returns the removal order, int64 [size], and the error after removing 0, 1 … of them, float64 [size + 1]: the sum
     over readers of the compensated error relative to the variance of the reader's output.
@@ -91,7 +90,7 @@ def backward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def _cheapest(states: Sequence[_Backward], count: int) -> tuple[Tensor, list[float]]:
-    """Take `count` coordinates, one at a time: their places, and what each cost."""
+    """Choose `count` coordinates one by one; return their places and costs."""
     left = torch.arange(len(states[0].columns))
     taken, paid = [], []
     for _ in range(count):
@@ -108,7 +107,10 @@ def _cheapest(states: Sequence[_Backward], count: int) -> tuple[Tensor, list[flo
 
 @dataclass
 class _Backward:
-    """The fitted weight and H^-1 of what is left of one reader; `columns[i]` belong to the i-th coordinate left."""
+    """Fitted weight and H^-1 of one reader's remaining columns.
+
+    `columns[i]` belong to the i-th remaining coordinate.
+    """
 
     inverse: Tensor  # [g, d, d]
     weight: Tensor  # [g, d, o]: rows are gathered far faster than columns
@@ -130,7 +132,7 @@ class _Backward:
         return _explained(blocks, weight) * self.scale
 
     def alone(self, places: Tensor) -> _Backward:
-        """Some coordinates by themselves: what removing some costs the others needs no more."""
+        """Return the state of some coordinates only, whose mutual costs matter."""
         columns = self.columns[places].flatten()
         inverse, weight = self.inverse[:, columns[:, None], columns], self.weight.index_select(1, columns)
         own = torch.arange(len(columns)).reshape(len(places), -1)
@@ -149,7 +151,7 @@ class _Backward:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Forget the columns that are gone."""
+        """Drop the removed columns."""
         kept = self.alive.nonzero().flatten()
         self.inverse, self.weight = self.inverse[:, kept[:, None], kept], self.weight.index_select(1, kept)
         self.columns = (self.alive.cumsum(0) - 1)[self.columns]
@@ -157,10 +159,10 @@ class _Backward:
 
 
 def along(readers: Sequence[Reader], order: Tensor, ridge: float) -> Tensor:
-    """The error after removing 0, 1 … of the coordinates in a given order, as `backward` gives it for its own.
+    """Return the error after removing 0, 1 … coordinates in `order`, as `backward`.
 
-    One Cholesky factor a reader: with the columns sorted from the last to go to the first, each coordinate's rows of
-    L^-1 S W' are what it explains beyond those that outlive it.
+    One Cholesky factor per reader: with the columns sorted from last to first removed, each coordinate's rows of L^-1 S
+    W' are what it explains beyond the later ones.
     """
     errors = torch.zeros(len(order) + 1, dtype=torch.float64)
     for reader in readers:
@@ -171,16 +173,16 @@ def along(readers: Sequence[Reader], order: Tensor, ridge: float) -> Tensor:
         gram = add_ridge(reader.covariance, ridge)[:, columns[:, None], columns]
         cross = reader.covariance[:, columns] @ reader.weight.mT
         explained = torch.linalg.solve_triangular(_factor(gram), cross, upper=False).square().sum((0, 2))
-        gained = explained[int(others.sum()) :].reshape(taken.shape).sum(1).flip(0)  # by when it goes
+        gained = explained[int(others.sum()) :].reshape(taken.shape).sum(1).flip(0)  # in removal order
         errors[1:] += gained.cumsum(0) * reader.scale
     return errors
 
 
 def forward(readers: Sequence[Reader], ridge: float) -> tuple[Tensor, Tensor]:
-    """CaP: add, again and again, the coordinate that explains most of what the kept ones leave unexplained.
+    """Add coordinates one by one, each explaining most of the rest (CaP).
 
-    Returns the removal order (the reverse of the order of adding) and the errors, as `backward` does. Channels that
-    belong to other spaces count as kept from the start.
+    Returns the removal order (the reverse of the order of adding) and the errors, as `backward` does. Channels of other
+    spaces count as kept from the start.
     """
     size = len(readers[0].columns)
     states = [_Forward(reader, ridge) for reader in readers]
@@ -229,12 +231,12 @@ class _Forward:
 
 
 def explained(matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """`_explained` for blocks of a matrix [g, d, d] and rows [g, d, o], by the columns [n, b] of each."""
+    """Compute `_explained` for blocks of [g, d, d] and rows of [g, d, o]. `columns` [n, b] are those of each block."""
     return _explained(matrix[:, columns[:, :, None], columns[:, None, :]], rows[:, columns])
 
 
 def _explained(blocks: Tensor, rows: Tensor) -> Tensor:
-    """tr(rows' blocks^-1 rows) for each of n blocks: blocks [g, n, b, b] and rows [g, n, b, o] give [n]."""
+    """Return tr(rows' blocks^-1 rows), [n]. Blocks are [g, n, b, b], rows [g, n, b, o]."""
     eye = torch.eye(blocks.shape[-1], dtype=blocks.dtype).expand_as(blocks)
     whitened = torch.linalg.solve_triangular(_factor(blocks), eye, upper=False) @ rows  # the blocks are far smaller
     found: Tensor = torch.linalg.vector_norm(whitened, dim=(0, 2, 3)).square()
@@ -242,5 +244,5 @@ def _explained(blocks: Tensor, rows: Tensor) -> Tensor:
 
 
 def _factor(blocks: Tensor) -> Tensor:
-    """Cholesky factors of small blocks; what rounding has made indefinite gets as much ridge as that takes."""
+    """Return Cholesky factors of small blocks, with a ridge where rounding needs one."""
     return cholesky(blocks, (1e-6, 1e-3, 1.0, 100.0))

@@ -1,13 +1,14 @@
-"""Two layers, or more, in the place of one, W [O, I, *kernel] = B A, whitened by what the layer reads.
+"""Factor a layer into two or more, W = B A, whitened by its input.
 
-A split gives the taps of some axes to the first layer (t1) and the rest to the second (t2), so that W is a matrix
-M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean covariance:
+A split of W [O, I, *kernel] gives the taps of some axes to the first layer (t1) and the rest to the second (t2), so
+that W is a matrix M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean
+covariance:
 
     C = M S M' = U diag(s²) U',      A_r = diag(1/s_r) U_r' M,      B_r = argmin E|W x - B A_r x|²
 
-A_r spans the best r features where t2 = 1 (PCA of the responses: Zhang et al. 2016; BALF 2025), and is the whitened SVD
-of Jaderberg et al. 2014 where it is not; B_r is exact least squares with the full covariance of x. Where B is cut as
-well, it is as a layer that reads A x, with the covariance of that (successive, as the tensor train's SVD). All float64.
+A_r spans the best r features for t2 = 1 (PCA of the responses: Zhang et al. 2016; BALF 2025), and is the whitened SVD
+of Jaderberg et al. 2014 otherwise; B_r is exact least squares with the full covariance of x. A further split of B
+treats it as a layer that reads A x, with that covariance (successive, as the tensor train's SVD).
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from ..channels.spaces import Split
 from ..errors import NumericsError
 from .symmetric import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve_by
 
-SAMPLED = 10  # ranks at which the error of more than two layers is worked out; between them it is interpolated
+SAMPLED = 10  # ranks at which the error of more than two layers is computed, interpolated between
 ROUNDING = 1e-5  # of the largest variance; products of float32 are summed, and one below may well be negative
 RIDGE = 1e-9  # relative; the least squares have as many unknowns as the rank, and the features unit variance
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's weight W [O, I·taps], the covariance S [I·taps, I·taps] of what it reads, and what both give."""
+    """A layer's weight W [O, I·taps] and input covariance S [I·taps, I·taps]."""
 
     weight: Tensor
     covariance: Tensor
 
     @cached_property
     def cross(self) -> Tensor:
-        """W S, the covariance of outputs and inputs, [O, I·taps]."""
+        """Covariance of outputs and inputs, W S [O, I·taps]."""
         return self.weight @ self.covariance
 
     @cached_property
@@ -50,7 +51,7 @@ class Layer:
     def positive(self) -> Layer:
         """Return the layer with twice the ridge that S needs to be positive.
 
-        Rounding leaves S negative by up to 1e-7 of its largest variance; features of little variance blow that up.
+        Rounding leaves S negative by up to 1e-7 of its largest variance, which features of little variance amplify.
         """
         ridge = -2 * eigh(self.covariance)[0][0].clamp_max(0)
         return replace(self, covariance=self.covariance + ridge * torch.eye(len(self.covariance), dtype=ridge.dtype))
@@ -58,7 +59,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Parts:
-    """The first of the layers that may stand for one: its leading r rows are the best first layer of rank r."""
+    """First layer A of a factoring; its leading r rows are best at rank r."""
 
     layer: Layer
     split: Split
@@ -66,22 +67,22 @@ class Parts:
 
     @staticmethod
     def of(layer: Layer, split: Split, highest: int) -> Parts:
-        """The parts of any rank up to `highest`, from one decomposition."""
+        """Build the parts of any rank up to `highest`, from one decomposition."""
         return Parts(layer, split, _features(layer, split, highest))
 
     def truncated(self, rank: int) -> Tensor:
-        """The weight [O, I·taps] of that rank which best gives what the layer gives."""
+        """Return the best weight [O, I·taps] of rank `rank`."""
         return self.truncations(rank, [self.layer.weight])[0]
 
     def truncations(self, rank: int, weights: Sequence[Tensor]) -> list[Tensor]:
-        """The weights of that rank, with one first layer, which best give what each of `weights` gives."""
+        """Return the best approximations of `weights` at one rank, with a common first layer."""
         try:
             return self._truncations(rank, weights)
         except NumericsError:
             return self._positive(rank)._truncations(rank, weights)
 
     def errors(self, highest: int) -> Tensor:
-        """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+        """Return relative squared errors of W x at ranks 0 … highest, float64 [highest+1]."""
         try:
             return self._errors(highest)
         except NumericsError:
@@ -121,12 +122,12 @@ class Parts:
         return torch.from_numpy(np.interp(np.arange(highest + 1), ranks, falling))
 
     def _error(self, rank: int) -> float:
-        """The relative squared error of the weight that is built, of more than two layers."""
+        """Return the relative squared error of a factoring into more than two layers."""
         less = self.layer.weight - self.truncated(rank) if rank else self.layer.weight
         return float(((less @ self.layer.covariance) * less).sum().clamp_min(0)) / self.layer.variance
 
     def _gram(self, rank: int) -> Tensor:
-        """Compute the covariance of the features that the second layer reads, [r·t2, r·t2]."""
+        """Return the covariance of the second layer's input features, [r·t2, r·t2]."""
         first, taps = self.first[:rank], self.split.taps[1]
         seen, width = _seen(self.layer.covariance, self.split), first.shape[1]
         gram = first.new_empty(len(first), taps, len(first), taps)
@@ -138,23 +139,23 @@ class Parts:
         return gram.flatten(2).flatten(0, 1)
 
     def _cross(self, rank: int, layer: Layer) -> Tensor:
-        """Compute the covariance of those features and of what `layer` gives, [r·t2, O]."""
+        """Return the covariance of those features with the outputs of `layer`, [r·t2, O]."""
         cross = self.first[:rank] @ unfold(layer.cross, self.split).T  # [r, O·t2]
         return cross.reshape(rank, -1, self.split.taps[1]).transpose(1, 2).flatten(0, 1)
 
 
 def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Tensor:
-    """The weight [O, I·taps] of that rank which best gives what `weight` gives."""
+    """Return the best approximation of `weight` at rank `rank`, [O, I·taps]."""
     return Parts.of(Layer(weight, covariance), split, rank).truncated(rank)
 
 
 def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
-    """The squared error of W x with rank 0, 1 … highest, relative to its variance, float64 [highest + 1]."""
+    """Return relative squared errors of W x at ranks 0 … highest, float64 [highest+1]."""
     return Parts.of(Layer(weight, covariance), split, highest).errors(highest)
 
 
 def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]:
-    """A weight [O, I, *kernel] of that rank as those of the layers, by SVD: exact where it has no higher rank."""
+    """Split a weight [O, I, *kernel] into layers by SVD, exact at its rank."""
     outputs, inputs = weight.shape[:2]
     matrix = require_finite(unfold(weight.reshape(outputs, -1).double(), split), "a weight to be split")
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
@@ -167,13 +168,13 @@ def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]
 
 
 def unfold(weight: Tensor, split: Split) -> Tensor:
-    """A weight [O, I·taps] as the matrix [O·t2, I·t1]."""
+    """Reshape a weight [O, I·taps] to a matrix [O·t2, I·t1]."""
     wide: Tensor = weight.unflatten(1, (-1, *split.kernel)) if split.kernel else weight
     return wide.permute(*_order(split)).reshape(len(weight) * split.taps[1], -1)
 
 
 def fold(matrix: Tensor, split: Split) -> Tensor:
-    """The inverse of `unfold`."""
+    """Invert `unfold`."""
     first, second = _axes(split)
     sizes = [split.kernel[axis] for axis in (*second, *first)]
     outputs = len(matrix) // split.taps[1]
@@ -185,19 +186,19 @@ def fold(matrix: Tensor, split: Split) -> Tensor:
 
 
 def _axes(split: Split) -> tuple[list[int], list[int]]:
-    """The kernel's axes of the first layer and of the second."""
+    """Return the kernel axes of the first layer and of the second."""
     axes = range(len(split.kernel))
     return [axis for axis in axes if split.first[axis]], [axis for axis in axes if not split.first[axis]]
 
 
 def _order(split: Split) -> list[int]:
-    """[O, I, *kernel] to [O, *second, I, *first]."""
+    """Return the permutation of [O, I, *kernel] to [O, *second, I, *first]."""
     first, second = _axes(split)
     return [0, *[axis + 2 for axis in second], 1, *[axis + 2 for axis in first]]
 
 
 def _seen(covariance: Tensor, split: Split) -> Tensor:
-    """Cov[x] [I·taps, I·taps] as [t2, I·t1, t2, I·t1]."""
+    """Reshape Cov[x] [I·taps, I·taps] to [t2, I·t1, t2, I·t1]."""
     first, second = _axes(split)
     count = len(split.kernel)
     order = [*[axis + 1 for axis in second], 0, *[axis + 1 for axis in first]]
@@ -209,7 +210,7 @@ def _seen(covariance: Tensor, split: Split) -> Tensor:
 
 
 def _features(layer: Layer, split: Split, rank: int) -> Tensor:
-    """Return A [rank, I·t1], best first, each of unit variance; those that do not vary stay as small as they are."""
+    """Return A [rank, I·t1], best first, at unit variance; near-constant ones are not amplified."""
     matrix = unfold(layer.weight, split)
     if len(matrix) > matrix.shape[1]:
         # the same from the smaller side: A = V' L^-1 with S = L L', L'M'M L = V diag(s²) V'
@@ -230,5 +231,5 @@ def _features(layer: Layer, split: Split, rank: int) -> Tensor:
 
 
 def _mean(covariance: Tensor, split: Split) -> Tensor:
-    """Cov[x] of one tap of the second layer, [I·t1, I·t1], the mean of all."""
+    """Return the covariance of one tap of the second layer, [I·t1, I·t1], averaged."""
     return torch.einsum("tqtp->qp", _seen(covariance, split)) / split.taps[1]
