@@ -1,6 +1,8 @@
-"""Refit every layer of a plan to the dense statistics at once: no sweep, and no account of how errors add up.
+"""Refit every layer of a plan to dense statistics at once, without a sweep.
 
 W_K = W S_:K (S_KK + r I)^-1,      b_K = b + W m - W_K m_K         (CaP: Xie et al. 2021; S, m of the dense network)
+
+Accumulated errors of earlier layers are ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ RIDGE = 1e-3
 
 
 def fitted(program: Program, plan: Plan, ridge: float = RIDGE) -> Plan:
-    """The plan with a refit for each layer that reads a removed channel, or has a lower rank."""
+    """Return the plan with refits of layers with removed inputs or lower rank."""
     moments, mask, ranks = program.fact(Statistics).moments, plan.mask, plan.ranks
     shared = [one.weight for one in plan.channels.contractions]
     refit: dict[str, Tensor] = {}
@@ -41,7 +43,7 @@ def fitted(program: Program, plan: Plan, ridge: float = RIDGE) -> Plan:
 
 
 def narrow_fit(program: Program, one: Contraction, moments: Moments, plan: Plan, ridge: float) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one layer in their narrow shapes."""
+    """Return weight and bias of one layer in their narrow shapes."""
     original = graph.attribute(program.module, one.weight)
     mask, blocks, dense = plan.mask, Blocks.of(one), weight_of(program.module, one)
     wide = blocks.weight(dense)

@@ -1,4 +1,4 @@
-"""Define the interface of compensators, and the fits that they give; one algorithm a file."""
+"""Define the interface of compensators and their fits; one algorithm per file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Fit = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Fits:
-    """Weight and bias of one layer fitted to all images, and to those outside some folds."""
+    """Weight and bias of a layer, fitted to all images and to those outside folds."""
 
     all: Fit
     held_out: Sequence[tuple[tuple[int, ...], Fit]] = ()
-    """The folds left out, and the fit to all others."""
+    """Folds left out, and the fit to all others."""
 
     def changed(self, change: Callable[[Fit], Fit]) -> Fits:
-        """Return a copy with each fit changed."""
+        """Return a copy with `change` applied to each fit."""
         return Fits(change(self.all), [(folds, change(fit)) for folds, fit in self.held_out])
 
 
@@ -34,37 +34,37 @@ Change = Callable[[Fits], Fits]
 
 
 def unchanged(fits: Fits) -> Fits:
-    """Leave fits as they are."""
+    """Return `fits`."""
     return fits
 
 
 class Compensator:
-    """Makes up for what is gone by changing the weights of the layers that read it."""
+    """Refit of layers that read removed channels."""
 
-    sweeps: ClassVar[bool] = True  # whether it needs the compensation sweep, or the dense statistics only
+    sweeps: ClassVar[bool] = True  # needs the compensation sweep, not dense statistics only
 
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
-        """Without a sweep: the plan with the refits of all layers."""
+        """Return the plan with the refits of all layers, without a sweep."""
         return plan
 
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> Fit:
-        """The refitted weight [g, o, d] and bias [g, o] of a narrow layer.
+        """Return the refitted weight [g, o, d] and bias [g, o] of a narrow layer.
 
-        `weight`, `bias` are the sliced originals, float64; `moments` are those of the pruned inputs z and of the
-        outputs y that the dense network gives at the same places. Called where `sweeps`.
+        `weight`, `bias` are the sliced originals, float64; `moments` are those of the pruned inputs z and of the dense
+        outputs y at the same positions. Called if `sweeps`.
         """
         raise NotImplementedError(f"{type(self).__name__} fits no layer by itself")
 
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
-        """The fit to all images, and those to the images outside each part of the folds; each changed by `then`.
+        """Return fits to all images and to those outside each fold, changed by `then`.
 
-        Those that were kept back are in the former alone: no choice and no other fit has seen them.
+        Only the former reads the held-out images: no choice and no other fit does.
         """
         return then(self.fits_by(self.fit, folds, weight, bias))
 
     @staticmethod
     def fits_by(fit: Callable[[Moments, Tensor, Tensor], Fit], folds: Folds, weight: Tensor, bias: Tensor) -> Fits:
-        """`fits` with one way to fit for all."""
+        """Return `fits` with `fit` for each."""
         count = len(folds.parts)
         whole, held_out = fit(folds.total, weight, bias), []
         if count > 1:

@@ -1,4 +1,4 @@
-"""The refit of one layer from what a sweep of both networks has found at it, in the shapes of the narrow layer."""
+"""Refit one layer from the moments of a sweep, in its narrow shapes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Named = Mapping[str, Tensor]
 def refitted(
     method: Compensator, dense: fx.GraphModule, pruned: fx.GraphModule, stop: Stop, folds: Folds, plan: Plan
 ) -> tuple[Named, Mapping[int, Named]]:
-    """Weight and bias by name, fitted to all images, and for each fold to those outside it.
+    """Return weight and bias by name, fitted to all images and without each fold.
 
     Raises NumericsError where there are none, or they are not finite.
     """
@@ -45,7 +45,7 @@ def refitted(
 
 
 def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
-    """Weight and bias as the narrow layer holds them."""
+    """Return weight and bias in the narrow layer's shapes."""
     one, (weight, bias) = stop.one, fit
     old_weight, old_bias = graph.attribute(pruned, one.weight), graph.attribute(pruned, str(one.bias))
     if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
@@ -55,7 +55,7 @@ def _named(pruned: fx.GraphModule, stop: Stop, fit: Fit) -> Named:
 
 
 def truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
-    """Fits of a lower rank: the features are chosen once, what reads them is fitted anew for each."""
+    """Return fits of a lower rank: features chosen once, their reader fitted for each."""
     parts = lowrank.Parts.of(lowrank.Layer(fits.all[0][0], moments.covariance[0]), split, rank)
     given = [fits.all, *(fit for _, fit in fits.held_out)]
     low = []
@@ -65,7 +65,10 @@ def truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
 
 
 def _folded(method: Compensator, dense: fx.GraphModule, stop: Stop, folds: Folds, mask: Tensor) -> Fits:
-    """Very wide layers: the kept channels z stand in for all channels x = L z + m, so W' = W L and b' = b + W m."""
+    """Return fits of a very wide layer through its channels.
+
+    Kept channels z predict all channels x = L z + m, so W' = W L and b' = b + W m.
+    """
     one, blocks = stop.one, Blocks.of(stop.one)
     stays = mask[one.inputs][:: blocks.inputs].nonzero().flatten()
     start = torch.eye(blocks.channels, dtype=torch.float64)[:, stays][None]

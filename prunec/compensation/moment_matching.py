@@ -1,4 +1,4 @@
-"""Give every output of a pruned layer the mean and the variance that it has in the dense network.
+"""Match mean and variance of a pruned layer's outputs to the dense network.
 
 W' = diag(s_y / s_Wz) W_K,      b' = E[y] - W' E[z]       (REPAIR: Jordan et al. 2022; FSM: Duan et al. 2022)
 """
@@ -23,11 +23,11 @@ from ..surgery import slicing
 from ..surgery.plan import Plan
 from .paired_sweep import Pair, Stop, stops_of
 
-SMALLEST = 1e-12  # of the variance that is wanted: an output that varies less is a constant, and stays one
+SMALLEST = 1e-12  # of the target variance: an output that varies less is constant, and not scaled
 
 
 def matched(moments: Moments, weight: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """Weight [g, o, d] and bias [g, o] whose outputs have the moments of y; no row grows by more than `limit`."""
+    """Return weight [g, o, d] and bias [g, o] that match the moments of y. No row grows by more than `limit`."""
     found = ((weight @ moments.zz) * weight).sum(-1)
     wanted = moments.variance_y
     scale = (wanted / found.clamp_min(torch.finfo(wanted.dtype).tiny)).sqrt().clamp_max(limit)
@@ -36,7 +36,7 @@ def matched(moments: Moments, weight: Tensor, limit: float) -> tuple[Tensor, Ten
 
 
 def repaired(program: Program, plan: Plan, context: Context, rows: int, limit: float) -> Plan:
-    """The plan with every layer that it refits, or whose input drifts, matched to the dense network, front to back."""
+    """Return the plan with each refitted or drifted layer matched, front to back."""
     pruned = slicing.apply(program.module, plan)
     refit = dict(plan.refit)
 
@@ -61,16 +61,16 @@ def repaired(program: Program, plan: Plan, context: Context, rows: int, limit: f
 
 
 def _low(plan: Plan, stop: Stop, moments: Moments, matrix: Tensor) -> Tensor:
-    """The weight with the rank that the plan leaves it."""
+    """Return the weight at the rank of the plan."""
     if stop.one.node not in plan.ranks:
         return matrix
     return lowrank.truncated(matrix[0], moments.zz[0], *plan.ranks[stop.one.node])[None]
 
 
 def _stops(program: Program, plan: Plan) -> list[Stop]:
-    """The layers to match: those with a drifted input, and those that the plan refits.
+    """Return the layers to match: those with a drifted input, and the plan's refits.
 
-    What a shortcut lacks is not added to their targets: it would count as variance of the layer.
+    The drift of a shortcut is not added to their targets: it would count as variance of the layer.
     """
     drifted = {stop.one.node for stop in stops_of(program.module, plan)}
     by_node = {one.node: one for one in plan.channels.contractions}
@@ -88,7 +88,10 @@ def _stops(program: Program, plan: Plan) -> list[Stop]:
 
 
 def _mean(program: Program, stop: Stop, moments: Moments, matrix: Tensor) -> Tensor:
-    """The bias that gives a very wide layer its mean: z are its pruned channels, y its dense ones, at any position."""
+    """Return the bias that gives a very wide layer its dense mean.
+
+    z are its pruned channels, y its dense ones, at any position.
+    """
     taps, one = Blocks.of(stop.one).taps, stop.one
     dense = weight_of(program.module, one)[0, stop.kept]
     bias = graph.numbers(program.module, str(one.bias))[stop.kept]

@@ -1,16 +1,15 @@
-"""The compensation sweep: the dense and the pruned network side by side, one fit after the other, front to back.
+"""Compensation sweep: refit layers front to back, dense and pruned network side by side.
 
-At each layer whose input has drifted, the moments of (what the pruned network feeds it → what the dense network gave
-there) are collected over all batches, the layer is refitted, and the sweep goes on with the refitted weight. Where the
-layer feeds a residual add whose other operand is there already, the target also makes up for the drift of that operand:
+At each layer with a drifted input, the moments of (pruned input → dense output) are collected over all batches and the
+layer is refitted before the sweep continues. Where the layer feeds a residual add whose other operand is computed
+already, the target also compensates the drift of that operand:
 
     y = dense branch + dense shortcut - pruned shortcut          (He et al. 2017, section 3.3)
 
-Images are dealt to folds, and those of a fold run through a pruned network that was fitted without them. What arrives
-at a layer has then drifted as it will for images that no fit has seen, and the error of a fit on the fold left out is
-one on other images.
+Images are dealt to folds; those of a fold run through a pruned network fitted without them. So the input of a layer has
+the drift of unseen images, and the error of a fit on the left-out fold is one on unseen images.
 
-A branch that is removed gives the pruned network nothing, so a convolution on its shortcut makes up for all of it.
+A removed branch adds nothing to the pruned network, so a convolution on its shortcut compensates for all of the branch.
 """
 
 from __future__ import annotations
@@ -41,19 +40,19 @@ CLAMPS = {aten.relu: (0.0, math.inf), aten.relu_: (0.0, math.inf), aten.relu6: (
 
 @dataclass(frozen=True)
 class Stop:
-    """A layer to refit, and where the sweep finds what it needs."""
+    """A layer to refit, with the nodes and channels that the sweep needs."""
 
     one: Contraction
     place: int  # its number among the call_function nodes of the dense network
-    other: str | None  # the operand that it is added to, where that is known by then
-    kept: Tensor  # output channels that stay, int64
-    layer: Layer  # as it is when pruned
+    other: str | None  # shortcut node, if computed before this layer
+    kept: Tensor  # kept output channels, int64
+    layer: Layer  # the pruned layer
     alone: bool = False  # the other operand is the end of a branch that is removed
-    clamp: tuple[float, float] | None = None  # what the activation behind it, or behind the add, lets through
+    clamp: tuple[float, float] | None = None  # range of the activation after it, or after the add
 
 
 def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
-    """The layers whose input differs from the dense network's, in order."""
+    """Return the layers whose input differs from the dense network's, in order."""
     mask, ranks, gone = plan.mask, plan.ranks, plan.gone
     by_node = {one.node: one for one in plan.channels.contractions}
     shared = [one.weight for one in plan.channels.contractions]
@@ -79,7 +78,7 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
 
 
 def _clamp(node: fx.Node, other: str | None) -> tuple[float, float] | None:
-    """The range that the only reader of a layer lets through, or of the sum that it is added to."""
+    """Return the clamp range of a layer's only reader, directly or after the add."""
     readers = list(node.users)
     if other is not None:
         readers = list(readers[0].users)
@@ -99,7 +98,7 @@ def _clamp(node: fx.Node, other: str | None) -> tuple[float, float] | None:
 
 
 def _other(node: fx.Node, number: dict[fx.Node, int]) -> str | None:
-    """The other operand of the residual add that reads `node`, if it is computed before."""
+    """Return the other operand of the add that reads `node`, if computed before."""
     readers = list(node.users)
     if len(readers) != 1 or readers[0].target not in ADDS or readers[0].kwargs:
         return None
@@ -110,7 +109,7 @@ def _other(node: fx.Node, number: dict[fx.Node, int]) -> str | None:
 
 @dataclass
 class Pair:
-    """The dense network and a pruned one, both run as far as some place; `fit` writes its refits into the pruned."""
+    """The dense and a pruned network, both run to some place; `fit` writes refits."""
 
     whole: Frontier
     narrow: Frontier
@@ -119,7 +118,7 @@ class Pair:
 
     @staticmethod
     def of(dense: fx.GraphModule, pruned: fx.GraphModule, dealt: Dealt) -> Pair:
-        """Both at the start."""
+        """Build a pair at the start of both networks."""
         return Pair(Frontier(dense, dealt.batches), Frontier(pruned, dealt.batches), dealt.fold)
 
     @torch.no_grad()
@@ -133,9 +132,10 @@ class Pair:
         shares: Mapping[str, Tensor] = EVEN,
         hold: int = 0,
     ) -> None:
-        """Go to each stop in turn, and fit there: `rows` sampled positions at least, more where `shares` are larger.
+        """Run to each stop in turn and fit there, from at least `rows` sampled positions.
 
-        Where a clamp follows, the rows themselves are kept beside their moments, if they take `hold` bytes at most.
+        More where `shares` are larger. Where a clamp follows, the rows are stored beside their moments, if they take
+        `hold` bytes at most.
         """
         fitted = sum(size for size, fold in zip(self.whole.sizes, self.fold, strict=True) if fold >= 0)
         for stop in stops:
@@ -151,14 +151,14 @@ class Pair:
             fit(stop, folds.on_cpu())
 
     def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Write weights into the pruned network, and for the images of each fold those that were fitted without it."""
+        """Write weights into the pruned network; each fold's images use its held-out ones."""
         for name, value in weights.items():
             graph.assign(self.narrow.module, name, value)
         for batch, fold in enumerate(self.fold):
             self.narrow.own[batch].update(held_out.get(fold, {}))
 
     def _run(self, *places: int) -> None:
-        """Advance both, batch by batch; of images that are measured in another fold, the narrow one alone."""
+        """Advance both by batch; images measured in another fold run the narrow one only."""
         for batch, fold in enumerate(self.fold):
             for frontier, done, place in zip((self.whole, self.narrow), self.reached, places, strict=True):
                 if frontier is self.narrow or fold not in FEWER:
@@ -169,9 +169,9 @@ class Pair:
 def _measured(
     stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the pruned inputs and dense targets of one batch at one stop, at the positions drawn.
+    """Return a batch's pruned inputs, dense targets and pruned shortcut at drawn positions.
 
-    And what the pruned network adds to its outputs there; None where that is not known.
+    The shortcut is None where unknown.
     """
     samples = whole.slice_of(batch)
     node, thin = whole.nodes[stop.place], narrow.nodes[narrow.places[stop.one.node]]

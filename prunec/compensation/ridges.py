@@ -1,4 +1,4 @@
-"""Choose the ridge of a least-squares fit by its error on the fold of images that it has not seen.
+"""Choose the ridge of a least-squares fit by its error on a left-out fold.
 
     W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,      b' = E[y] - W' E[z],      r = ridge · mean diag Cov[z]
 
@@ -16,19 +16,22 @@ from ..statistics.parts import Parts
 from .interface import Fit
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)  # from nearly none to "leave it"
-USUAL = 2  # the place of the one that is used where none can be chosen
-START = 5  # the place of the first that is tried
+USUAL = 2  # place of the default
+START = 5  # place of the first tried
 
 
 class Trials:
-    """Fits with some of the `RIDGES`, by place, to all images but some, and their errors on a few parts of those."""
+    """Fits by place in `RIDGES` without some images, and their errors on those."""
 
     def __init__(self, folds: Folds, weight: Tensor) -> None:
         (self._own, self._rest), self._weight = folds.judges, weight
         self._errors: dict[int, float] = {}
 
     def best(self, start: int = START) -> int:
-        """Go up from `start` as long as that lowers the error, else down."""
+        """Return the place of the best ridge, by descent from `start`.
+
+        Upwards as long as the error falls, else downwards.
+        """
         for step in (1, -1):
             place = start
             while 0 <= place + step < len(RIDGES) and self.error(place + step) < self.error(place):
@@ -38,25 +41,25 @@ class Trials:
         return start
 
     def error(self, place: int) -> float:
-        """The squared error of the rows of a few parts, each by the fit that has not seen it."""
+        """Return the squared error of a few parts' rows, by fits without them."""
         if place not in self._errors:
             self._errors[place] = self.error_of(*_each_fit(self._rest, self._weight, RIDGES[place]))
         return self._errors[place]
 
     def error_of(self, weight: Tensor, bias: Tensor) -> float:
-        """Return the squared error of the same rows by any fits [p, g, o, d] and [p, g, o], or by one."""
+        """Return the squared error of those rows. Fits are [p, g, o, d] and [p, g, o]."""
         return float(self._own.error(weight, bias).sum((1, 2)) @ self._own.count)
 
 
 def _each_fit(parts: Parts, weight: Tensor, ridge: float) -> Fit:
-    """Weights [p, g, o, d] and biases [p, g, o] of the fit to each part by itself."""
+    """Return weights [p, g, o, d] and biases [p, g, o], fitted per part."""
     repeated = weight.repeat(len(parts), 1, 1)
     matrix, bias = ridge_fit(parts.as_groups(), repeated, ridge)
     return matrix.unflatten(0, (len(parts), -1)), bias.unflatten(0, (len(parts), -1))
 
 
 def ridge_fit(moments: Moments, weight: Tensor, ridge: float | Tensor) -> Fit:
-    """Weight [g, o, d] and bias [g, o] with one ridge for all groups or one for each, [g]."""
+    """Return weight [g, o, d] and bias [g, o]. The ridge is a number, or [g] by group."""
     level = ridge_level(moments.zz, ridge)[:, None, None]  # r
     fitted = moments.solved(ridge, moments.zy + level * weight.mT).mT
     return fitted, moments.mean_y - (fitted @ moments.mean_z[:, :, None])[:, :, 0]
