@@ -1,10 +1,10 @@
-"""Which part of the pipeline is worth what: selectors x decomposers x allocators x compensators, closed form only.
+"""Compare selectors x decomposers x allocators x compensators, closed form only.
 
     python bench/ablation.py --data ../shared/data --network cifar_resnet56 --seeds 0,1,2
     python bench/ablation.py --data ../shared/data --network cifar_resnet20 --full      # every combination of a few
 
-Without --full one factor at a time departs from the default. One calibration a seed and selector serves all that
-follow; the test images are read for the accuracy alone.
+Without --full one factor at a time departs from the default. Combinations share one calibration per seed and selector;
+the test images are read for the accuracy only.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Combination = tuple[str, str, str, str]
 
 
 def combinations(full: bool) -> list[Combination]:
-    """What is tried, so that neighbours share the most."""
+    """Return the combinations, ordered so that neighbours share most stages."""
     if full:
         return sorted(itertools.product(*FULL.values()))  # type: ignore[arg-type]
     found = {DEFAULT}
@@ -70,14 +70,14 @@ def combinations(full: bool) -> list[Combination]:
 
 
 class Stages:
-    """The pipeline in stages, each run once for all that begin alike."""
+    """Pipeline in stages, each run once for all combinations with an equal start."""
 
     def __init__(self, program: Program, images: Images, seed: int) -> None:
         self.program, self.images, self.seed = program, images, seed
         self.known: dict[tuple[str, ...], Program] = {}
 
     def run(self, chosen: Combination, target: str) -> Program:
-        """The compressed program."""
+        """Return the compressed program."""
         selector, decomposer, allocator, compensator = chosen
         context = Context(Target.parse(target), calibration=self.images, seed=self.seed)
         steps = [
@@ -98,13 +98,13 @@ class Stages:
 
 
 def _near(one: tuple[str, ...], key: tuple[str, ...]) -> bool:
-    """Whether a kept stage may still be wanted: it lies on the way to the new one, or is the first."""
+    """Return whether a kept stage is a prefix of the new one, or first."""
     steps = one[:-1]
     return len(steps) == 1 or steps == key[: len(steps)]
 
 
 def rows_of(row: Row, args: argparse.Namespace, known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One result after the other, but for those that are known."""
+    """Yield a result per combination, except the known ones."""
     done = {(one["seed"], one["left"], *[one[kind] for kind in KINDS]) for one in known}
     preprocess = Preprocess.parse(row.preprocess)
     test = load_images(args.data / row.test, preprocess, args.test_images, 0, row.classes)
@@ -127,7 +127,7 @@ def rows_of(row: Row, args: argparse.Namespace, known: list[dict[str, Any]]) -> 
 
 
 def table_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line a combination: the mean drop at each target, and its spread over the seeds."""
+    """Return a line per combination: mean drop at each target, spread over seeds."""
     targets = sorted({row["left"] for row in rows}, reverse=True)
     lines = []
     for chosen in dict.fromkeys(tuple(row[kind] for kind in KINDS) for row in rows):
@@ -148,7 +148,7 @@ def table_of(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def markdown(document: dict[str, Any], lines: list[tuple[str, ...]]) -> str:
-    """The page."""
+    """Return the results page."""
     where = document["machine"].get("cpu", "this machine")
     what = f"Points of top-1 that {document['network']} loses: mean, and largest distance from it over the seeds."
     head = ["# Ablation", "", f"`{document['command']}` on {where}.", "", what, ""]
@@ -157,7 +157,6 @@ def markdown(document: dict[str, Any], lines: list[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Measure, print, write after each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--network", default="cifar_resnet56")

@@ -1,12 +1,12 @@
-"""Accuracy without retraining on real networks: dense, pruned alone, compensated; parity, MACs and time beside it.
+"""Measure accuracy without retraining: dense, pruned and compensated; parity, MACs and time.
 
     python bench/accuracy.py --data ../shared/data --seeds 0,1,2      # every row, an hour on two cores
     python bench/accuracy.py --data ../shared/data --only cifar_resnet56 --target macs:0.5 --images 1024
 
-Calibration images come from the training files only and carry no labels; the test images are read once a row. Time is
-the wall time of `prunec.compress`, capture included, over a plain dense forward pass over the same images with the
-same batch size in the same process (the best of one before and one after); and so are the passes after `calibrate`,
-once statistics are collected. MACs are checked against torch's own FLOP counter on the compressed network.
+Calibration images come from the training files, without labels; the test images are read once per row. Time is the wall
+time of `prunec.compress`, capture included, over a plain dense forward pass on the same images, at the same batch size
+in the same process (the best of one before and one after); likewise for the passes after `calibrate`. MACs are checked
+against torch's FLOP counter on the compressed network.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CIFAR = "scale=255,mean=.485/.456/.406,std=.229/.224/.225"
 
 @dataclass(frozen=True)
 class Row:
-    """A network, what is asked of it, and its images."""
+    """A network, its target and its images."""
 
     network: str
     target: str
@@ -71,7 +71,7 @@ ROWS = (
 
 
 def load_network(data: pathlib.Path, name: str) -> torch.nn.Module:
-    """The network with its weights, by the data folder's own definitions."""
+    """Load the network with its weights, by the data folder's definitions."""
     with imported(f"{data / 'nets.py'}:load", CaptureError) as load:
         assert callable(load)
         network: torch.nn.Module = load(name)
@@ -79,7 +79,7 @@ def load_network(data: pathlib.Path, name: str) -> torch.nn.Module:
 
 
 def forward_seconds(network: torch.nn.Module, images: Images, batch: int) -> float:
-    """A plain dense forward pass over the calibration images."""
+    """Time a plain dense forward pass over the calibration images."""
     started = time.perf_counter()
     with torch.no_grad():
         for inputs in images.batches(batch):
@@ -88,13 +88,13 @@ def forward_seconds(network: torch.nn.Module, images: Images, batch: int) -> flo
 
 
 def seconds_after(seconds: dict[str, float], name: str) -> float:
-    """Of all passes after one; without it, of all."""
+    """Return the seconds of all passes after `name`, or of all."""
     passes = [one for one in seconds if one != "total"]
     return sum(seconds[one] for one in passes[passes.index(name) + 1 if name in passes else 0 :])
 
 
 def counted_macs(module: torch.nn.Module, images: Images) -> int:
-    """MACs of one sample by torch's FLOP counter."""
+    """Return MACs per sample by torch's FLOP counter."""
     inputs = tuple(one[:2] for one in images.inputs)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(*inputs)
@@ -102,9 +102,9 @@ def counted_macs(module: torch.nn.Module, images: Images) -> int:
 
 
 def measure(row: Row, data: pathlib.Path, args: argparse.Namespace, seed: int, first: dict[str, Any]) -> dict[str, Any]:
-    """One row with one seed: of the images that are drawn, and of every choice.
+    """Measure one row with one seed, for drawn images and every choice.
 
-    The dense accuracy is that of the `first` seed where there was one; pruned alone is measured for the first seed.
+    The dense accuracy is that of the `first` seed if there was one; pruned alone is measured for the first seed.
     """
     network = load_network(data, row.network)
     preprocess = Preprocess.parse(row.preprocess)
@@ -144,20 +144,19 @@ def measure(row: Row, data: pathlib.Path, args: argparse.Namespace, seed: int, f
 
 
 def grouped(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The runs of each network and target, one a seed."""
+    """Group the runs by network and target, one per seed."""
     keys = dict.fromkeys((row["network"], row["target"]) for row in rows)
     return [[row for row in rows if (row["network"], row["target"]) == key] for key in keys]
 
 
 def mean_of(runs: list[dict[str, Any]], name: str) -> str:
-    """The mean over the seeds and the largest distance from it."""
+    """Return the mean over the seeds and the largest deviation."""
     values = [run[name] for run in runs if name in run]
     mean = sum(values) / len(values)
     return f"{mean:.2f}" + (f" ± {max(abs(value - mean) for value in values):.2f}" if len(values) > 1 else "")
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table."""
     table = Table(title="accuracy without retraining, top-1 %")
     names = "network,MACs left,dense,pruned alone,compensated,drop,time / forward,after calibrate,ONNX,MACs equal,twice"
     for name in names.split(","):
@@ -176,7 +175,6 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", help="one network of the list")

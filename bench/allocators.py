@@ -1,12 +1,12 @@
-"""Allocators side by side on the curves of one network, which are measured once: error, budget used, agreement.
+r"""Compare allocators on one network's curves: error, budget used, agreement.
 
     python bench/allocators.py --data ../shared/data --only cifar_resnet20 --targets macs:0.3,macs:0.5
     python bench/allocators.py --only vit_tiny_patch16_224 --train imagenet1000/train --images 128 --batch 32 \
         --preprocess scale=127.5,mean=1,std=1 --targets macs:0.8,macs:0.6
 
-`error` is the sum of the curves, what allocators minimise; `used` the share of the budget. With `--others N` each plan
-is compensated, and compared with the dense network on N training images that were not calibrated on: top-1 agreement
-and relative squared error of the outputs. No test image is read.
+`error` is the sum of the curves, the allocators' objective; `used` the share of the budget. With `--others N` each plan
+is compensated, and compared with the dense network on N further training images: top-1 agreement and relative squared
+error of the outputs. No test image is read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ CURVES = PREPARE + ",calibrate,select,ranks,branches,sensitivity"
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", default="cifar_resnet20", help="the network")
@@ -63,7 +62,7 @@ def options() -> argparse.Namespace:
 
 
 def measured(problem: Allocation, method: str, others: Images | None) -> list[str]:
-    """One row of the table."""
+    """Return one row of the table."""
     started = time.perf_counter()
     counts = spend(problem, STRATEGIES["allocators"].make(method))
     seconds = time.perf_counter() - started
@@ -74,7 +73,7 @@ def measured(problem: Allocation, method: str, others: Images | None) -> list[st
 
 @torch.no_grad()
 def compared(problem: Allocation, counts: Any, others: Images) -> list[str]:
-    """Agreement and relative error of the compensated network, on images that no fit has seen."""
+    """Return agreement and relative error of the compensated network on unseen images."""
     program, context = problem.program, problem.context
     assert program is not None
     assert context is not None
@@ -90,14 +89,13 @@ def _outputs(program: Program, images: Images, batch: int) -> list[torch.Tensor]
 
 
 def divided(images: Images, train: int, seed: int) -> tuple[Images, Images | None]:
-    """Draw `train` images to calibrate on, and the others, or None where none are left."""
+    """Draw `train` calibration images, and return the others, or None."""
     mixed = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))  # folders come by class
     drawn, left = mixed[:train], mixed[train:]
     return images.at(drawn), images.at(left) if len(left) else None
 
 
 def main() -> None:
-    """Measure the curves, then print a row for each target and allocator."""
     args = options()
     preprocess = Preprocess.parse(args.preprocess)
     images = load_images(args.data / args.train, preprocess, args.images + args.others, args.seed).unlabelled()

@@ -1,4 +1,4 @@
-"""The architectures of bench/coverage.py: the smallest member of each family of torchvision and timm, random weights.
+"""Networks of bench/coverage.py: each torchvision and timm family's smallest, random weights.
 
 `name` or `name@size` of a square input; timm unless a prefix says otherwise: `tv:` torchvision, `backbone:` the
 backbone and neck of one of its detection models, `video:` its video models, `cbam:` timm with that attention in every
@@ -70,11 +70,11 @@ class Architecture:
     name: str
     kind: str  # cnn, hybrid, transformer or pattern
     size: int
-    shallow: bool = False  # one of each block that it repeats
+    shallow: bool = False  # one of each repeated block
 
 
 def listed() -> list[Architecture]:
-    """Every architecture, then the micro-networks."""
+    """Return every architecture, then the micro-networks."""
     found = []
     for kind, names in (("cnn", CNN), ("hybrid", HYBRID), ("transformer", TRANSFORMER)):
         for entry in names.split():
@@ -84,13 +84,13 @@ def listed() -> list[Architecture]:
 
 
 def quick(compress: bool = False) -> list[Architecture]:
-    """Choose a few that stand for the patterns, shallow; small ones where each is to be compressed."""
+    """Return a few shallow networks for the patterns; small ones for `compress`."""
     names = {entry.partition("@")[0] for entry in (QUICK_COMPRESS if compress else QUICK).split()}
     return [replace(one, shallow=True) for one in listed() if one.name in names]
 
 
 def build(one: Architecture) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The network with seeded random weights, in eval mode, and two inputs."""
+    """Build the network with seeded random weights, in eval mode, and two inputs."""
     torch.manual_seed(0)
     prefix, _, name = one.name.rpartition(":")
     shape: tuple[int, ...] = (2, 3, one.size, one.size)
@@ -123,9 +123,9 @@ def build(one: Architecture) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 def drop_repeats(model: nn.Module) -> None:
-    """Remove from each sequence the blocks with the same layers and shapes as an earlier one.
+    """Remove blocks with equal layers and shapes from each sequence.
 
-    What a block reads and what reads it stay as they are: every pattern of the network is left, once.
+    Shapes around a removed block are unchanged: every pattern of the network is kept once.
     """
     for stage in [each for each in model.modules() if isinstance(each, (nn.Sequential, nn.ModuleList))]:
         seen = set()
@@ -138,7 +138,7 @@ def drop_repeats(model: nn.Module) -> None:
 
 @torch.no_grad()
 def unsettle(model: nn.Module) -> None:
-    """Give what is initialised with one number (norms, layer scale, biases) values that differ.
+    """Randomise constant initial values: norms, layer scale, biases.
 
     A residual branch that starts at zero would hide every fault in it.
     """
@@ -150,7 +150,7 @@ def unsettle(model: nn.Module) -> None:
 
 
 def shim_torchvision() -> torch.library.Library | None:
-    """Let a CUDA build of torchvision import beside a CPU build of torch: declare what it cannot load."""
+    """Declare missing operators, so that a CUDA build of torchvision imports beside CPU torch."""
     spec = importlib.util.find_spec("torchvision")
     if torch.version.cuda is not None or spec is None or spec.origin is None:
         return None

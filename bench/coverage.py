@@ -1,13 +1,13 @@
-"""Any network: what prunec makes of every architecture of bench/architectures.py, beside Torch-Pruning.
+"""Run every architecture of bench/architectures.py through prunec, or through Torch-Pruning.
 
     python bench/coverage.py                        # all of them, about an hour on two cores with --jobs 2
     python bench/coverage.py --quick                # a dozen that stand for the rest, each block of a stage once
-    python bench/coverage.py --compress             # what a user runs: `compress` and `save` (coverage_compress.py)
+    python bench/coverage.py --compress             # `compress` and `save` (coverage_compress.py)
     python bench/coverage.py --peer --resume        # the same list with Torch-Pruning, which must be installed
 
-Each network has a process of its own and goes through: capture, spaces, half of every space removed without any
-compensation, the zero-group identity in float64, MACs against torch's counter, ONNX export, ONNX Runtime against torch.
-Random weights: what is right for one set of weights is right for all. One thread a network.
+Each network runs in its own process: capture, spaces, removal of half of every space without compensation, the
+zero-group identity in float64, MACs against torch's counter, ONNX export, ONNX Runtime against torch. Random weights:
+correctness does not depend on them. One thread per network.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PEER = "torch-pruning==1.6.1"
 
 
 def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
-    """prunec on one network; fills the clock's row as far as it gets."""
+    """Run prunec on one network; fill the clock's row up to a failure."""
     row = clock.row
     model, inputs = architectures.build(one)
     clock("build")
@@ -92,7 +92,7 @@ def ours(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
 
 
 def _spaces(channels: Channels) -> Row:
-    """What the analysis says, and the reasons that freeze most."""
+    """Return the analysis in numbers, and the most frequent frozen reasons."""
     by_node, total = cost.macs_of_node(channels), cost.total_macs(channels)
     frozen: dict[str, float] = {}
     for space in channels.spaces:
@@ -108,7 +108,7 @@ def _spaces(channels: Channels) -> Row:
 
 
 def _counted(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
-    """MACs of one sample by torch's counter, told what the fused attention of CPUs costs.
+    """Return MACs per sample by torch's counter, with the cost of fused CPU attention.
 
     Another attention backend would give other strides than the captured `view`s were made for.
     """
@@ -124,10 +124,10 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
 
 @torch.no_grad()
 def moves(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
-    """How far the outputs go when the input is another, relative to the largest of them; nan where one is not finite.
+    """Return the change of outputs for another input, relative to the largest.
 
-    Halved without compensation, a deep network may forget its input: where this is below the tolerance, outputs that
-    agree say nothing about the layers before the last ones.
+    NaN if one is not finite. A deep network halved without compensation may not depend on its input: below the
+    tolerance, agreeing outputs show nothing about the early layers.
     """
     others = tuple(torch.randn(value.shape, generator=torch.Generator().manual_seed(2)) for value in inputs)
     here, there = ([leaf for leaf in tree_leaves(module(*each)) if isinstance(leaf, torch.Tensor)]
@@ -140,7 +140,7 @@ def moves(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
 
 @torch.no_grad()
 def rounding(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> float:
-    """How far torch's own float32 is from its float64, relative to the largest output."""
+    """Return the deviation of torch's float32 from float64, relative to the largest output."""
     double = in_float64(module)(*(value.double() if value.is_floating_point() else value for value in inputs))
     pairs = list(zip(tree_leaves(module(*inputs)), tree_leaves(double), strict=True))
     scale = max(float(wanted.abs().max()) for _, wanted in pairs) or 1.0
@@ -163,7 +163,7 @@ def _verdict(row: Row) -> str:
 def swept(
     side: Side, chosen: list[architectures.Architecture], args: argparse.Namespace, patience: int
 ) -> Iterator[Row]:
-    """Every row, as they come."""
+    """Yield every row as it is finished."""
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [pool.submit(isolated, side, one, not args.no_onnx, patience) for one in chosen]
         for place, future in enumerate(as_completed(waiting), 1):
@@ -173,7 +173,7 @@ def swept(
 
 
 def main() -> int:
-    """Measure, write, judge."""
+    """Measure, write, judge; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a dozen networks")
     parser.add_argument("--only", metavar="PATTERN", help="the networks whose names match")

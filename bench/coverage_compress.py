@@ -1,13 +1,13 @@
-"""What a user runs, on every architecture: `prunec.compress(model, images, target="macs:0.6")` and `save`.
+"""Run `prunec.compress(model, images, target="macs:0.6")` and `save` on every architecture.
 
     python bench/coverage.py --compress             # all of them, hours on two cores
     python bench/coverage.py --compress --narrow    # all of them, an eighth as wide, half an hour
     python bench/coverage.py --compress --quick     # a few small ones, two minutes
 
-A narrow network is the one of the list with an eighth of each of its spaces: the same graph for a hundredth of the
-work, given as a `torch.fx` module. Defaults only, noise images, random weights: what comes out is worth nothing, and
-must come out all the same. A network passes where the written one holds the budget and ONNX Runtime agrees with it;
-one of which less than 40% of the MACs can go passes where it is refused with a BudgetError.
+A narrow network has an eighth of each space: the same graph for a hundredth of the work, given as a `torch.fx` module.
+Defaults only, noise images, random weights: accuracy is meaningless, completion is the test. A network passes if the
+written one holds the budget and ONNX Runtime agrees with it; one that can lose less than 40% of the MACs passes if
+refused with a BudgetError.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NARROW = 1 / 8
 
 
 class Clock(Protocol):
-    """The row of a network, told of each stage."""
+    """Row of a network, updated at each stage."""
 
     row: dict[str, Any]
 
@@ -43,12 +43,12 @@ class Clock(Protocol):
 
 
 def compressed(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
-    """Compress one network with the defaults and write it; fills the clock's row as far as it gets."""
+    """Compress one network with defaults and write it; fill the clock's row."""
     _compressed(*architectures.build(one), clock, onnx)
 
 
 def narrowed(one: architectures.Architecture, clock: Clock, onnx: bool) -> None:
-    """Do the same with an eighth of its channels."""
+    """Compress one network with an eighth of its channels."""
     model, inputs = architectures.build(one)
     try:
         program = prepared(capture(model, inputs))
@@ -91,7 +91,7 @@ def _compressed(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], clock:
 
 
 def _least(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
-    """The share of the MACs that stays with one channel of every space."""
+    """Return the share of MACs with one channel of every space."""
     channels = analysed(prepared(capture(model, inputs)))
     keep = random_plan(channels, 1, 0.0).keep
     return macs.Macs.of(channels).total(macs.counts_of(channels, keep)) / macs.total_macs(channels)

@@ -1,6 +1,6 @@
-"""One network of bench/coverage.py in a process of its own, whose processor seconds are limited.
+"""Run one network of bench/coverage.py in its own process, with limited processor time.
 
-A crash or a hang is a result, and what is known by then is kept.
+A crash or a hang is a result; the row up to then is kept.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Row = dict[str, Any]
 
 
 class Clock:
-    """A row, the processor seconds of its stages (neighbours on the machine do not count), and who is told of each.
+    """Row with processor seconds of each stage, reported to `tell` at each.
 
-    What a crash leaves is known as far as it got.
+    So a crash leaves the row up to then. Other processes do not count.
     """
 
     def __init__(self, tell: Callable[[Row], object]) -> None:
@@ -37,7 +37,7 @@ class Clock:
         self.tell, self.last = tell, time.process_time()
 
     def __call__(self, stage: str) -> None:
-        """This stage is over."""
+        """End a stage."""
         now = time.process_time()
         self.row["seconds"][stage], self.last = now - self.last, now
         self.row["stage"] = stage
@@ -68,7 +68,10 @@ def _child(side: Side, one: architectures.Architecture, onnx: bool, patience: in
 
 
 def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: int) -> Row:
-    """One network in a process of its own, which has `patience` processor seconds; a crash or a hang is a result."""
+    """Run one network in its own process of `patience` processor seconds; return its row.
+
+    A crash or a hang is a result.
+    """
     context = multiprocessing.get_context("fork")
     with FORKING:  # a sibling forked before `send` is closed would hold it open, and a crash would look like a hang
         receive, send = context.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""The page of bench/coverage.py: bars, and every network with Torch-Pruning beside it."""
+"""Write the page of bench/coverage.py: bars, and every network beside Torch-Pruning."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ PARITY = 1e-4  # of the largest output
 
 
 def write(path: pathlib.Path, text: str) -> None:
-    """All of the file or none of it."""
+    """Write all of the file or none."""
     new = path.with_suffix(path.suffix + ".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
 
 
 def passed(row: Row) -> bool:
-    """Whether a network went all the way."""
+    """Return whether a network passed every stage."""
     return str(row["result"]).startswith("pass")
 
 
 def stopped(row: Row) -> bool:
-    """Whether it crashed or hung."""
+    """Return whether it crashed or hung."""
     return str(row["result"]).startswith(("crash", "hang"))
 
 
 def agrees(row: Row) -> bool:
-    """Whether ONNX Runtime is as near to torch as asked, or as torch's float32 is to its float64, twice."""
+    """Return whether ONNX Runtime agrees with torch. Within the tolerance, or twice torch's own float32 error."""
     return bool(row.get("onnx", 0.0) <= max(PARITY, 2 * row.get("rounding", 0.0)))
 
 
 def captured(row: Row) -> bool:
-    """Whether torch could capture it at all."""
+    """Return whether torch could capture it."""
     return not str(row["result"]).startswith("not captured")
 
 
 def bars_met(rows: list[Row]) -> bool:
-    """No crash and no hang, and all that was captured passes."""
+    """Return whether nothing crashed or hung, and every captured network passed."""
     return all(passed(row) for row in rows if captured(row))
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """The bars, as a list."""
+    """Return the bars, as a list."""
     networks = [row for row in rows if row["kind"] != "pattern"]
     patterns = [row for row in rows if row["kind"] == "pattern"]
     known = [row for row in rows if captured(row)]
@@ -76,7 +76,7 @@ def summary(rows: list[Row]) -> list[str]:
 
 
 def page(folder: pathlib.Path) -> str:
-    """Everything in the results folder, as Markdown."""
+    """Return everything in the results folder, as Markdown."""
     mine, peer = (_read(folder / name) for name in ("coverage.json", "coverage_torch_pruning.json"))
     rows, theirs = mine.get("rows", []), {row["name"]: row for row in peer.get("rows", [])}
     lines = [
@@ -97,7 +97,7 @@ def page(folder: pathlib.Path) -> str:
 
 
 def _comparison(rows: list[Row], theirs: dict[str, Row]) -> list[str]:
-    """Where both pass: the channel analysis alone, and all from the built network to the narrow one.
+    """Compare times where both pass: channel analysis alone, and build to narrow network.
 
     Ours has to capture first; the peer's analysis traces the network itself.
     """

@@ -1,12 +1,12 @@
-"""The peer's side of bench/coverage.py: the same networks through Torch-Pruning 1.6.1.
+"""Run the networks of bench/coverage.py through Torch-Pruning 1.6.1.
 
     pip install --no-deps --target DIR torch-pruning==1.6.1
     PYTHONPATH=DIR python bench/coverage.py --peer --resume
 
-As its examples do: a dependency graph, half of every group by magnitude, the classifier (the last layer, or any with a
-thousand outputs) ignored, and for attention the numbers of heads that the modules tell. Widths that a module remembers
-(timm's attention, torchvision's vision transformer) are put right afterwards: a careful user would. A network that
-fixes its batch is exported with that batch, as ours is.
+As in its examples: a dependency graph, half of every group by magnitude, the classifier (the last layer, or any with a
+thousand outputs) ignored, and head counts of attention from the modules. Widths stored in a module (timm's attention,
+torchvision's vision transformer) are corrected afterwards, as a careful user would. A network that fixes its batch is
+exported with that batch, as ours is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prunec.errors import PrunecError
 
 
 def theirs(one: Architecture, clock: Any, onnx: bool) -> None:
-    """Torch-Pruning on one network; fills the clock's row as far as it gets."""
+    """Run Torch-Pruning on one network; fill the clock's row up to a failure."""
     from coverage import LIMIT, moves
 
     row = clock.row
@@ -72,7 +72,7 @@ def theirs(one: Architecture, clock: Any, onnx: bool) -> None:
 
 
 def _heads(model: nn.Module, attention: list[Any]) -> dict[nn.Module, int]:
-    """The numbers of heads, of timm's attention and of torch's own."""
+    """Return the head counts of timm's attention and of torch's."""
     own = {part: part.num_heads for part in model.modules() if isinstance(part, nn.MultiheadAttention)}
     return {part.qkv: part.num_heads for part in attention} | own
 
@@ -82,7 +82,7 @@ def _width(layer: Any) -> int:
 
 
 def _exported(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
-    """With a dynamic batch, or where the network has none with that of the inputs."""
+    """Export with a dynamic batch, or else with that of the inputs."""
     try:
         return export_onnx(model, inputs)
     except PrunecError:

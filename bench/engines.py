@@ -1,11 +1,10 @@
-"""Engines of compressed networks with TensorRT-RTX for every GPU that it knows, on a machine without one.
+"""Build TensorRT-RTX engines of compressed networks for every GPU, without a GPU.
 
     python bench/engines.py --data ../shared/data                # a quarter of an hour
     python bench/engines.py --data ../shared/data --only cifar_resnet56
 
-Each network is compressed and lowered as bench/precision.py does, and an engine is built twice for each GPU by itself:
-its size, or why there is none, and whether the two have the same bytes. That an engine loads and how fast it runs needs
-the GPU (bench/gpu.py).
+Each network is compressed and lowered as bench/precision.py does, and an engine is built twice per GPU: its size, or
+why there is none, and whether both builds have the same bytes. Loading and speed need the GPU (bench/gpu.py).
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ BACKEND, PROFILE = "tensorrt-rtx", "1/8/32"
 
 
 def measure(name: str, args: argparse.Namespace, targets: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each precision and GPU."""
+    """Return a row per precision and GPU."""
     row = row_of(name)
     train = load_images(args.data / row.train, Preprocess.parse(row.preprocess), row.images, args.seed).unlabelled()
     _, single = exported(load_network(args.data, name), row, train, args)
@@ -59,7 +58,7 @@ def measure(name: str, args: argparse.Namespace, targets: tuple[str, ...]) -> li
 
 
 def twice(path: pathlib.Path, target: str) -> dict[str, Any]:
-    """The size of an engine for one GPU, and whether it came out the same again; or why there is none."""
+    """Return an engine's size and reproducibility, or why there is none."""
     settings = Settings.parse(BACKEND, sms=target, profile=PROFILE)
     started = time.perf_counter()
     try:
@@ -71,7 +70,7 @@ def twice(path: pathlib.Path, target: str) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], targets: tuple[str, ...]) -> None:
-    """The matrix: MB, a star where a second build differs, or no."""
+    """Print the matrix: MB, a star where a second build differs, or no."""
     table = Table(title="engines in MB, each built twice (*: not the same bytes)")
     for name in ("network", "precision", *(f"SM{target}" for target in targets)):
         table.add_column(name, justify="left" if name in ("network", "precision") else "right")
@@ -92,7 +91,7 @@ def show(rows: list[dict[str, Any]], targets: tuple[str, ...]) -> None:
 
 
 def main() -> int:
-    """Build, print, write; 1 where two builds differ."""
+    """Build, print, write; return 1 if two builds differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", choices=NETWORKS, help="one network of the list")

@@ -1,16 +1,16 @@
-"""Everything of prunec that a GPU changes, in one run of eight minutes: is it right, is it faster, where are the steps?
+"""Check prunec on a GPU in eight minutes: correctness, speed, width steps.
 
     python bench/gpu.py --json gpu.json                       # on a machine with an NVIDIA GPU
     python bench/gpu.py --device cpu --quick --json cpu.json  # the same script where there is none
 
 It needs this checkout, uninstalled, and a Python with torch, onnx and onnxruntime. TensorRT, TensorRT-RTX, ONNX Runtime
-for CUDA, onnxscript and onnx-graphsurgeon are used where they are; what is missing is skipped, and the reason is kept.
+for CUDA, onnxscript and onnx-graphsurgeon are optional; a missing one is skipped, with the reason.
 
-calibrate   prunec.compress of the demo's network on the CPU and on the GPU, captured on either: seconds, accuracy, the
-            channels kept alike
-latency     dense against compressed on every path in float32 and float16: agreement with torch on the CPU, and paired
-            times (ABBA, one run and a wait for the device each) with a 95% interval
-alignment   a chain of convolutions 64 -> C -> 64 for C from 48 to 64: where the device likes its channel counts
+    calibrate   prunec.compress of the demo's network on the CPU and on the GPU, captured on either: seconds, accuracy,
+                equally kept channels
+    latency     dense against compressed on every path in float32 and float16: agreement with torch on the CPU, and
+                paired times (ABBA, one run and a wait for the device each) with a 95% interval
+    alignment   a chain of convolutions 64 -> C -> 64 for C from 48 to 64: the device's preferred channel counts
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from prunec.deploy.benchmark.statistics import Times  # noqa: E402
 from prunec.deploy.ort.parity import agreement  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 
-BUDGET_SECONDS = 450  # and what began before then may take half a minute more
+BUDGET_SECONDS = 450  # a part begun before then may take half a minute more
 SLOW = {"torch-compile": 60.0, "ort-tensorrt": 60.0, "tensorrt": 60.0}  # seconds that must be left to begin
 PACKAGES = ("torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "numpy")
 CHEAP = f"{PREPARE},calibrate,select{{method=top{{by=l1}}}},allocate{{method=uniform}},slice"
@@ -62,7 +62,7 @@ ALIGNED_PATHS = ("torch", "torch-graph", "ort-cuda", "tensorrt", "tensorrt-rtx")
 
 
 class Bench:
-    """The clock, the device, and the findings so far, written after each."""
+    """Clock, device and findings, written after each part."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.device = torch.device(args.device)
@@ -74,7 +74,7 @@ class Bench:
         self._path: pathlib.Path | None = args.json
 
     def part(self, key: str, work: Callable[[], Any], least_seconds: float = 10) -> Any:
-        """Do one part; a failure or a lack of time becomes its finding, and the rest goes on."""
+        """Run one part; a failure or a lack of time becomes its finding."""
         started = time.perf_counter()
         try:
             if self.left < least_seconds:
@@ -94,27 +94,27 @@ class Bench:
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Remaining seconds."""
         return float(self.end - time.perf_counter())
 
     def write(self) -> None:
-        """The findings so far, as JSON."""
+        """Write the findings so far, as JSON."""
         if self._path is not None:
             self._path.write_text(json.dumps(self.found, indent=1), encoding="utf-8")
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Wait for the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def paths(self) -> list[str]:
-        """The paths that were asked for; on a GPU the CPU is not what is measured."""
+        """Return the requested paths; on a GPU without the CPU ones."""
         usual = [name for name in PATHS if name != "ort-cpu" or self.device.type == "cpu"]
         return [name for name in PATHS if name in self.only] or usual
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers are true for."""
+    """Return the machine and the versions."""
     found: dict[str, Any] = {"python": platform.python_version(), "exporter": gpu_paths.exporter(), "packages": {}}
     for name in PACKAGES:
         try:
@@ -129,14 +129,14 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def demo_network() -> FashionResNet:
-    """The demo's network and weights, read without the package safetensors."""
+    """Load the demo's network and weights without the package safetensors."""
     network = FashionResNet()
     gpu_paths.load_weights(network, demo.FOLDER / "weights.safetensors")
     return network.eval()
 
 
 def calibrate(bench: Bench) -> Result:
-    """Compress the demo's network here and on the device; gives what the CPU made."""
+    """Compress the demo's network on CPU and device; return the CPU's result."""
     count = 64 if bench.quick else 1024
     images, test = demo.calibration_images().inputs[0][:count], demo.test_images().take(200 if bench.quick else 2000, 0)
     kept: dict[str, Result] = {}
@@ -165,7 +165,7 @@ def calibrate(bench: Bench) -> Result:
 
 
 def alike(first: Result, second: Result | None) -> dict[str, float]:
-    """The share of spaces with the same counts, and with the very same channels."""
+    """Return the share of spaces with equal counts, and with equal channels."""
     if second is None:
         raise Skip("nothing was compressed on the GPU")
     pairs = [(keep, second.plan.keep[name]) for name, keep in first.plan.keep.items()]
@@ -174,7 +174,7 @@ def alike(first: Result, second: Result | None) -> dict[str, float]:
 
 
 def latency(bench: Bench, name: str, dense: nn.Module, small: nn.Module, images: Tensor) -> None:
-    """Both networks on every path and precision."""
+    """Measure both networks on every path and precision."""
     pair = [Network(module, images, bench.device) for module in (dense, small)]
     for precision in ("fp32",) if bench.quick and name == "demo" else COSINE:
         for path in bench.paths():
@@ -183,7 +183,7 @@ def latency(bench: Bench, name: str, dense: nn.Module, small: nn.Module, images:
 
 
 def one_path(bench: Bench, path: str, precision: str, pair: list[Network]) -> dict[str, Any]:
-    """Open both, compare both with torch on the CPU in float32, and time them in turn."""
+    """Open both, compare both with torch on the CPU, and time them."""
     started = time.perf_counter()
     opened = [PATHS[path](network, precision) for network in pair]
     ready = time.perf_counter() - started
@@ -210,7 +210,7 @@ def _agrees(opened: Opened, network: Network, precision: str) -> dict[str, Any]:
 
 
 def race(bench: Bench, opened: Iterable[Opened], blocks: Iterable[int]) -> list[Times]:
-    """Times in ms of each, run in turn, each with a wait for the device; two a block."""
+    """Return times in ms of each, run in turns with a device wait. Two runs per block."""
 
     def run(one: Opened) -> Stages:
         one.start()
@@ -221,7 +221,7 @@ def race(bench: Bench, opened: Iterable[Opened], blocks: Iterable[int]) -> list[
 
 
 def chain(channels: int) -> nn.Module:
-    """Four times 64 -> channels -> 64, 3x3."""
+    """Build four times 64 -> channels -> 64, 3x3."""
     layers: list[nn.Module] = []
     for _ in range(4):
         layers += [nn.Conv2d(64, channels, 3, 1, 1), nn.ReLU(), nn.Conv2d(channels, 64, 3, 1, 1), nn.ReLU()]
@@ -229,20 +229,20 @@ def chain(channels: int) -> nn.Module:
 
 
 def alignment(bench: Bench, path: str, precision: str, channels: Iterable[int]) -> dict[str, Any]:
-    """The median time in ms of each width, all widths in turn, round by round."""
+    """Return the median time in ms of each width, all widths in turn."""
     torch.manual_seed(0)
     sample = torch.randn(*((2, 64, 8, 8) if bench.quick else (32, 64, 56, 56)))
     opened: dict[int, Opened] = {}
     for width in channels:
         if bench.left < 20:
-            break  # a curve of fewer widths is one too
+            break  # a curve of fewer widths is valid
         opened[width] = PATHS[path](Network(chain(width), sample, bench.device), precision)
     times = race(bench, opened.values(), range(1 if bench.quick else 25))
     return {str(width): statistics.median(taken) for width, taken in zip(opened, times, strict=True)}
 
 
 def wide(bench: Bench) -> tuple[nn.Module, nn.Module, Tensor]:
-    """A network large enough to keep a GPU busy, at half its MACs; random weights, so the cheapest method will do."""
+    """Return a network large enough for a GPU, at half its MACs. Random weights, so the cheapest method is enough."""
     torch.manual_seed(0)
     network = FashionResNet(**({"blocks_per_stage": 1, "widths": (16, 32, 64)} if bench.quick else WIDE)).eval()  # type: ignore[arg-type]
     images = torch.randn(128, 1, 28 if bench.quick else 56, 28 if bench.quick else 56)
@@ -251,7 +251,7 @@ def wide(bench: Bench) -> tuple[nn.Module, nn.Module, Tensor]:
 
 
 def _short(found: Any) -> str:
-    """A line on a finding."""
+    """Return a line on a finding."""
     if isinstance(found, dict) and "speedup" in found:
         text = f"{found['speedup']['ratio']:.2f}x ({found['speedup']['low']:.2f}..{found['speedup']['high']:.2f})"
         return f"{'right' if found['right'] else 'WRONG'}, {found['dense']['p50_ms']:.3f} ms dense, {text}"

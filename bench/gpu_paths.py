@@ -1,6 +1,6 @@
-"""The ways in which a network can run on a GPU machine, each opened to a call; what is missing is a Skip with a reason.
+"""Open a network on each GPU runtime path; a missing one raises Skip.
 
-A path gives `start()`, which begins a run on inputs fixed beforehand, and `read()`, its output as float32 on the CPU.
+`start()` of a path begins a run on fixed inputs, `read()` returns its output as float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ PROVIDERS = {"ort-cuda": "CUDAExecutionProvider", "ort-tensorrt": "TensorrtExecu
 
 
 class Skip(Exception):  # noqa: N818  (it is no error)
-    """This path cannot be taken here, for the reason given."""
+    """Unavailable path, with the reason."""
 
 
 @dataclass
 class Network:
-    """A module on the CPU, one batch of its inputs, and what it gives for them in float32."""
+    """CPU module, one batch of inputs, and its expected float32 output."""
 
     module: nn.Module
     sample: Tensor
@@ -44,18 +44,18 @@ class Network:
 
     @cached_property
     def expected(self) -> Tensor:
-        """The reference."""
+        """Reference output."""
         with torch.no_grad():
             found: Tensor = self.module(self.sample)
         return found
 
     def on_device(self, precision: str) -> tuple[nn.Module, Tensor]:
-        """A copy of both, where and as they shall run."""
+        """Return a copy of module and sample on the device, in `precision`."""
         dtype = DTYPES[precision]
         return copy.deepcopy(self.module).to(self.device, dtype), self.sample.to(self.device, dtype)
 
     def as_onnx(self, precision: str) -> onnx.ModelProto:
-        """As ONNX with a fixed batch; half precision inside, floats outside."""
+        """Return ONNX with a fixed batch; half precision inside, float32 outside."""
         if precision == "fp32":
             return self._exported
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -72,21 +72,21 @@ class Network:
 
 @dataclass
 class Opened:
-    """A network, ready to run on one path."""
+    """Network ready to run on one path."""
 
     start: Callable[[], object]
     read: Callable[[], Tensor]
 
 
 def exporter() -> str:
-    """What writes ONNX here: prunec's own export, or torch's older one where packages for it are missing."""
+    """Return the ONNX exporter's name: prunec's, or torch's where packages are missing."""
     needed = ("onnx_graphsurgeon", "onnxscript")
     lacking = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"torch's older one, without {', '.join(lacking)}" if lacking else "prunec"
 
 
 def exported(module: nn.Module, sample: Tensor) -> onnx.ModelProto:
-    """`module` as ONNX at the batch of `sample`."""
+    """Export `module` as ONNX at the batch of `sample`."""
     if exporter() == "prunec":
         from prunec.deploy.onnx.export import export_onnx
 
@@ -101,13 +101,13 @@ def exported(module: nn.Module, sample: Tensor) -> onnx.ModelProto:
 
 
 def eager(network: Network, precision: str) -> Opened:
-    """PyTorch, operator by operator."""
+    """Open PyTorch, operator by operator."""
     module, sample = network.on_device(precision)
     return _of_torch(module, sample)
 
 
 def graphed(network: Network, precision: str) -> Opened:
-    """PyTorch, its kernels recorded once as a CUDA graph and replayed."""
+    """Open PyTorch with kernels recorded as a CUDA graph."""
     if network.device.type != "cuda":
         raise Skip("CUDA graphs need a GPU")
     module, sample = network.on_device(precision)
@@ -125,7 +125,7 @@ def graphed(network: Network, precision: str) -> Opened:
 
 
 def compiled(network: Network, precision: str) -> Opened:
-    """torch.compile; on a GPU with CUDA graphs."""
+    """Open torch.compile; on a GPU with CUDA graphs."""
     module, sample = network.on_device(precision)
     mode = "reduce-overhead" if network.device.type == "cuda" else "default"
     torch._dynamo.reset()
@@ -142,7 +142,7 @@ def _of_torch(module: Callable[[Tensor], Tensor], sample: Tensor) -> Opened:
 
 
 def ort_cpu(network: Network, precision: str) -> Opened:
-    """ONNX Runtime on the CPU, one thread: the reference that every machine has."""
+    """Open ONNX Runtime on the CPU, one thread, as a reference on every machine."""
     from prunec.deploy.ort.runtime import session
 
     opened, feed = session(network.as_onnx(precision)), {"input": network.sample.numpy()}
@@ -155,7 +155,7 @@ def ort_cpu(network: Network, precision: str) -> Opened:
 
 
 def ort_gpu(network: Network, precision: str, name: str) -> Opened:
-    """ONNX Runtime with inputs and outputs that stay on the GPU."""
+    """Open ONNX Runtime with inputs and outputs bound to the GPU."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
@@ -174,14 +174,14 @@ def ort_gpu(network: Network, precision: str, name: str) -> Opened:
     binding.bind_output("output", "cuda", 0, np.float32, tuple(output.shape), output.data_ptr())
     torch.cuda.synchronize()
 
-    def start(held: Tensor = held) -> None:  # it reads from it at every run
+    def start(held: Tensor = held) -> None:  # read at every run
         session.run_with_iobinding(binding)
 
     return Opened(start, output.cpu)
 
 
 def engine(network: Network, precision: str, backend: str) -> Opened:
-    """An engine of TensorRT or TensorRT-RTX, built by prunec and run by its own runner."""
+    """Open a TensorRT or TensorRT-RTX engine, built and run by prunec."""
     module = backend.replace("-", "_")
     if importlib.util.find_spec(module) is None:
         raise Skip(f"the package {module} is not installed")
@@ -209,7 +209,7 @@ PATHS: dict[str, Callable[[Network, str], Opened]] = {
 
 
 def load_weights(module: nn.Module, path: pathlib.Path) -> None:
-    """Read a safetensors file with nothing but torch: eight bytes of length, JSON, then the numbers."""
+    """Read a safetensors file with torch only: eight bytes of length, JSON, numbers."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     entries = {name: one for name, one in json.loads(data[8 : 8 + length]).items() if name != "__metadata__"}

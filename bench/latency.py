@@ -1,4 +1,4 @@
-"""Milliseconds as a target, measured: is it met, what does it cost, and can the benchmark be believed.
+"""Measure latency targets: whether they are met, their cost, and benchmark trust.
 
     python bench/latency.py --data ../shared/data                         # every part; an hour on two quiet cores
     python bench/latency.py --data ../shared/data --parts met --only cifar_resnet56
@@ -6,16 +6,16 @@
 
     met       latency:0.6 of the dense time at batch 1 and 8, with one and two threads; measured again afterwards
     aware     the time of a latency target's network, beside that of MACs targets at the same drop of accuracy
-    aligned   50% of the MACs with widths that the engine likes, where each layer stays one and where it may become
-              several, and with any widths; and with at most 0.55 of the time, for each engine by its own table:
-              speed-up over MACs ratio, accuracy
-    trust     A against A, 50 times: how often a difference is claimed
-    peers     Torch-Pruning with round_to=8 and BN re-estimation: how fast at how much accuracy
+    aligned   50% of the MACs with the engine's preferred widths, with and without factoring of layers, and with any
+              widths; and with at most 0.55 of the time, for each engine by its own table: speed-up over MACs ratio,
+              accuracy
+    trust     A against A, 50 times: how often a difference is reported
+    peers     Torch-Pruning with round_to=8 and BN re-estimation: speed and accuracy
 
-Dense and compressed networks run in turn, ABBA; what is compared is the median of paired ratios, over three races with
-three sessions of each, or more, until their mean is sure to 1%. `undisturbed` is that of the quarter of the pairs that
-took least time: others use the machine too. Latency tables are measured anew. Labels are read by the accuracy of each
-finished network alone.
+Dense and compressed networks run in turns, ABBA; compared is the median of paired ratios, over three races of three
+sessions each, or more, until the standard error of their mean is 1%. `undisturbed` is that of the fastest quarter of
+the pairs: other users share the machine. Latency tables are measured anew. Labels are read for the accuracy of finished
+networks only.
 """
 
 from __future__ import annotations
@@ -53,21 +53,24 @@ from prunec.pipeline.pipeline import Pipeline  # noqa: E402
 NETWORKS = ("cifar_resnet56", "resnet50_c4", "mobilenet_v1_075")
 AWARE = {"cifar_resnet56": "latency:0.6", "resnet50_c4": "latency:0.6", "mobilenet_v1_075": "latency:0.85"}
 TIMED = "macs:0.5,latency:0.55"
-HALVES = (  # target, widths, whether layers may become several
+HALVES = (  # target, widths, whether layers may be factored
     ("macs:0.5", "auto", False),
     ("macs:0.5", "auto", True),
     ("macs:0.5", "none", True),
     (TIMED, "auto", True),
 )
 SHARES = (0.8, 0.6, 0.5, 0.4, 0.3)
-EACH = ("met", "aware")  # parts for every network; the others for the first alone
+EACH = ("met", "aware")  # parts for every network; the others for the first only
 PARTS = (*EACH, "aligned", "trust", "peers")
 BY_THREADS = ("met", "aligned")  # parts that --threads chooses engines of; rows of other engines stay
 TRIALS = 50
 
 
 def met(bench: Bench) -> list[dict[str, Any]]:
-    """The target at every batch and number of threads; how well the table's layers add up to the dense network."""
+    """Measure the target at every batch and thread count, and the table's sum.
+
+    The sum of the table's layers is compared with the dense network.
+    """
     rows = []
     for on in bench.engines:
         try:
@@ -83,7 +86,7 @@ def met(bench: Bench) -> list[dict[str, Any]]:
 
 
 def aware(bench: Bench) -> list[dict[str, Any]]:
-    """A latency target, MACs targets with any widths and with aligned ones, and the time of those at the same drop."""
+    """Compare a latency target with MACs targets at the same drop. With any widths and with aligned ones."""
     own = told("aware", bench.compressed(AWARE[bench.row.network], ENGINES[0], "auto"))
     rows = [own]
     for align in ("none", "auto"):
@@ -99,7 +102,7 @@ def aware(bench: Bench) -> list[dict[str, Any]]:
 
 
 def at_drop(points: list[tuple[float, float]], drop: float) -> float | None:
-    """The least share of the time at which no more is lost, between the points; None where all lose more."""
+    """Return the least time share at a drop, interpolated; None if unreachable."""
     shares = []
     for (first, slow), (second, fast) in zip([(0.0, 1.0), *points], points, strict=False):
         if first <= drop:
@@ -109,7 +112,7 @@ def at_drop(points: list[tuple[float, float]], drop: float) -> float | None:
 
 
 def aligned(bench: Bench) -> list[dict[str, Any]]:
-    """Half of the MACs in the ways of `HALVES`."""
+    """Measure half of the MACs in the ways of `HALVES`."""
     rows = []
     for (target, align, split), on in product(HALVES, bench.engines):
         found = bench.compressed(target, on, align, fit=on == ENGINES[0] or target == TIMED, split=split)
@@ -120,7 +123,7 @@ def aligned(bench: Bench) -> list[dict[str, Any]]:
 
 
 def trust(bench: Bench) -> list[dict[str, Any]]:
-    """Trials in which one network is raced against itself."""
+    """Race one network against itself."""
     given, claimed, ratios = bench.train.take(1, 0).inputs, 0, []
     for _ in range(TRIALS):
         found = comparison.compare(bench.dense, bench.dense, inputs=given)
@@ -131,7 +134,7 @@ def trust(bench: Bench) -> list[dict[str, Any]]:
 
 
 def peers(bench: Bench) -> list[dict[str, Any]]:
-    """Torch-Pruning's best of the peers' table, with `round_to=8`."""
+    """Measure Torch-Pruning's best of the peers' table, with `round_to=8`."""
     from peers import pruned_to, reestimated
 
     rows = []
@@ -152,7 +155,7 @@ def peers(bench: Bench) -> list[dict[str, Any]]:
 
 
 def joined(known: list[dict[str, Any]], done: list[dict[str, Any]], part: str) -> list[dict[str, Any]]:
-    """The rows, those that were measured again in the place of the old ones."""
+    """Return the rows, with repeated measurements in place of old ones."""
 
     def key(row: dict[str, Any]) -> tuple[str, int | None]:
         return row["network"], row["threads"] if part in BY_THREADS else None
@@ -162,13 +165,12 @@ def joined(known: list[dict[str, Any]], done: list[dict[str, Any]], part: str) -
 
 
 def told(part: str, found: dict[str, Any]) -> dict[str, Any]:
-    """The row, printed."""
+    """Print and return a row."""
     print(json.dumps({"part": part, **{key: one for key, one in found.items() if key != "rounds"}}), flush=True)
     return found
 
 
 def show(parts: dict[str, list[dict[str, Any]]]) -> None:
-    """A table for each part."""
     for part, rows in parts.items():
         table = Table(title=part)
         names = list(dict.fromkeys(key for row in rows for key, one in row.items() if not isinstance(one, list)))
@@ -181,7 +183,6 @@ def show(parts: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def main() -> None:
-    """Measure, print, write after each network of a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--parts", default=",".join(PARTS))

@@ -1,4 +1,4 @@
-"""A network of the latency benchmark: its images, its curves, what it becomes for a target, and that raced with it."""
+"""One network of the latency benchmark: images, curves, compressed variants, races."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ SURE = 0.01  # the standard error at which races end
 
 
 def layers_in(program: Program) -> int:
-    """Convolutions and linear layers: about the kernels of a run."""
+    """Count convolutions and linear layers, about the kernels of a run."""
     return sum(str(node.target).startswith(("aten.conv", "aten.linear")) for node in program.module.graph.nodes)
 
 
 def error_of(races: Sequence[comparison.Comparison]) -> float:
-    """The standard error of their mean, as a share of it: by how they differ, and by what each says of itself."""
+    """Return the relative standard error of the races' mean. The larger of their spread and their own errors."""
     differ = stdev(math.log(one.speedup.ratio) for one in races) / math.sqrt(len(races))
     own = math.hypot(*(one.speedup.error for one in races)) / len(races)
     return max(differ, own)
@@ -58,7 +58,7 @@ def error_of(races: Sequence[comparison.Comparison]) -> float:
 
 @dataclass(frozen=True)
 class Bench:
-    """A network, its images, and what every part needs of it once."""
+    """A network, its images, and the programs that every part starts from."""
 
     row: Row
     data: pathlib.Path
@@ -67,12 +67,12 @@ class Bench:
 
     @property
     def engines(self) -> list[On]:
-        """Those with so many threads."""
+        """Engines with the chosen thread counts."""
         return [one for one in ENGINES if one.threads in self.threads]
 
     @cached_property
     def network(self) -> nn.Module:
-        """With its weights."""
+        """Network with its weights."""
         return load_network(self.data, self.row.network)
 
     @cached_property
@@ -89,12 +89,12 @@ class Bench:
 
     @cached_property
     def known(self) -> Program:
-        """The network with its sensitivity curves: what all targets start from."""
+        """Network with sensitivity curves, the start of all targets."""
         return self._knowing(KNOWN)
 
     @cached_property
     def unsplit(self) -> Program:
-        """The same where no layer may become two."""
+        """Network with curves but without factorings."""
         return self._knowing(KNOWN.replace("ranks,", ""))
 
     def _knowing(self, passes: str) -> Program:
@@ -103,7 +103,7 @@ class Bench:
 
     @cached_property
     def dense(self) -> Any:
-        """The dense network as ONNX."""
+        """Dense network as ONNX."""
         return self.exported(self.known)
 
     @cached_property
@@ -112,15 +112,15 @@ class Bench:
         return accuracy(self.network, self.test)
 
     def context(self, target: str, on: On | None = None, align: str = "none") -> Context:
-        """What a run of passes is given."""
+        """Build the context of a run of passes."""
         return Context(Target.parse(target), Constraints(align=align), self.train, self.seed, on=on)
 
     def exported(self, program: Program) -> Any:
-        """A program as ONNX."""
+        """Export a program as ONNX."""
         return export_onnx(program.module, program.example_inputs, opset=18, dynamic_batch=True)
 
     def share(self, model: Any, on: On) -> dict[str, float]:
-        """The share of the dense time, the ends of its 95% interval, and the share while the machine was quickest."""
+        """Return the share of the dense time, with its 95% interval. Also that of the fastest quarter of the pairs."""
         given = self.train.take(on.batch, 0).inputs
         how: Any = {"batch": on.batch, "threads": on.threads, "seconds": SECONDS, "inputs": given}
         races: list[comparison.Comparison] = []
@@ -136,7 +136,7 @@ class Bench:
         }
 
     def compressed(self, target: str, on: On, align: str, fit: bool = True, split: bool = True) -> dict[str, Any]:
-        """Compress, measure again, and, where it was fitted, the accuracy lost."""
+        """Compress, measure again, and, if fitted, return the accuracy lost."""
         context, started = self.context(target, on, align), time.perf_counter()
         narrow = Pipeline.parse(FIT if fit else FIT.replace("compensate,", "")).run(
             self.known if split else self.unsplit, context

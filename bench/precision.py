@@ -1,4 +1,4 @@
-"""What a precision costs on real networks: parity with FP32 and accuracy on the real images, layer counts, bytes.
+"""Measure the cost of a precision: parity with FP32, accuracy, layer counts, bytes.
 
     python bench/precision.py --data ../shared/data                   # every row, compressed; an hour and a half
     python bench/precision.py --data ../shared/data --dense           # the dense networks; half as long
@@ -6,9 +6,9 @@
 
 Each network is compressed at its target of bench/accuracy.py (the first that halves it, or its only one), exported in
 opset 20, and lowered as `prunec cast` and `prunec quantize` do. Ranges are measured on 64 training images, INT8 is
-calibrated on 256, none with a label; the test images are read once a row. Everything of low precision is computed as
-the file is written (`prunec.deploy.ort.reference`): ONNX Runtime on the CPU would hide what rounding does. Bars: FP16
-within 0.1 point of FP32, INT8 within 1 point on the ResNets; the exit code is 1 where one is missed.
+calibrated on 256, without labels; the test images are read once per row. Low precision is computed as the file is
+written (`prunec.deploy.ort.reference`): ONNX Runtime on the CPU would hide the effect of rounding. Bars: FP16 within
+0.1 point of FP32, INT8 within 1 point on the ResNets; the exit code is 1 where one is missed.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ EXACT = 1e-9
 
 
 def row_of(network: str) -> Row:
-    """The row of bench/accuracy.py whose images and target are used."""
+    """Return the row of bench/accuracy.py with the network's images and target."""
     return next(row for row in ROWS if row.network == network and TARGETS.get(network, row.target) == row.target)
 
 
 def exported(
     network: nn.Module, row: Row, train: Images, args: argparse.Namespace
 ) -> tuple[nn.Module, onnx.ModelProto]:
-    """The network that the model is compared with, in torch, and the model in FP32."""
+    """Return the reference network in torch, and the model in FP32."""
     if not args.dense:
         result = prunec.compress(network, train, target=row.target, seed=args.seed, batch=args.batch, align="none")
         return result.module, result.onnx(OPSET)
@@ -72,7 +72,7 @@ def exported(
 
 
 def lowered(model: onnx.ModelProto, precision: str, train: Images) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The model in `precision`, and how many layers are."""
+    """Return the model in `precision`, and its number of lowered layers."""
     if precision in ("fp16", "bf16"):
         done = cast(model, precision, train.take(RANGE_IMAGES, 0))
         return done.model, {"layers": done.layers, "left": dict(done.kept)}
@@ -83,7 +83,7 @@ def lowered(model: onnx.ModelProto, precision: str, train: Images) -> tuple[onnx
 
 
 def measure(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each precision of one network."""
+    """Return a row per precision of one network."""
     row = row_of(name)
     preprocess = Preprocess.parse(row.preprocess)
     train = load_images(args.data / row.train, preprocess, row.images, args.seed).unlabelled()
@@ -117,12 +117,11 @@ def measure(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def bar_of(network: str, precision: str) -> float | None:
-    """The points that may be lost, or None where nothing was promised."""
+    """Return the allowed loss in points, or None without a bar."""
     return None if precision.startswith("int8") and "resnet" not in network else BARS.get(precision)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table."""
     table = Table(title="precision, top-1 % on the real images")
     names = "network,MACs left,precision,layers,left alone,MB,top-1,drop,bar,max abs,cosine,same class"
     for name in names.split(","):
@@ -140,7 +139,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> int:
-    """Measure, print, write; 1 where a bar is missed."""
+    """Measure, print, write; return 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", choices=NETWORKS, help="one network of the list")

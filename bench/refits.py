@@ -1,10 +1,10 @@
-"""Count the layers whose refit is worse, on images that it has not seen, than leaving the layer as it was sliced.
+"""Count the layers whose refit is worse on unseen images than the sliced weight.
 
     python bench/refits.py --data ../shared/data          # ten networks, about half an hour on two cores
 
-Of each layer that `compensate` refits, two errors are computed on the images kept back from every fit and choice: of
-the fit to all others, and of the sliced weight, of the same rank where the layer has a lower one. Both are relative to
-the variance of what the layer should give, behind the ReLU where one follows. Three networks have random weights.
+For each layer that `compensate` refits, two errors are computed on the images held out from every fit and choice: of
+the fit to all others, and of the sliced weight, at the same rank. Both are relative to the variance of the dense
+output, after the ReLU if one follows. Three networks have random weights.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ EVEN = 1e-9  # of the variance: what differs by less is as good
 
 @dataclass(frozen=True)
 class Judged:
-    """One layer: its relative squared errors on the images kept back, refitted and left."""
+    """One layer's relative squared errors on held-out images, refitted and sliced."""
 
     network: str
     layer: str
@@ -58,12 +58,12 @@ class Judged:
 
     @property
     def worse(self) -> bool:
-        """Return whether leaving it was better."""
+        """Return whether the sliced weight was better."""
         return self.refitted > self.left + EVEN
 
 
 def errors(folds: Folds, fits: list[Fit]) -> list[float]:
-    """The relative squared error of each fit on the images kept back."""
+    """Return the relative squared error of each fit on the held-out images."""
     assert folds.kept is not None
     rows = [one for one in folds.rows if one.fold == KEPT]
     if not rows:
@@ -84,7 +84,7 @@ def errors(folds: Folds, fits: list[Fit]) -> list[float]:
 
 
 def judging(network: str, found: list[Judged]) -> Callable[..., Any]:
-    """`refitted` that also judges what it gives."""
+    """Return `refitted` that also records its errors."""
 
     def refitted(method: Any, dense: Any, pruned: Any, stop: Any, folds: Folds, plan: Any) -> Any:
         one = stop.one
@@ -105,14 +105,14 @@ def judging(network: str, found: list[Judged]) -> Callable[..., Any]:
 
 
 def cases() -> list[Case]:
-    """Each network once, with the options of its last row elsewhere."""
+    """Return each network once, with the options of its last row elsewhere."""
     rows = [Case(**{**asdict(row), "classes": row.classes}) for row in ROWS]
     named = {one.network: one for one in (*rows, *CASES)}
     return [*named.values(), *(Case(name, "macs:0.6", 200, TRAIN, "", CIFAR) for name in RANDOM)]
 
 
 def made(case: Case, data: pathlib.Path) -> nn.Module:
-    """The network: one of torchvision with random weights, or a trained one."""
+    """Return the network: of torchvision with random weights, or a trained one."""
     if case.network not in RANDOM:
         return network_of(case, data)
     torch.manual_seed(0)
@@ -123,7 +123,7 @@ def made(case: Case, data: pathlib.Path) -> nn.Module:
 
 
 def judge(case: Case, network: nn.Module, data: pathlib.Path) -> list[Judged]:
-    """All layers that a compression refits."""
+    """Return the errors of all layers that a compression refits."""
     found: list[Judged] = []
     compensate.refitted = judging(case.network, found)  # type: ignore[attr-defined]
     try:
@@ -135,7 +135,6 @@ def judge(case: Case, network: nn.Module, data: pathlib.Path) -> list[Judged]:
 
 
 def main() -> None:
-    """Judge, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--only", help="one network")

@@ -1,11 +1,11 @@
-"""Train the demo's network on Fashion-MNIST and write what the package ships: weights, calibration and test images.
+"""Train the demo's network on Fashion-MNIST and write the shipped files.
 
     apt-get install dataset-fashion-mnist                 # Debian's package, MIT licence, 60,000 + 10,000 images
     python bench/train_demo.py --epochs 12                # about half an hour on two cores
 
-Images are ubyte IDX files. The 1,024 calibration images are the first of a seeded permutation of the *training* file,
-without labels; the 2,000 test images are the first of the test file, with labels. The full-test-set accuracy is
-printed and written into `prunec/demo/demo.json`.
+It writes weights, calibration and test images. Images are ubyte IDX files. The 1,024 calibration images are the first
+of a seeded permutation of the *training* file, without labels; the 2,000 test images are the first of the test file,
+with labels. The full-test-set accuracy is printed and written into `prunec/demo/demo.json`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CALIBRATION, TEST = 1024, 2000
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
-    """An IDX file of unsigned bytes: images [N, 28, 28] or labels [N]."""
+    """Read an IDX file of unsigned bytes: images [N, 28, 28] or labels [N]."""
     raw = gzip.decompress(path.read_bytes())
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, 4)
@@ -41,12 +41,12 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
 
 
 def normalise(images: np.ndarray) -> Tensor:
-    """uint8 [N, 28, 28] to float32 [N, 1, 28, 28]."""
+    """Normalise uint8 [N, 28, 28] to float32 [N, 1, 28, 28]."""
     return (torch.from_numpy(images.astype(np.float32))[:, None] - MEAN) / STD
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to two pixels and mirror half of them (one shift a batch: cheap, and enough)."""
+    """Shift the batch by up to two pixels and mirror half of its images."""
     flip = torch.rand(len(x), generator=generator) < 0.5
     x = torch.where(flip[:, None, None, None], x.flip(3), x)
     dy, dx = torch.randint(0, 5, (2,), generator=generator).tolist()
@@ -55,7 +55,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def accuracy(net: torch.nn.Module, x: Tensor, labels: Tensor) -> float:
-    """Top-1 accuracy in percent."""
+    """Return top-1 accuracy in percent."""
     net.eval()
     pairs = zip(x.split(500), labels.split(500), strict=True)
     hits = sum([int((net(a).argmax(1) == b).sum()) for a, b in pairs])
@@ -63,7 +63,7 @@ def accuracy(net: torch.nn.Module, x: Tensor, labels: Tensor) -> float:
 
 
 def train(x: Tensor, labels: Tensor, epochs: int, batch: int, seed: int) -> FashionResNet:
-    """SGD with Nesterov momentum under a one-cycle schedule."""
+    """Train by SGD with Nesterov momentum under a one-cycle schedule."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     net = FashionResNet()
@@ -88,7 +88,6 @@ def train(x: Tensor, labels: Tensor, epochs: int, batch: int, seed: int) -> Fash
 
 
 def main() -> None:
-    """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, default=DEBIAN, help="folder of the four IDX files")
     parser.add_argument("--epochs", type=int, default=12)
