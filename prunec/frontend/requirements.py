@@ -45,10 +45,7 @@ def plain_module(model: Any) -> nn.Module | ExportedProgram:
 
 
 def require_finite(exported: ExportedProgram) -> None:
-    """Raise CaptureError for NaN or infinity in weights that the graph reads.
-
-    A buffer may hold infinity: masks do.
-    """
+    """Raise CaptureError for NaN or infinity in weights that the graph reads. A buffer may hold infinity: masks do."""
     places = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs if spec.target is not None}
     read = {places.get(node.name) for node in exported.graph.nodes if node.op == "placeholder" and node.users}
     parameters, buffers = set(exported.graph_signature.parameters), set(exported.graph_signature.buffers)
