@@ -1,7 +1,7 @@
 """Capture a `nn.Module`, GraphModule or ExportedProgram as a Program, by `torch.export`.
 
 The result is functional: no operator writes into its inputs. A graph that is functional already (no `relu_`, no `add_`)
-skips the decomposition, which halves the time. The batch is dynamic where the model allows it; `dynamic_batch` and
+skips the decomposition. The batch is dynamic where the model allows it; `dynamic_batch` and
 `notes` of the program report where it does not.
 """
 
@@ -116,11 +116,8 @@ def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]
 
 
 def _that_runs(model: nn.Module, call: _Call) -> _Call:
-    """Return the call with two samples, else the given number, else one.
-
-    One sample comes last, since torch.export would take its size for a constant.
-    """
-    two = call.of(2)
+    """Return the call with two samples, else the given number, else one."""
+    two = call.of(2)  # one would be exported as a constant
     failure = _runs(model, two)
     if failure is None:
         return two
@@ -237,10 +234,7 @@ def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[
     read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     written = [name for name in exported.graph_signature.buffers_to_mutate.values() if name in read]
     if written:
-        yield (
-            f"forward reads and writes {', '.join(written)}: captured with the values of now, which stay as they are"
-            " from call to call"
-        )
+        yield f"forward reads and writes {', '.join(written)}: captured with the values of now, which no call changes"
 
 
 def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
