@@ -125,7 +125,7 @@ def _labels_over(walk: Walk) -> set[int]:
 
 
 def _reason(keys: list[Key], constraints: Constraints) -> str | None:
-    """Return why the user's constraints freeze a space, or None."""
+    """Return why the layers or constraints freeze a space, or None."""
     roles = {role for _, _, role in keys}
     if PRODUCES not in roles:
         return "no layer produces these channels"

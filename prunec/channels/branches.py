@@ -22,10 +22,7 @@ ADD = aten.add.Tensor
 
 
 def found(program: Program, channels: Channels) -> Iterator[Branch]:
-    """Yield the removable branches, none within another; `space` is unnamed yet.
-
-    Every value keeps its shape without them.
-    """
+    """Yield the residual branches removable by shape, none within another; `space` is unnamed."""
     values = graph.example_values(program.module, program.example_inputs)
     costs = {one.node: one.macs for one in channels.products}
     candidates = []

@@ -13,10 +13,7 @@ from .spaces import Channels, Contraction, Factoring, Product, Split
 
 
 def may_split(channels: Channels, one: Contraction, node: fx.Node) -> bool:
-    """Return whether a layer may be factored.
-
-    It mixes all inputs, has its own weight, a full covariance, and numeric padding.
-    """
+    """Return whether a layer is dense and unshared, with a full covariance and numeric padding."""
     alone = sum(other.weight == one.weight for other in channels.contractions) == 1
     known = sum(each.node == one.node for each in channels.products) == 1
     whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None

@@ -114,10 +114,7 @@ class Walk:
         return self.values.get(node)
 
     def bare(self, node: fx.Node, axes: set[int]) -> Tensor:
-        """Return labels of a parameter in elementwise operators.
-
-        They vary along `axes` only, which count from the right.
-        """
+        """Return labels of a parameter in elementwise operators, free along `axes` (from the right)."""
         shape = self.examples[node].shape
         if node not in self.values:
             sizes = [size if axis - len(shape) in axes else 1 for axis, size in enumerate(shape)]
@@ -134,10 +131,7 @@ class Walk:
         return compress(self.labels.find(labels))
 
     def vector(self, labels: Tensor, dim: int) -> Tensor | None:
-        """Return the labels along `dim`, the other dimensions tied.
-
-        None where they vary along other dimensions only.
-        """
+        """Return the labels along `dim`, others tied; None if they vary along others only."""
         dim %= labels.dim()
         axes = varying(labels)
         if axes and dim not in axes:
@@ -161,10 +155,7 @@ class Walk:
             self.touch(parameter, dim, fixed([size]), CARRIES)
 
     def product(self, node: fx.Node, multiplications: float, a: Tensor | None = None, b: Tensor | None = None) -> None:
-        """Record the cost of `node`, proportional to kept labels of `a` and `b`.
-
-        `multiplications` is over the whole batch.
-        """
+        """Record `multiplications` of `node` over the batch, proportional to kept `a` and `b`."""
         one = torch.zeros(1, dtype=torch.int64)
         factors = [one if labels is None else labels for labels in (a, b)]
         self.products.append((node, multiplications / self.samples, factors[0], factors[1]))

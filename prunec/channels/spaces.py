@@ -35,7 +35,7 @@ class Space:
     sites: tuple[Site, ...]
     frozen: str | None
     start: int  # number of the first coordinate; -1 where frozen
-    renormalised: bool = False  # a norm, softmax, mean or product of activations runs over them, not weights alone
+    renormalised: bool = False  # a norm, softmax, mean or product of activations runs over them
     least: int = 1  # fewest coordinates to keep
     step: int = 1  # the kept count is a multiple of this, or all
 
@@ -124,10 +124,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Factoring:
-    """A layer that may become several, with a rank space between them.
+    """A layer that becomes several below full rank, with a rank space between them.
 
-    It is one layer at full rank. With r coordinates it costs r · (`first` · inputs + `middle` · r + `second` · outputs)
-    MACs per sample.
+    With r coordinates it costs r · (`first` · inputs + `middle` · r + `second` · outputs) MACs per sample.
     """
 
     node: str

@@ -145,7 +145,7 @@ def _softmax(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
 
 
 def _matmul(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """Return the rows of the first factor."""
+    """Return the window of the first factor's rows."""
     first, second = node.args[:2]
     if not isinstance(first, fx.Node) or first is second or window.axis != shapes.rank(node) - 2:
         return None
@@ -154,7 +154,7 @@ def _matmul(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
 
 
 def _attention(shapes: Shapes, node: fx.Node, window: Window) -> Needs | None:
-    """Return the queries, and the rows of a mask."""
+    """Return the windows of the queries, and of a mask's rows."""
     query, mask = argument(node, "query"), argument(node, "attn_mask")
     others = {argument(node, "key"), argument(node, "value"), mask}
     if argument(node, "is_causal") or query in others or window.axis != shapes.rank(node) - 2:

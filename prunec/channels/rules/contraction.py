@@ -1,6 +1,6 @@
 """Labels of convolution and linear layers: consume the contracted axis, produce a new one.
 
-A grouped convolution stays rectangular in one of two ways, whichever leaves more coordinates: removal of whole groups
+A grouped convolution remains rectangular in one of two ways, whichever leaves more coordinates: removal of whole groups
 (a depthwise convolution is the extreme case: its channels pass through), or of the same places in every group.
 """
 
@@ -38,10 +38,7 @@ def is_transposed(node: fx.Node) -> bool:
 
 
 def convolution(walk: Walk, node: fx.Node) -> Any:
-    """Return the output labels of a convolution in one to three dimensions.
-
-    Transposed or not, any groups, stride, padding and dilation.
-    """
+    """Return the output labels of a 1d to 3d convolution, transposed or not."""
     weight, bias = argument(node, "weight"), argument(node, "bias")
     source, groups = walk.value(node.args[0]), argument(node, "groups")
     transposed, shape = is_transposed(node), walk.examples[weight].shape

@@ -34,10 +34,7 @@ def batch_norm(walk: Walk, node: fx.Node) -> Any:
 
 
 def group_norm(walk: Walk, node: fx.Node) -> Any:
-    """Return the labels of a group norm: whole groups are removed.
-
-    Where that would leave one group, the same places of every group are.
-    """
+    """Return the labels of a group norm: whole groups, or the same places of all."""
     vector = walk.vector(walk.value(node.args[0]), 1)
     if vector is None:
         return walk.opaque(node, f"{name_of(node)} mixes channels with space")

@@ -36,10 +36,7 @@ def reduction(walk: Walk, node: fx.Node) -> Any:
 
 
 def _over(walk: Walk, node: fx.Node, labels: Tensor) -> Any:
-    """Return the labels of a reduction over channels.
-
-    Of several values (max and its place) only the first may be read.
-    """
+    """Return labels reduced over channels; of max and its place only max is readable."""
     read = [user for user in node.users if user.target is operator.getitem and user.args[1] != 0]
     if read or node.target.overloadpacket in INDICES:  # type: ignore[union-attr]
         return walk.opaque(node, f"{name_of(node)} gives places along the channel axis")
