@@ -62,7 +62,7 @@ def _conditions(report: Facts) -> list[str]:
     if latency := report.get("notes", {}).get("allocate", {}).get("latency"):
         lines.append(_target(latency))
     if gone := report.get("notes", {}).get("allocate", {}).get("branches_gone"):
-        lines.append(f"residual blocks that are gone, by their first layer: {', '.join(gone)}")
+        lines.append(f"removed residual blocks, by their first layer: {', '.join(gone)}")
     if alignment := report.get("notes", {}).get("allocate", {}).get("alignment"):
         lines.append(_aligned(alignment))
     if few := report.get("notes", {}).get("calibrate", {}).get("fewer_rows_than_columns"):
@@ -147,12 +147,11 @@ def _aligned(alignment: Facts) -> str:
     """Report the expected error with and without the engine's preferred widths."""
     gave_way = f"; gave way {alignment['gave_way']}" if "gave_way" in alignment else ""
     if "error" not in alignment:
-        return f"widths that {alignment['name']} likes do not fit the target{gave_way}"
+        return f"widths that {alignment['name']} prefers do not fit the target{gave_way}"
     steps = ", ".join(map(str, alignment["steps"]))
     error, free = (f"{alignment[key]:.2g}" for key in ("error", "error_unaligned"))
-    return (
-        f"widths that {alignment['name']} likes, in steps of {steps}: error {error} expected, {free} without{gave_way}"
-    )
+    widths = f"widths that {alignment['name']} prefers, in steps of {steps}"
+    return f"{widths}: error {error} expected, {free} without{gave_way}"
 
 
 def _bytes(report: Facts) -> Facts | None:

@@ -88,10 +88,7 @@ def _text(value: float | None, key: str) -> str:
 
 
 def _shapes(row: Facts) -> str:
-    """Return weight shapes, such as `16x16x3x3 → 12x16x3x1 + 16x12x1x3`.
-
-    Without weights the output shape; types where they differ.
-    """
+    """Return weight shapes, or else output shapes, such as `16x16x3x3 → 12x16x3x1 + 16x12x1x3`."""
     before, after = row["before"], row["after"]
     if before is None or after is None:
         return _side(before or after, typed=False)

@@ -103,10 +103,7 @@ def _cells(widths: list[float], layer: list[int], readers: list[list[int]]) -> _
 
 
 def _lay_lane(cells: _Cells, node: int, readers: list[int]) -> None:
-    """Add one cell per layer from the node to its farthest reader.
-
-    Each reader leaves the lane in the layer above it.
-    """
+    """Add one cell per layer from the node to the layer above its farthest reader."""
     first = cells.layer[node]
     lane = [node]
     for layer in range(first + 1, max((cells.layer[reader] for reader in readers), default=0)):

@@ -40,7 +40,7 @@ class Flow:
 
     @property
     def spaces(self) -> frozenset[int]:
-        """All spaces."""
+        """Prunable and frozen spaces."""
         return self.frozen.union(self.channels)
 
 
