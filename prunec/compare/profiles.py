@@ -126,10 +126,7 @@ def _owners(names: Iterable[str], network: Network) -> dict[str, str]:
 
 
 def _with_work(layer: Layer, layers: Mapping[str, Layer], run: set[str]) -> Layer:
-    """Return the layer itself, or the layer with MACs fused into it.
-
-    That one is upstream, without a kernel of its own.
-    """
+    """Return the layer, or the upstream layer with MACs fused into it."""
     waiting, seen = [layer], set()
     while waiting:  # ends: each layer is looked into once
         current = waiting.pop(0)
