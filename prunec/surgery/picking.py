@@ -117,10 +117,7 @@ def taps_of(module: fx.GraphModule, node: fx.Node) -> int:
 
 
 def _neighbours(one: Narrowing, stays: Tensor) -> Tensor:
-    """Return the narrow places that each kept channel reads, int32 [kept, taps].
-
-    The place behind the last holds zero.
-    """
+    """Return narrow places each kept channel reads, int32 [kept, taps]; one-past-the-end holds zero."""
     taps = taps_of(one.module, one.node)
     (step,), padding = one.argument("dilation"), one.argument("padding")
     same = step * (taps - 1) // 2  # for equal length: as many before as after, or one fewer
