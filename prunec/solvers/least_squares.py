@@ -107,10 +107,7 @@ def _cheapest(states: Sequence[_Backward], count: int) -> tuple[Tensor, list[flo
 
 @dataclass
 class _Backward:
-    """Fitted weight and H^-1 of one reader's remaining columns.
-
-    `columns[i]` belong to the i-th remaining coordinate.
-    """
+    """Fitted weight and H^-1 of one reader's remaining columns, `columns[i]` of coordinate i."""
 
     inverse: Tensor  # [g, d, d]
     weight: Tensor  # [g, d, o]: rows are gathered far faster than columns

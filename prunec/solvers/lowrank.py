@@ -1,8 +1,7 @@
 """Factor a layer into two or more, W = B A, whitened by its input.
 
-A split of W [O, I, *kernel] gives the taps of some axes to the first layer (t1) and the rest to the second (t2), so
-that W is a matrix M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean
-covariance:
+A split of W [O, I, *kernel] gives the taps of some axes to the first layer (t1), the others to the second (t2): W is a
+matrix M [O·t2, I·t1] and x, seen through the second's taps, t2 vectors of I·t1. With S their mean covariance:
 
     C = M S M' = U diag(s²) U',      A_r = diag(1/s_r) U_r' M,      B_r = argmin E|W x - B A_r x|²
 

@@ -68,7 +68,7 @@ def solve_by(factor: Tensor, right: Tensor) -> Tensor:
 
 
 def inverse(gram: Tensor) -> Tensor:
-    """Return gram^-1 for symmetric positive gram [g, d, d], three times faster than `solve`."""
+    """Return gram^-1 for symmetric positive gram [g, d, d], in a third of `solve`'s operations."""
     found: Tensor = torch.cholesky_inverse(cholesky(gram)).mT  # LAPACK's columns, which are its rows, lie in memory so
     return require_finite(found, "the solution of a fit")
 
