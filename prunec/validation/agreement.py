@@ -140,10 +140,7 @@ def t_interval(shares: NDArray[np.float64]) -> Interval:
 
 
 def t95(freedom: int) -> float:
-    """Return the 97.5% quantile of Student's t, by the Cornish-Fisher expansion.
-
-    Within 0.1% from 8 degrees of freedom.
-    """
+    """Return the 97.5% quantile of Student's t by Cornish-Fisher, within 0.1% for freedom ≥ 8."""
     z = Z95
     terms = (
         z,
@@ -155,10 +152,7 @@ def t95(freedom: int) -> float:
 
 
 def _divergence(reference: Tensor, output: Tensor) -> Tensor:
-    """Return KL(softmax reference ‖ softmax output) over dimension 1, in nats.
-
-    Probabilities are taken without a softmax.
-    """
+    """Return KL(softmax reference ‖ softmax output), or of given probabilities, over dimension 1, in nats."""
     if bool((reference >= 0).all()) and bool(((reference.sum(1) - 1).abs() < 1e-3).all()):
         reference, output = reference.log(), output.clamp_min(0).log()
     p, q = (functional.log_softmax(one, 1) for one in (reference, output))

@@ -28,7 +28,7 @@ from .agreement import Agreement, Interval, agreements_of
 from .learning_curve import Learning
 
 SHARE, LEAST, FEWEST = 10, 32, 16  # one image in 10 is held out, at least 32; fewer than 16 are not enough
-MOST = 4  # at most one of so many
+MOST = 4  # at most one image in 4 is held out
 MUCH_WORSE = 2.0  # times the error on calibration images: warn
 SMALL = 1e-3  # a relative squared error that hardly changes an answer
 
@@ -89,10 +89,7 @@ class Estimate:
 
 
 def keep_back(images: Images, seed: int) -> tuple[Images, Images | None]:
-    """Return the calibration images and the held-out ones, chosen by `seed`.
-
-    None for the latter where there are too few.
-    """
+    """Return the calibration and the held-out images, by `seed`; None if too few."""
     count = kept_back(len(images), images.step)
     if not count:
         return images, None

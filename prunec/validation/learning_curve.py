@@ -59,10 +59,7 @@ class Learning:
 
 
 def _twice(images: Sequence[int], values: Sequence[float]) -> float:
-    """Return a value that falls as 1 / n, at twice the most images.
-
-    The last value, less the fall of the fitted curve.
-    """
+    """Extrapolate a value that falls as 1 / n to twice the most images."""
     inverse = 1 / np.array(images, dtype=np.float64)
     slope = np.polyfit(inverse, values, 1)[0]
     return float(values[-1] - max(slope, 0.0) * inverse[-1] / 2)
