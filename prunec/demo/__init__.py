@@ -1,7 +1,6 @@
 """Load the shipped network and its images, so that `prunec demo` needs no download.
 
-Fashion-MNIST, Zalando SE, MIT licence (see NOTICE): 1,024 training images without labels, 2,000 test images with
-labels.
+Fashion-MNIST, Zalando SE, MIT licence (see NOTICE): 1,024 unlabelled training images, 2,000 labelled test images.
 """
 
 from __future__ import annotations
