@@ -28,9 +28,8 @@ Outputs = list[Tensor]
 class Pass(ABC):
     """One step of the compiler: a frozen dataclass whose fields are its options.
 
-    `requires` and `provides` are classes of facts; `rewrites` marks a changed graph, `exact` unchanged outputs
-    (`Pipeline.run` checks this numerically, by `Verify`); `strategies` maps a field to the registry folder of its
-    value.
+    `requires` and `provides` are classes of facts; `rewrites` marks a changed graph, `exact` unchanged outputs, which
+    `Verify` checks numerically; `strategies` maps a field to the registry folder of its value.
     """
 
     requires: ClassVar[tuple[type, ...]] = ()
