@@ -21,10 +21,7 @@ MADE = (PRODUCES, CARRIES)  # roles of parameters that determine a coordinate
 
 
 def filters(module: fx.GraphModule, channels: Channels, space: Space) -> Tensor:
-    """Return weights and biases of all layers that produce a coordinate, float64 [size, n].
-
-    Of those that carry it too.
-    """
+    """Return the weights and biases of a space's producing layers, float64 [size, n]."""
     layers = {name for one in channels.contractions for name in (one.weight, one.bias)}
     made = [site for site in space.sites if site.role in MADE]
     found = [site for site in made if site.role == PRODUCES or site.parameter in layers]

@@ -22,7 +22,7 @@ from .interface import Change, Fit, Fits, unchanged
 
 STEPS = 10  # at most; layers of a lower rank take more than others
 ENOUGH = 0.98  # of the previous error: a step above is the last
-FARTHER = 1.5  # times as far as the fit to y' is, for it lies behind; at 1.8 the error swings
+FARTHER = 1.5  # times the distance to the fit to y', which falls short; larger steps oscillate
 
 
 def fitted_through(folds: Folds, fits_of: Callable[[Folds], Fits], then: Change = unchanged) -> Fits:
@@ -51,7 +51,7 @@ def fitted_through(folds: Folds, fits_of: Callable[[Folds], Fits], then: Change 
 
 
 def _towards(start: Fits, end: Fits) -> Fits:
-    """Yield fits on the line from one to the other, and beyond."""
+    """Return fits on the line through both, FARTHER times the distance from `start`."""
 
     def between(one: Fit, other: Fit) -> Fit:
         weight, bias = (torch.lerp(a, b, FARTHER) for a, b in zip(one, other, strict=True))

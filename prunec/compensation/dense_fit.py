@@ -1,8 +1,6 @@
-"""Refit every layer of a plan to dense statistics at once, without a sweep.
+"""Refit every layer of a plan to dense statistics at once, ignoring accumulated errors.
 
 W_K = W S_:K (S_KK + r I)^-1,      b_K = b + W m - W_K m_K         (CaP: Xie et al. 2021; S, m of the dense network)
-
-Accumulated errors of earlier layers are ignored.
 """
 
 from __future__ import annotations

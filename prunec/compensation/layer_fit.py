@@ -65,10 +65,7 @@ def truncated(moments: Moments, split: Split, rank: int, fits: Fits) -> Fits:
 
 
 def _folded(method: Compensator, dense: fx.GraphModule, stop: Stop, folds: Folds, mask: Tensor) -> Fits:
-    """Return fits of a very wide layer through its channels.
-
-    Kept channels z predict all channels x = L z + m, so W' = W L and b' = b + W m.
-    """
+    """Return fits of a very wide layer. Kept channels z predict x = L z + m: W' = W L, b' = b + W m."""
     one, blocks = stop.one, Blocks.of(stop.one)
     stays = mask[one.inputs][:: blocks.inputs].nonzero().flatten()
     start = torch.eye(blocks.channels, dtype=torch.float64)[:, stays][None]

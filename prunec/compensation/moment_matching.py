@@ -88,10 +88,7 @@ def _stops(program: Program, plan: Plan) -> list[Stop]:
 
 
 def _mean(program: Program, stop: Stop, moments: Moments, matrix: Tensor) -> Tensor:
-    """Return the bias that gives a very wide layer its dense mean.
-
-    z are its pruned channels, y its dense ones, at any position.
-    """
+    """Return the bias that gives a very wide layer its dense mean."""
     taps, one = Blocks.of(stop.one).taps, stop.one
     dense = weight_of(program.module, one)[0, stop.kept]
     bias = graph.numbers(program.module, str(one.bias))[stop.kept]

@@ -134,8 +134,8 @@ class Pair:
     ) -> None:
         """Run to each stop in turn and fit there, from at least `rows` sampled positions.
 
-        More where `shares` are larger. Where a clamp follows, the rows are stored beside their moments, if they take
-        `hold` bytes at most.
+        Larger `shares` sample more. Where a clamp follows, rows of at most `hold` bytes are stored beside their
+        moments.
         """
         fitted = sum(size for size, fold in zip(self.whole.sizes, self.fold, strict=True) if fold >= 0)
         for stop in stops:
@@ -151,7 +151,7 @@ class Pair:
             fit(stop, folds.on_cpu())
 
     def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Write weights into the pruned network; each fold's images use its held-out ones."""
+        """Write weights into the pruned network; images of a fold use the fit without it."""
         for name, value in weights.items():
             graph.assign(self.narrow.module, name, value)
         for batch, fold in enumerate(self.fold):

@@ -28,10 +28,7 @@ class Trials:
         self._errors: dict[int, float] = {}
 
     def best(self, start: int = START) -> int:
-        """Return the place of the best ridge, by descent from `start`.
-
-        Upwards as long as the error falls, else downwards.
-        """
+        """Return the place of the least error, upwards from `start`, else downwards."""
         for step in (1, -1):
             place = start
             while 0 <= place + step < len(RIDGES) and self.error(place + step) < self.error(place):
