@@ -48,7 +48,7 @@ from prunec.surgery.identity import prove, random_plan  # noqa: E402
 from prunec.surgery.trial import analysed  # noqa: E402
 
 LIMIT = 60  # seconds for capture and analysis; what takes longer hangs
-PATIENCE = 300  # processor seconds for all of it
+PATIENCE = 300  # processor seconds in total
 IDENTITY = 1e-9
 PEER = "torch-pruning==1.6.1"
 

@@ -68,10 +68,7 @@ def _child(side: Side, one: architectures.Architecture, onnx: bool, patience: in
 
 
 def isolated(side: Side, one: architectures.Architecture, onnx: bool, patience: int) -> Row:
-    """Run one network in its own process of `patience` processor seconds; return its row.
-
-    A crash or a hang is a result.
-    """
+    """Run one network in its own process of `patience` processor seconds; return its row."""
     context = multiprocessing.get_context("fork")
     with FORKING:  # a sibling forked before `send` is closed would hold it open, and a crash would look like a hang
         receive, send = context.Pipe(duplex=False)

@@ -108,7 +108,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def paths(self) -> list[str]:
-        """Return the requested paths; on a GPU without the CPU ones."""
+        """Return the requested paths, or all but, on a GPU, `ort-cpu`."""
         usual = [name for name in PATHS if name != "ort-cpu" or self.device.type == "cpu"]
         return [name for name in PATHS if name in self.only] or usual
 

@@ -62,15 +62,12 @@ HALVES = (  # target, widths, whether layers may be factored
 SHARES = (0.8, 0.6, 0.5, 0.4, 0.3)
 EACH = ("met", "aware")  # parts for every network; the others for the first only
 PARTS = (*EACH, "aligned", "trust", "peers")
-BY_THREADS = ("met", "aligned")  # parts that --threads chooses engines of; rows of other engines stay
+BY_THREADS = ("met", "aligned")  # parts whose engines --threads selects; other rows are kept
 TRIALS = 50
 
 
 def met(bench: Bench) -> list[dict[str, Any]]:
-    """Measure the target at every batch and thread count, and the table's sum.
-
-    The sum of the table's layers is compared with the dense network.
-    """
+    """Measure the target at every batch and thread count, and the table's error."""
     rows = []
     for on in bench.engines:
         try:

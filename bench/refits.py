@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--only", help="one network")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results" / "refits.json")
     args = parser.parse_args()
-    table = Table(title="refits against leaving the layer, on images kept back")
+    table = Table(title="refits against sliced weights, on held-out images")
     for name in ("network", "layers", "worse", "worst ratio", "refitted, mean", "left, mean"):
         table.add_column(name, justify="left" if name == "network" else "right")
     every: list[Judged] = []
