@@ -1,4 +1,4 @@
-"""What every test may use: the shared networks and images where they are, and a torchvision that imports."""
+"""Shared fixtures: the shared networks and images, and a torchvision that imports."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared networ
 
 
 def _shim_torchvision() -> torch.library.Library | None:
-    """Declare the operators that a CUDA build of torchvision cannot load next to a CPU build of torch.
+    """Declare operators that a CUDA build of torchvision lacks beside CPU torch.
 
-    Its Python half imports once they are declared. The library must be kept, for they vanish with it.
+    Its Python half imports once they are declared. Keep the library: they vanish with it.
     """
     spec = importlib.util.find_spec("torchvision")
     if torch.version.cuda is not None or spec is None or spec.origin is None:

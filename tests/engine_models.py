@@ -76,7 +76,7 @@ def one_conv(folder: Path, batch: str = "batch") -> Path:
 
 
 def bfloat16_conv(folder: Path) -> Path:
-    """The same, in bfloat16 between casts."""
+    """Build the convolution in bfloat16 between casts."""
     text = """<ir_version: 10, opset_import: ["" : 22]>
         g (float[batch, 3, 8, 8] input) => (float[batch, 8, 8, 8] output) {
             x = Cast<to = 16>(input)  v = Cast<to = 16>(w)
@@ -85,7 +85,7 @@ def bfloat16_conv(folder: Path) -> Path:
 
 
 def float8_conv(folder: Path) -> Path:
-    """The same, with input and weights quantised to float8."""
+    """Build the convolution with input and weights quantised to float8."""
     text = """<ir_version: 10, opset_import: ["" : 20]>
         g (float[batch, 16, 8, 8] input) => (float[batch, 16, 8, 8] output) {
             zero = Constant<value = float8e4m3fn {0}>()

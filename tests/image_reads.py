@@ -19,7 +19,7 @@ def rows(images: Tensor) -> set[bytes]:
 
 
 class Reads(Instrument):
-    """The images that each pass reads; "before" and "after" are what is read outside of passes."""
+    """Record the images that each pass reads; "before" and "after" are outside passes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.by_pass: dict[str, set[bytes]] = {}

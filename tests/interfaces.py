@@ -1,4 +1,4 @@
-"""Small networks that are called, or that answer, in unusual ways, and some that torch.export cannot capture."""
+"""Small networks with unusual calls and outputs, and some that torch.export cannot capture."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Weird(nn.Module):
 
 
 class Choosy(nn.Module):
-    """Looks at values, takes and gives a nest of things, and gives one of its inputs back."""
+    """A network that reads values, nests arguments and outputs, and returns an input."""
 
     def forward(self, given: dict[str, Tensor], *, factor: int = 2) -> dict[str, Any]:
         x, y = given["x"], given["y"]
@@ -132,7 +132,7 @@ class Writer(nn.Module):
 
 
 def with_weird() -> nn.Module:
-    """`neck.1` cannot be captured, and is run twice; the space of `a` does not reach it."""
+    """Build a network whose `neck.1` cannot be captured, runs twice, and avoids space `a`."""
 
     def forward(m: Any, x: Tensor) -> Tensor:
         y = m.neck(m.b(torch.relu(m.a(x))))

@@ -12,7 +12,7 @@ EVERYWHERE = {"engine": "ort-cpu", "version": "0", "cpu": "a device", "isa": [],
 
 
 def by_macs(program: Program, table: Table, fixed: float = 0.0) -> Table:
-    """The table in which a layer takes a nanosecond a MAC, and `fixed` ms more; as if measured elsewhere."""
+    """Build a table of a nanosecond per MAC, plus `fixed` ms, as if measured elsewhere."""
     found = {}
     for shape, span in measure.needs_of(layer_shapes.layers_of(program)).items():
         rungs = measure._Rungs.of(shape, span, table)

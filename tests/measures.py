@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Divide squared errors by the variance of outputs, or by their squares where nothing varies (`class_token`)."""
+    """Divide squared errors by the variance of outputs, or by squares without variance (`class_token`)."""
     variance, squares = (wanted - wanted.mean(0)).square().sum(), wanted.square().sum()
     return float((found - wanted).square().sum() / (variance if variance > 1e-9 * squares else squares))
 

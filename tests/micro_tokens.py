@@ -251,7 +251,7 @@ def qkv() -> dict[str, nn.Module]:
 
 
 def networks(net: Any) -> dict[str, Any]:
-    """Every micro-network by its pattern's name, made by `net(forward, **layers)`; inputs are [N, 3, 12, 12]."""
+    """Return every micro-network by pattern name; inputs are [N, 3, 12, 12]."""
     conv, fc = nn.Conv2d, nn.Linear
     near = (torch.arange(9)[:, None] - torch.arange(9)[None]) + 8
     order = torch.tensor([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])

@@ -1,4 +1,4 @@
-"""Random legal calls of operators that take sizes, indices, steps or dims, for the tests of sliced arguments."""
+"""Draw random legal calls of operators with sizes, indices, steps or dims."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def with_dim(operator: Any, *more: Callable[[random.Random, int], Any]) -> Maker
 
 
 def before_dim(operator: Any, first: Callable[[random.Random, int], Any]) -> Maker:
-    """The same where the dimension comes last."""
+    """Draw a call with the dimension last."""
 
     def make(r: random.Random, s: tuple[int, ...]) -> Call:
         dim = signed(r, s)

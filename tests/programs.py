@@ -1,4 +1,4 @@
-"""Programs of the micro-networks, captured once a process, and passes that are run once for all who begin with them."""
+"""Programs of the micro-networks, captured once per process, with shared pass results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NETS = networks()
 
 @cache
 def captured(name: str) -> Program:
-    """Capture a micro-network; a program is frozen, and a test that writes into its module captures its own."""
+    """Capture a micro-network. A program is frozen: a test that writes into its module captures anew."""
     return capture(NETS[name], (torch.randn(2, 3, 12, 12),))
 
 

@@ -82,7 +82,7 @@ def sliced(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[T
 
 
 def picked(shape: tuple[int, ...], n: int, layers: nn.ModuleList) -> Callable[[Tensor], Tensor]:
-    """One position of an axis, with the axis or without; what came before it computes others for nothing."""
+    """Pick one position of an axis, with or without the axis."""
     axis = 1 + n % len(shape)
     at = n % shape[axis - 1]
     if len(shape) > 1 and n % 4 > 1:
@@ -150,7 +150,7 @@ DRAWN = st.tuples(
 
 
 class Drawn(nn.Module):
-    """One drawn network, on inputs of `shape` without the batch; `batch` is written into it where it is given."""
+    """A drawn network for inputs of `shape`, with an optional fixed `batch`."""
 
     def __init__(self, drawn: tuple[list[int], list[tuple[Step, int]]], batch: int | None) -> None:
         super().__init__()

@@ -77,7 +77,7 @@ def simulated() -> Iterator[None]:
 
 
 def called(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What a call gives, after the checks."""
+    """Return the result of a call, after the checks."""
     if func == Tensor.device.__get__ and type(args[0]) is Simulated:
         return CUDA
     if not _concerned((*args, *kwargs.values())):
@@ -105,7 +105,7 @@ def called(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _concerned(values: Iterable[Any]) -> bool:
-    """Whether one of the values may have to do with a GPU; most calls have none."""
+    """Return whether a value may be on a GPU; most calls have none."""
     for value in values:
         if isinstance(value, (Simulated, torch.device, str)):
             return True
@@ -128,7 +128,7 @@ def _wanted(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: li
 
 
 def _faked(tensors: list[Tensor]) -> bool:
-    """Whether this is a calculation of shapes, which has its own idea of devices."""
+    """Return whether this is a shape computation, with fake devices."""
     key = torch._C._TorchDispatchModeKey.FAKE
     return torch._C._get_dispatch_mode(key) is not None and not any(type(one) is Simulated for one in tensors)
 

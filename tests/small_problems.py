@@ -24,7 +24,7 @@ Layer = tuple[str, float, str | int, str | int]
 
 
 def channels(stream: int = 5, inner: int = 4, rank: int = 3) -> Channels:
-    """conv -> stream; stream += block(stream), twice; the stream is read by a head that may be two layers."""
+    """Build conv -> stream; stream += block(stream), twice; a head that may be factored."""
     spaces = [("stream", stream, 1, "in out1 out2"), ("one", inner, 1, "mid1"), ("two", inner, 1, "mid2"),
               ("head:rank", rank, 1, ""), ("one:branch", 1, 1, ""), ("two:branch", 1, 1, "")]  # fmt: skip
     layers: list[Layer] = [
@@ -35,7 +35,7 @@ def channels(stream: int = 5, inner: int = 4, rank: int = 3) -> Channels:
 
 
 def chain() -> Channels:
-    """Four layers in a row, of two to four widths each; the second and the last may be two layers."""
+    """Build four layers of two to four widths; the second and last may be factored."""
     spaces = [("a", 8, 2, "la"), ("b", 3, 1, "lb"), ("c", 6, 2, "lc"), ("d", 4, 2, "ld"),
               ("lb:rank", 3, 1, ""), ("end:rank", 2, 1, "")]  # fmt: skip
     layers: list[Layer] = [
@@ -68,7 +68,7 @@ def _built(
     factored: Mapping[str, float],
     branches: Mapping[str, str],
 ) -> Channels:
-    """Spaces (name, size, step, the layers that make it), layers (name, scale, out, in), those that may be two."""
+    """Build channels from spaces (name, size, step, producers) and layers (name, scale, out, in)."""
     found, start = [], 0
     for name, size, step, makers in spaces:
         rows = torch.arange(size)[:, None]
@@ -108,7 +108,7 @@ def curve(size: int, shape: str, random: np.random.Generator) -> Curve:
 def problem(
     seed: int, share: float, shapes: tuple[str, ...] = SHAPES, net: str = "blocks", misled: float = 0.0
 ) -> Summed:
-    """One with curves at random; the oracle sums them, or those that were before each was misled by a factor."""
+    """Build a problem with random curves; the oracle sums them, or the undistorted ones."""
     random, found = np.random.default_rng(seed), NETS[net]()
     curves = {
         space.name: curve(space.size, shapes[int(random.integers(len(shapes)))], random) for space in found.prunable
@@ -120,7 +120,7 @@ def problem(
 
 @dataclass(frozen=True)
 class Summed(Allocation):
-    """A problem in which a network that is tried has the true errors of the curves, to the last digit."""
+    """A problem whose tried networks have exactly the true errors of the curves."""
 
     truth: Curves = field(kw_only=True)
 
@@ -135,7 +135,7 @@ class Summed(Allocation):
 
     @cached_property
     def true(self) -> Allocation:
-        """The same problem with the true curves."""
+        """Return the problem with the true curves."""
         return Allocation(self.channels, self.truth, self.target)
 
 
@@ -160,7 +160,7 @@ def _plans(names: tuple[str, ...]) -> tuple[Counts, Array]:
 
 
 def wasted(given: Allocation, counts: Counts) -> list[tuple[int, ...]]:
-    """The plans that keep all that these counts keep, cost no more than is allowed, and have less error."""
+    """Return plans with more kept, less error and an allowed cost."""
     plans, costs, errors = every(given)
     kept = counts.copy()
     for branch, inside in given.inside.items():

@@ -116,7 +116,7 @@ def test_importing_the_folder_itself_is_refused() -> None:
 
 
 def reads() -> dict[str, set[str]]:
-    """List the modules that each imports, lazily and for types too, but for the front door, which all may ask."""
+    """Return the modules that each imports, lazily or for types, except the front door."""
     paths = {module_of(path): path for top in ("prunec", "passes") for path in files(top)}
     del paths["prunec"]
     found = {name: {one for one in imports(path) if one in paths and one != name} for name, path in paths.items()}

@@ -244,7 +244,7 @@ def test_gcro_recovers_the_optimum_of_exponential_curves() -> None:
 
 
 def test_a_first_rank_that_saves_nothing_is_not_a_step() -> None:
-    """Where channels are gone, two parts cost more than one layer at first: steps lead past that, and back to all."""
+    """After channel removal two parts may cost more than one layer: steps skip those."""
     given = known("residual", "calibrate,select,ranks,sensitivity")
     model, sizes = given.model, given.model.sizes
     channels = np.array([space.size if not space.sites else 5 for space in given.channels.prunable], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Allocators against every plan of small problems, with ranks, blocks that may go and curves that are not convex."""
+"""Compare allocators with every plan of small problems: ranks, branches, non-convex curves."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_saturated_stream_is_not_destroyed_and_the_rest_given_away() -> None:
 
 
 def test_a_block_that_may_go_goes_only_where_it_pays() -> None:
-    """A branch that costs much more than all that is inside it stays with gcro, whose fit has no point for it."""
+    """Keep a branch that costs much more than its layers, under gcro too."""
     for seed in range(3):
         given = problem(seed, 0.7, ("convex",))
         curves = dict(given.curves.by_space)

@@ -38,7 +38,7 @@ def problems(seeds: int, misled: float = 0.0, shapes: tuple[str, ...] = SHAPES) 
 
 
 def solved(given: Summed, method: str) -> Counts:
-    """The counts of an allocator, which are within the budget and leave nothing unused that would buy error."""
+    """Return the counts of an allocator, after checks of budget and waste."""
     counts = spend(given, STRATEGIES["allocators"].make(method))
     assert given.model.total(counts) <= given.allowed
     assert (given.closed(counts) == counts).all()
@@ -57,7 +57,7 @@ def ratio(given: Summed, counts: Counts) -> float:
 
 @pytest.fixture(autouse=True)
 def _indicators_of_true_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anneal indicators for a loss that adds what each channel adds to the true curve of its space."""
+    """Anneal indicators for a loss additive in the true curves of spaces."""
 
     def annealed_curves(method: Any, given: Summed) -> dict[str, Tensor]:
         lost = torch.zeros(given.channels.count + 1)
@@ -73,7 +73,7 @@ def _indicators_of_true_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def misled_ones() -> list[tuple[Summed, dict[str, Counts]]]:
-    """Problems whose curves mislead by a factor of about e, and what allocators find that try no network."""
+    """Return problems with curves off by a factor e, and allocators' plans without trials."""
     return [(given, {name: solved(given, name) for name in CHEAPER}) for given in problems(2, misled=1.0)]
 
 
@@ -121,7 +121,7 @@ def test_a_search_is_never_worse_than_what_tries_no_network(method: str) -> None
 
 
 def test_a_portfolio_is_the_best_of_what_it_hands_on() -> None:
-    """By what it is told, where the curves mislead; and no more is tried than about a dozen networks."""
+    """Return the best plan under misleading curves, with about a dozen tried networks."""
     portfolio = STRATEGIES["allocators"].make("portfolio")
     better = 0
     for given, ends in misled_ones():
@@ -138,7 +138,7 @@ def test_a_portfolio_without_a_network_is_the_knapsack() -> None:
 
 
 def test_a_slope_spares_one_end_of_the_network() -> None:
-    """The same curves in every layer, so that only the depth tells them apart."""
+    """Equal curves in every layer, so that only depth differs."""
     for given in problems(2, shapes=("convex",)):
         depth = np.array([first_layer(given.channels, space) for space in given.channels.prunable])
         flat, late, early = (

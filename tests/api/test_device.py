@@ -63,7 +63,7 @@ def captured(name: str) -> Program:
 
 
 def both(name: str, pipeline: str | None = None, **options: str) -> tuple[Program, Program]:
-    """What the pipeline makes of a small network on the CPU, and of the same on the simulated GPU."""
+    """Run the pipeline on a small network, on the CPU and on a simulated GPU."""
     passes = Pipeline.parse(pipeline or PIPELINE.format(**{**CHEAP, **options}))
     made = []
     for place in (CPU, CUDA):
@@ -77,7 +77,7 @@ def state(module: fx.GraphModule) -> dict[str, Tensor]:
 
 
 def require_alike(here: Program, there: Program) -> None:
-    """The same channels and weights, on either device."""
+    """Check for equal channels and weights on either device."""
     assert there.fact(Plan).to_json() == here.fact(Plan).to_json()
     assert {value.device for value in there.module.state_dict().values()} == {CUDA}
     found, wanted = state(there.module), state(here.module)

@@ -24,7 +24,7 @@ NOT_NEEDED = "rich typer click safetensors PIL onnx_graphsurgeon onnxscript onnx
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the script found with nothing else installed."""
+    """Run the script without optional packages; return its findings."""
     path = tmp_path_factory.mktemp("gpu") / "found.json"
     code = ALONE.format(missing=NOT_NEEDED, bench=ROOT / "bench")
     options = ["--device", "cpu", "--quick", "--only", "torch,torch-graph,ort-cpu,tensorrt", "--json", str(path)]

@@ -1,4 +1,4 @@
-"""The command line on networks that fix their batch, and on those with sub-modules that cannot be captured."""
+"""Command line on networks with a fixed batch or opaque sub-modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line on networks that take tokens, pixels as the camera gives them, several inputs, or other floats."""
+"""Command line on networks with tokens, raw pixels, several inputs, or other floats."""
 
 from __future__ import annotations
 

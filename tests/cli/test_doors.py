@@ -30,7 +30,7 @@ main()
 
 
 def started(command: list[str], place: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start a program that Ctrl-C reaches, also where these tests run in the background of a shell."""
+    """Start a program that receives Ctrl-C, also under a background shell."""
     return subprocess.Popen(
         command, cwd=place, env={**os.environ, **environment}, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -31,7 +31,7 @@ from prunec.lint.alignment import findings
 
 
 def net(*layers: str, weight: tuple[int, ...] = (8, 8, 3, 3)) -> Network:
-    """A chain; `relu_N` and `add_N` have no weight, a name with + is a layer of an engine."""
+    """Build a chain. `relu_N` and `add_N` have no weight; a name with + is an engine's layer."""
     made: list[Layer] = []
     for name in layers:
         loose = name.startswith(("relu_", "add_"))
@@ -99,7 +99,7 @@ def test_engines_that_fuse_differently_meet_in_their_onnx_nodes() -> None:
 
 
 def sound(found: Difference, before: onnx.ModelProto, after: onnx.ModelProto) -> dict[str, Any]:
-    """Every layer stands in one row, nothing is lost on the way, and no layer with weights is without its like."""
+    """Check that every layer is in one row, and each weighted layer is matched."""
     for side, model in (("before", before), ("after", after)):
         listed = [layer.name for row in found.rows for layer in getattr(row.group, side)]
         assert Counter(listed) == Counter(layer.name for layer in network_of(model).layers)
@@ -306,7 +306,7 @@ def test_two_engines_of_tensorrt_rtx_tell_their_kernels_without_a_gpu(tmp_path: 
 
 @needs_shared
 def test_lint_knows_every_copy_that_tensorrt_rtx_adds(tmp_path: Path) -> None:
-    """What `prunec lint` says of a real network before it is compiled, against the kernels that are compiled."""
+    """Compare lint findings on a real network with the kernels compiled later."""
     model = resnet56().onnx(18)
     said = [one.node for one in findings(network_of(model), TARGETS["rtx-fp16"]) if one.facts["off_fast_kernel"]]
     engine = read(plan(model, tmp_path / "resnet56.engine"))

@@ -1,4 +1,4 @@
-"""Layers in any number of parts stand beside the layer that they replace, whatever their parts are called."""
+"""Layers in any number of parts match the layer that they replace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Groups = list[tuple[list[str], list[str]]]
 
 
 def net(*layers: str, tokens: bool = False) -> Network:
-    """A chain; `relu_N` and `l` have no weight, `matmul_N` has, a name with + is a layer of an engine."""
+    """Build a chain. `relu_N` and `l` have no weight, `matmul_N` has; a name with + is an engine's layer."""
     made: list[Layer] = []
     for name in layers:
         op, plain = name.split("_")[0] if "_" in name else "Conv", name.startswith(("relu_", "bias"))
@@ -119,7 +119,7 @@ class Mixed(nn.Module):
 
 @cache
 def split(method: str) -> tuple[onnx.ModelProto, onnx.ModelProto, int]:
-    """The network as it is and with every layer that may be in parts, and how many are."""
+    """Return the network, its copy with every possible layer split, and the part counts."""
     torch.manual_seed(0)
     program = prepared(capture(Mixed().eval(), (torch.randn(2, 3, 6, 6),)))
     context = Context(calibration=as_images(torch.randn(32, 3, 6, 6)))

@@ -32,7 +32,7 @@ INPUTS, OUTPUTS, FOLDS = 6, 4, 8
 
 
 def folds_of(low: float, high: float, kept: bool = False, spread: float = 1.0) -> Folds:
-    """A layer that reads eight inputs and is to make do with six of them; a shortcut is added to it."""
+    """Return folds of a layer narrowed from eight inputs to six, with a shortcut."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(OUTPUTS, INPUTS + 2, generator=generator)
     found = Folds()
@@ -51,7 +51,7 @@ def linear(folds: Folds) -> Fits:
 
 
 def missed(folds: Folds, fits: Fits, low: float, high: float) -> float:
-    """The squared error behind the clamp, each row by the fit that has not seen its fold."""
+    """Return the squared error behind the clamp, by fits without the row's fold."""
     found = 0.0
     for left_out, (weight, bias) in fits.held_out:
         for rows in (one for one in folds.rows if one.fold in left_out and one.fold >= 0):
@@ -151,7 +151,7 @@ def test_moments_with_other_targets_share_what_is_known_of_the_inputs() -> None:
 
 
 class Net(nn.Module):
-    """A layer that is narrowed, and one that reads it, in front of `after`; perhaps added to what both come from."""
+    """A narrowed layer and its reader, before `after`; optionally with a residual add."""
 
     def __init__(self, after: Any, shortcut: bool = False) -> None:
         super().__init__()

@@ -50,7 +50,7 @@ def error(module: nn.Module, keep: dict[str, tuple[int, ...]], compensator: str)
 
 
 def branch(program: Program) -> Tensor:
-    """What the residual network adds to its shortcut."""
+    """Return the residual branch's output."""
     add = next(node for node in program.module.graph.nodes if node.target is torch.ops.aten.add.Tensor)
     frontier = Frontier(program.module, [(IMAGES,)])
     place = frontier.nodes.index(add)
@@ -59,7 +59,7 @@ def branch(program: Program) -> Tensor:
 
 
 def chain(*, linear: bool, mix: Tensor | None) -> nn.Module:
-    """Two convolutions and a head; filters 4..7 of the first repeat 0..3, or are a mix of them."""
+    """Two convolutions and a head, whose filters 4..7 repeat or mix filters 0..3."""
     torch.manual_seed(0)
     between = nn.Identity() if linear else nn.ReLU()
     layers = (nn.Conv2d(3, 8, 3), between, nn.Conv2d(8, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5))

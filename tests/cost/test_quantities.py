@@ -1,4 +1,4 @@
-"""Parameters, bytes and memory are predicted as they come out; several limits are kept at once."""
+"""Predictions of parameters, bytes and memory are exact; several limits hold at once."""
 
 from __future__ import annotations
 

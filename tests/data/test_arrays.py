@@ -1,4 +1,4 @@
-"""Arrays of every type and order become tensors of the network's types, or are refused in one sentence."""
+"""Arrays of every type and order become tensors, or are refused in one sentence."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def picture(path: Path, value: int = 0, size: tuple[int, int] = (8, 8)) -> Path:
 
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
-    """Nine pictures in the folders ``ant``, ``bee`` and ``cow``; the pixels of each tell its place."""
+    """Write nine pictures in folders ``ant``, ``bee`` and ``cow``; pixels encode their place."""
     for label, name in enumerate(("ant", "bee", "cow")):
         for index in range(3):
             picture(tmp_path / "images" / name / f"{index}.png", 10 * label + index)

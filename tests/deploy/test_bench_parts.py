@@ -42,7 +42,7 @@ def drift(generator: np.random.Generator, count: int) -> np.ndarray[Any, np.dtyp
 
 
 def busy_machine(generator: np.random.Generator, count: int) -> tuple[Times, Times]:
-    """Paired times of one model on a machine whose load comes and goes, and meets both of a pair nearly alike."""
+    """Simulate paired times under a varying load that affects both runs alike."""
     load = 0.3 * drift(generator, count)
     own = 0.1 * generator.standard_normal((2, count))
     spikes = generator.random((2, count)) < 0.05
@@ -51,7 +51,7 @@ def busy_machine(generator: np.random.Generator, count: int) -> tuple[Times, Tim
 
 
 def simulated(seed: int, factor: float = 1.0) -> str:
-    """The verdict on B that takes `factor` of A's time, after A against A, both on a busy machine."""
+    """Return the verdict on B at `factor` of A's time, on a busy machine."""
     generator = np.random.default_rng(seed)
     floor = noise_floor(paired_speedup(*busy_machine(generator, 80), seed))
     a, b = busy_machine(generator, 80)
@@ -68,7 +68,7 @@ def test_what_is_a_third_faster_is_told_on_the_same_machine() -> None:
 
 
 def test_one_real_model_against_itself(tmp_path: Path) -> None:
-    """No verdict is asked of a busy machine here, only that what is said follows from what was measured."""
+    """Check that the verdict follows from the measurement, whatever the load."""
     onnx.save(network(64), tmp_path / "a.onnx")
     entry = Entry.parse(str(tmp_path / "a.onnx"))
     (point,) = measure([entry, entry], Sweep(seconds=0.1, warm_up=0.01))
@@ -91,7 +91,7 @@ def test_what_an_undisturbed_machine_would_say_is_said_where_it_differs(slower: 
 
 
 def test_the_interval_knows_that_neighbours_are_alike() -> None:
-    """The same ratios in the order in which a load comes and goes say less than they do shuffled."""
+    """Correlated ratios must give a wider interval than shuffled ones."""
     generator = np.random.default_rng(0)
     ratios = np.exp(0.1 * drift(generator, 400))
     alike, apart = (

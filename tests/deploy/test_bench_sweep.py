@@ -41,7 +41,7 @@ def branches():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's network dense and compressed as ONNX, as a program of two linear layers, and a file of factories."""
+    """Write the demo's network as ONNX, dense and compressed, a program, and factories."""
     folder = tmp_path_factory.mktemp("place")
     for name, model in zip(("dense", "small"), demo_pair(), strict=True):
         onnx.save(copy.deepcopy(model), folder / f"{name}.onnx")
@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def room(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, as the current folder."""
+    """Return `place`, as the current folder."""
     monkeypatch.chdir(place)
     return place
 

@@ -42,7 +42,7 @@ def times(factor: float, samples: tuple[float, ...] = FINE) -> tuple[float, ...]
 
 
 def comparison(factor: float, control: float = 1.0) -> Comparison:
-    """B takes `factor` of A's time, and a second session of A takes `control` of the first."""
+    """Simulate B at `factor` of A's time, and a second A at `control`."""
     return Comparison(FINE, times(factor, FINE[::-1]), FINE, times(control, FINE[::-1]))
 
 
@@ -137,7 +137,7 @@ def test_models_run_in_turn_there_and_back_twice_each(names: str, order: str) ->
 
 
 def test_a_disturbance_that_not_all_feel_alike_is_left_out() -> None:
-    """Two thirds of the time others slow A by 1.3 and B by 1.5; A takes 1.6 times as long as B undisturbed."""
+    """Load slows A by 1.3 and B by 1.5 most of the time."""
     generator = np.random.default_rng(4)
     busy = np.arange(600) % 60 < 40
     a, b = (generator.lognormal(0, 0.02, busy.size) * np.where(busy, slower, 1.0) for slower in (1.3, 1.5))

@@ -46,7 +46,7 @@ TALL = """
 
 
 def tall() -> onnx.ModelProto:
-    """The identity, for what is positive, by way of 1e6 · x, which FP16 cannot hold."""
+    """Build an identity for positive inputs by way of 1e6 · x, beyond FP16."""
     model = onnx.parser.parse_model(TALL)
     for node in model.graph.node:
         node.name = node.output[0]

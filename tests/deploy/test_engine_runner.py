@@ -89,7 +89,7 @@ class Engine:
 
 
 class StandIn:
-    """What of a TensorRT module the runner touches."""
+    """Stand-in for the parts of a TensorRT module that the runner uses."""
 
     __name__ = "stand_in"
     TensorIOMode = TensorIOMode

@@ -1,8 +1,8 @@
-"""Every name of TensorRT that prunec uses is in the bindings of 10.3 (JetPack 6), 10.13 and 11, and in TensorRT-RTX.
+"""Check every TensorRT name in prunec against the bindings of each version.
 
-The bindings are the real wheels, fetched for the test and not kept; the libraries below them, which need NVIDIA's own
-index, are stubs with the nine entry points that the bindings ask for. So this proves names, and no behaviour but one:
-a TensorRT that cannot start is a sentence. What is used is read from prunec's own sources.
+10.3 (JetPack 6), 10.13, 11 and TensorRT-RTX: the real wheels, fetched for the test and not kept; the libraries below
+them, which need NVIDIA's own index, are stubs with the nine entry points of the bindings. So this proves names, and one
+behaviour: a TensorRT that cannot start is reported in a sentence. The names are read from prunec's sources.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ print(json.dumps({
 
 
 def used() -> Iterator[tuple[str, str]]:
-    """(class or '', attribute) for every name of TensorRT in prunec's sources, RTX's own left out."""
+    """Return (class or '', attribute) of every TensorRT name in the sources, without RTX's."""
     for file in FILES:
         tree = ast.parse((ROOT / f"prunec/deploy/tensorrt/{file}.py").read_text(encoding="utf-8"))
         for node in [each for each in ast.walk(tree) if isinstance(each, ast.Attribute)]:
@@ -83,7 +83,7 @@ USED = sorted({pair for pair in used() if not set(pair) & RTX_ONLY})
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Where the bindings and their stubs are found."""
+    """Return the environment with the bindings and their stubs."""
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "LD_LIBRARY_PATH": str(folder / "stubs")}
 
 
@@ -113,7 +113,7 @@ def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def described(module: str, folder: Path) -> dict[str, Any]:
-    """What a process that imports `module` sees of it."""
+    """Return the attributes of `module` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", DESCRIBE, module], env=environment(folder), capture_output=True, text=True, check=False
     )
@@ -123,7 +123,7 @@ def described(module: str, folder: Path) -> dict[str, Any]:
 
 
 def missing(surface: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is used and not there."""
+    """Return the used names that are missing."""
     return [(a, b) for a, b in USED if b not in (surface["attributes"].get(a, []) if a else surface["top"])]
 
 

@@ -1,4 +1,4 @@
-"""What no engine can be built from: one sentence, exit code 7, and nothing left behind."""
+"""Models without an engine are refused: one sentence, exit code 7, no files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file that leaves is compared with the network as the user gave it, and a wrong one is not written."""
+"""Every written file is compared with the user's network; a wrong one is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Small(nn.Module):
 
 
 def nudged(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with one weight off."""
+    """Return the model with one weight changed."""
     weight = max(model.graph.initializer, key=lambda one: len(one.raw_data))
     values = numpy_helper.to_array(weight).copy()
     values.flat[:] += np.float32(0.1)

@@ -36,7 +36,7 @@ AVAILABLE = onnxruntime.get_available_providers()
 
 
 def plugin(library: str, name: str = "CPUExecutionProvider") -> ModuleType:
-    """What a plug-in's package offers: the name of its provider, and where its library is."""
+    """Build a plug-in module: its provider name and library path."""
     module = ModuleType(PLUGIN)
     module.get_ep_name, module.get_library_path = lambda: name, lambda: library  # type: ignore[attr-defined]
     return module

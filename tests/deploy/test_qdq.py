@@ -24,7 +24,7 @@ def quantised(
     low: int = TensorProto.INT8,
     computed: bool = False,
 ) -> onnx.ModelProto:
-    """Q → DQ → Conv 1x1 with a weight that is stored low and dequantised, one scale a channel."""
+    """Build Q → DQ → Conv 1x1, its weight dequantised with one scale per channel."""
     kind = helper.tensor_dtype_to_np_dtype(low)
     constants: dict[str, Any] = {
         "scale": np.float32(scale),

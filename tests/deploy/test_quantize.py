@@ -112,7 +112,7 @@ def test_weights_are_rounded_to_the_nearest(kind: str) -> None:
 
 
 def test_the_runtime_is_wrong_where_the_reference_is_right() -> None:
-    """Before an FP8 quantiser ONNX Runtime takes a Relu away; the reference does not let it."""
+    """ONNX Runtime removes a Relu before an FP8 quantiser; the reference keeps it."""
     images = few(4).inputs
     [exact], [right] = (run(reference.session(one), images) for one in (demo_model(), demo_quantised("fp8").model))
     assert np.abs(right - exact).max() < 1

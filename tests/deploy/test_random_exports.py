@@ -1,10 +1,10 @@
-"""Random networks, exported and run in ONNX Runtime beside the user's own module, which no pass has touched.
+"""Export random networks and compare ONNX Runtime with the user's own module.
 
     make test                     500 networks, the same each time
     make test-long                20,000, others each time; the seed is printed
 
-An export takes a second however small the network, so twenty networks share one; where it is wrong, each is exported
-alone, and those that are wrong by themselves are named by their steps.
+An export takes a second however small the network, so twenty networks share one; if it is wrong, each is exported
+alone, and the wrong ones are named by their steps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TOLERANCE = 1e-4
 
 
 def differences(networks: list[Drawn], batch: int | None, passes: str) -> list[float]:
-    """How far each output of the exported file is from the module's, relative to the largest if above 1."""
+    """Return each output's deviation from the module's, relative to the largest if above 1."""
     model = Several(networks).eval()
     examples = tuple(torch.randn(batch or 2, *one.shape) for one in networks)
     program = Pipeline.parse(passes).run(capture(model, examples), Context())

@@ -88,7 +88,7 @@ def test_what_dead_writers_left_goes_with_the_next_run(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_folder(tmp_path: Path) -> None:
-    """The second is refused in a sentence, or with force the one that ends last stays."""
+    """The second is refused in a sentence; with force the last one wins."""
 
     def overtaken() -> None:
         with artefacts.folder(tmp_path / "out") as folder:

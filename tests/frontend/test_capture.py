@@ -56,7 +56,7 @@ def require_proof(model: Any, inputs: Any, opaque: tuple[str, ...] = ()) -> None
 
 
 def require_close(found: Any, wanted: Any, tolerance: float = 1e-5) -> None:
-    """The same nesting, the same constants, the same tensors."""
+    """Check for equal nesting, constants and tensors."""
     assert tree_structure(found) == tree_structure(wanted)
     assert type(found) is type(wanted)
     for one, other in zip(tree_leaves(found), tree_leaves(wanted), strict=True):

@@ -57,7 +57,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(parts: dict[str, bytes], **changed: bytes) -> Path:
-    """A file with other bytes for parts whose names end so; new parts are put beside the graph."""
+    """Write a file with replaced parts, by the end of their names; add new ones."""
     known = {end: [name for name in parts if name.endswith(end)] for end in changed}
     new = {names[0] if names else f"good/{end}": changed[end] for end, names in known.items()}
     path = Path("other.pt2")

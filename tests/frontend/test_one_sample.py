@@ -1,4 +1,4 @@
-"""A batch of one is what a batch of two is, or the note of the capture says so."""
+"""A batch of one equals a batch of two, or a note reports it."""
 
 from __future__ import annotations
 

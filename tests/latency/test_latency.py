@@ -283,7 +283,7 @@ def test_a_network_is_measured_in_parts_too() -> None:
 
 
 def test_what_profiling_adds_is_taken_off() -> None:
-    """Of a chain of layers: what is left of its kernels is about the time of a run that is not profiled."""
+    """Corrected kernel times of a chain sum to about an unprofiled run."""
     model = profiler._chain(150)
     with profiler.profiled([model], 1, 1) as opened:
         for _ in range(60):

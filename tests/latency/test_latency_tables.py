@@ -322,7 +322,7 @@ def test_what_a_users_table_lacks_is_measured_and_not_kept(measured: list[str], 
 def test_two_that_measure_a_shape_at_other_widths_end_with_both(
     measured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process writes its own widths of the shape just before this one does; and, at last, all the time."""
+    """Another process writes its widths just before this one; finally, every time."""
     program = seen(net(), 2, 3, 12, 12)
     shape = layer_shapes.layers_of(program)[0].shape
     keep, others = table_cache.keep, iter([(5, 21), (5, 22)])

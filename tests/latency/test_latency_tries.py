@@ -9,12 +9,12 @@ from prunec.latency.tries import Tries, Try
 
 
 def raced(count: int, true: float, correction: float = 1.0, unsure: float = 0.005) -> Try:
-    """A race of a network of so many channels, which the table has at 10 ns each."""
+    """Simulate a race of a network of `channels` at 10 ns each in the table."""
     return Try(correction, np.array([count]), 10.0 * count, true, true / 1e6, true / 200, unsure)
 
 
 def test_races_are_believed_together() -> None:
-    """The table is 10% too low, races are off by 3% either way, and 100 ns are wanted: 9 channels take 99."""
+    """The table is 10% low, races vary by 3%, the target is 100 ns: 9 channels take 99."""
     tries = Tries(100.0, [raced(20, 220.0)])
     assert tries.correction == pytest.approx(1.1)
     tries.each.extend([raced(9, 102.0, 1.1), raced(9, 96.0, 1.1), raced(10, 107.0, 1.07)])
@@ -31,7 +31,7 @@ def test_races_are_believed_together() -> None:
 
 
 def test_races_end() -> None:
-    """Where another budget binds the same widths come again, and far from the target that is enough."""
+    """Another binding budget repeats the widths, and the search ends far from the target."""
     assert not Tries(100.0, [raced(5, 55.0)]).over
     assert Tries(100.0, [raced(5, 55.0), raced(5, 54.0, 1.1)]).over
     assert Tries(100.0, [raced(9, 97.0), raced(9, 98.0), raced(9, 93.0)] * 6).over
@@ -40,7 +40,7 @@ def test_races_end() -> None:
 
 
 def test_races_that_were_disturbed_count_for_little_and_more_are_run() -> None:
-    """9 channels take 99 ns; one race of them has 115, but could as well have had 100."""
+    """9 channels take 99 ns; one disturbed race reports 115, uncertain enough for 100."""
     quiet = [raced(9, 98.0, 1.1), raced(9, 100.0, 1.1)]
     loud = Tries(100.0, [*quiet, raced(9, 115.0, 1.1, unsure=0.1)])
     assert loud.correction == pytest.approx(1.1, rel=0.01)

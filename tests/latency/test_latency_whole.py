@@ -35,7 +35,7 @@ def of(name: str) -> Program:
 
 
 def as_measured(program: Program, seed: int = 0, lost: int = 0) -> Whole:
-    """The network in a run in which every kernel takes what chance says, and `lost` have no layer's name."""
+    """Simulate a run with random kernel times, where `lost` kernels have no layer's name."""
     generator = np.random.default_rng(seed)
     listed = pieces(layer_shapes.layers_of(program), {})
     owners = {str(place): one for place, one in enumerate(listed[lost:])}

@@ -96,7 +96,7 @@ def test_the_measured_staircases() -> None:
 
 
 def on_the_fast_kernel(model: onnx.ModelProto, folder: Path) -> bool:
-    """Whether ONNX Runtime runs the last convolution in its blocked layout."""
+    """Return whether ONNX Runtime runs the last convolution in its blocked layout."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(folder / "optimised.onnx"), 3
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

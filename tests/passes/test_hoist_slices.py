@@ -141,7 +141,7 @@ def test_where_most_positions_are_read_nothing_changes(read: str) -> None:
 
 
 def test_the_queries_of_causal_attention_stay_whole() -> None:
-    """What a query sees depends on where it is."""
+    """A causal query depends on its position."""
     before, after = hoisted(Transformer(READ["last"], attend=causal), TOKENS, WIDTH)
     require_same(before, after, TOKENS, WIDTH)
     (sliced,) = (one for one in after.module.graph.nodes if one.name.startswith("slice") and one.args[1] == 2)
@@ -199,7 +199,7 @@ def test_a_target_is_a_share_of_the_network_as_it_was_given() -> None:
 def test_a_share_of_the_time_is_one_of_the_network_as_it_was_given(
     on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here it is timed; from a table of another machine it is read, for `profile` times both networks."""
+    """The network is timed here, or read from a foreign table with both networks."""
     network = Transformer(READ["first"]).eval()
     program = prepared(capture(network, (torch.randn(2, TOKENS, WIDTH),)))
     before = unhoisted(program)

@@ -60,7 +60,7 @@ def built(net: nn.Module, steps: str, target: str = "macs:0.6") -> tuple[Program
 
 
 def norm_inputs(program: Program) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Of each norm: what it reads over all images at once, and its stored mean and variance."""
+    """Return each norm's input over all images, and its stored mean and variance."""
     found: list[tuple[Tensor, Tensor, Tensor]] = []
 
     class Spy(torch.fx.Interpreter):

@@ -1,4 +1,4 @@
-"""Every pipeline holds exact passes to their word and the capture to the network; an instrument records the drift."""
+"""Pipelines verify exact passes and the capture; an instrument records the drift."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ VOID = {"meta", "wbr", "br"}
 
 
 class Forked(nn.Module):
-    """Two branches that are joined by a concat, a depthwise layer, and a part that cannot be pruned."""
+    """Two branches joined by a concat, a depthwise layer, and a frozen part."""
 
     def __init__(self) -> None:
         super().__init__()

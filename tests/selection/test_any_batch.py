@@ -1,4 +1,4 @@
-"""What is learnt from gradients is the same however the network cuts its images into batches."""
+"""Gradient scores are independent of the batching of the images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGES = as_images(torch.randn(48, 3, 8, 8, generator=torch.Generator().manual_s
 
 
 class Net(nn.Module):
-    """A network that takes `fixed` images and no other number; any number where that is None."""
+    """A network with a batch fixed to `fixed` images, or any if None."""
 
     def __init__(self, fixed: int | None, scores: bool) -> None:
         super().__init__()

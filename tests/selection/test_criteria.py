@@ -37,7 +37,7 @@ NEED_NORMS = ("bn-scale", "fsm")
 
 
 def bn_net() -> Any:
-    """Convolution, batch norm and ReLU, twice, pooling and a classifier; spaces a (12) and b (10)."""
+    """Build conv, batch norm, ReLU, twice, pooling, classifier; spaces a (12), b (10)."""
     net: Any = networks()["batch_norm_after"]
     with torch.no_grad():
         net.an.weight[::2] *= -1
@@ -87,7 +87,7 @@ def silent() -> Evidence:
 
 
 def hidden(net: Any) -> Tensor:
-    """What b reads, on every image of the order in which gradients see them."""
+    """Return the inputs of b on every image, in the order of the gradients."""
     (x,) = IMAGES.take(128, 0).inputs
     return F.relu(net.an(net.a(x)))
 

@@ -27,7 +27,7 @@ class _Named:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a selector asks of a space."""
+    """Facts of a space that a selector reads."""
 
     readers: list[Reader]
     producers: list[Tensor]
@@ -88,7 +88,7 @@ def test_a_channel_that_is_not_read_goes_first(name: str) -> None:
 
 
 def test_lasso_follows_the_path_of_independent_channels() -> None:
-    """Where Q is diagonal, channel j dies at m = Q_jj."""
+    """For diagonal Q, channel j is removed at m = Q_jj."""
     x = torch.linalg.qr(normal(0, 50, 5) - normal(0, 50, 5).mean(0)).Q
     weight = torch.diag(torch.tensor([3.0, 1.0, 5.0, 2.0, 4.0], dtype=torch.float64))[None]
     found = curve("lasso", [reader(x, 5, weight=weight)], [])

@@ -173,7 +173,7 @@ def ranked(decomposer: str) -> Program:
 
 
 def error_at_half(program: Program, found: Factoring) -> float:
-    """Of a layer with the rank at which its two parts cost half of it, worked out afresh."""
+    """Return the error at the rank of half the layer's cost, recomputed."""
     one = next(one for one in program.fact(Channels).contractions if one.node == found.node)
     whole = next(one.macs for one in program.fact(Channels).products if one.node == found.node)
     rank = int(whole / 2 / (found.first * len(one.inputs) + found.second * len(one.outputs)))
@@ -207,7 +207,7 @@ def test_the_curve_of_a_rank_space_ends_where_nothing_is_gained(decomposer: str)
 
 
 def test_a_covariance_that_rounding_has_made_negative_is_made_positive() -> None:
-    """Two of the four channels are copies of the others, but for what the products of float32 leave."""
+    """Two of four channels copy the others, up to float32 rounding."""
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(500, 2, 9, generator=draw, dtype=torch.float64)
     true = torch.cov(torch.cat([rows, rows], 1).flatten(1).T)

@@ -164,5 +164,5 @@ def test_rows_may_be_added_after_the_covariance_was_read() -> None:
     [(768, 750, 22), (4608, 1000, 56), (64, 1000, 17), (9, 750, 4), (9, 10_000, 1), (27, 4, 1728)],
 )
 def test_positions_of_a_narrow_layer_are_few(columns: int, samples: int, each: int) -> None:
-    """Twelve rows a column and 16,384 in all at least, but 256 a column at most."""
+    """At least twelve rows per column and 16,384 in all; at most 256 per column."""
     assert positions_per_sample(columns, 16384, samples) == each

@@ -1,4 +1,4 @@
-"""Statistics that are kept answer only for what they were measured on, and only as they were written."""
+"""Stored statistics are used only for their own inputs, and only if intact."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Builder:
         return node
 
     def step(self, node: fx.Node, name: str) -> fx.Node:
-        """The value after one random call of an operator, or before it where the arguments are not legal."""
+        """Return the value after one random operator call, or before an illegal one."""
         shape = tuple(self.values[node].shape)
         try:
             target, args = MAKERS[name](self.random, shape)

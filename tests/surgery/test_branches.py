@@ -60,7 +60,7 @@ def squeezed(m: Any, x: Tensor) -> Any:
 
 
 def downsampled(m: Any, x: Tensor) -> Any:
-    """As in ResNet, the convolution on the shortcut comes after the branch; it can give what the branch gave, too."""
+    """Build a ResNet block with its shortcut convolution after the branch."""
     y = F.relu(m.a(x))
     return m.fc(pooled(F.relu(m.c(m.b(y)) + m.d(y))))
 
@@ -201,7 +201,7 @@ def priced(name: str, errors: dict[str, float]) -> Allocation:
 
 
 def test_the_knapsack_weighs_a_branch_against_all_that_is_within_it() -> None:
-    """A branch whose loss costs a little less than narrowing it goes, one that costs a little more stays."""
+    """Remove a branch that costs a little less than narrowing it, keep a dearer one."""
     solve = STRATEGIES["allocators"].make("knapsack")
     stays = priced("bottleneck", {"b:branch": 1e6, "e:branch": 1e6})
     counts = solve.counts(stays)

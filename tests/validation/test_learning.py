@@ -58,7 +58,7 @@ def test_two_measurements_are_no_curve() -> None:
 
 @pytest.mark.parametrize("width", [8, 600, 5000])
 def test_fewer_images_are_the_same_ones_in_layers_of_any_width(width: int) -> None:
-    """A half are the even folds, a quarter every fourth, however many folds share a part."""
+    """A half are the even folds, a quarter every fourth, for any shared parts."""
     folds = Folds()
     for fold in range(16):
         folds.add(fold, torch.full((1, 1, width), float(fold)), torch.zeros(1, 1, 1))
