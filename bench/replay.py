@@ -172,7 +172,7 @@ def run(args: argparse.Namespace, checkout: pathlib.Path, networks: list[Network
             record(args.record, network.name, found)
             said = ("recorded",) * len(FILES)
         spent = f"{processor_seconds() - before:.0f}"
-        why = "".join(f"; {each['failed']}" for each in (wanted, found) if "failed" in each)
+        why = "".join({f"; {each['failed']}": 1 for each in (wanted, found) if "failed" in each})
         print(f"{network.name}: {', '.join(said)} after {spent} s{why}", file=sys.stderr, flush=True)
         rows.append((network.name, *said, *(found.get(name, "-")[:12] for name in FILES), spent))
     if not rows:
