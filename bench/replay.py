@@ -1,9 +1,9 @@
 """Compare two checkouts of prunec: the bytes of plan.json and model.onnx that each makes of the same networks.
 
-    python bench/replay.py ../other                       # this checkout against another: every network, twice
+    python bench/replay.py ../other                       # this checkout against another: 23 minutes of one core
     python bench/replay.py ../other --only 'micro:*'      # some of them; names are those of --list
-    python bench/replay.py --check                        # this checkout against the hashes in results/replay.json
-    python bench/replay.py --check --quick                # three small networks: what the tests do
+    python bench/replay.py --check                        # against the hashes in results/replay.json: half of that
+    python bench/replay.py --check --quick                # three small networks: what the tests do, 22 seconds
     python bench/replay.py --record                       # after a change that is meant to move a plan
 
 Each network is compressed with `prunec.compress(module, images, target="macs:0.5", align="none", seed=0)` and written
