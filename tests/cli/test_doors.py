@@ -17,8 +17,8 @@ PRUNEC = [sys.executable, "-m", "prunec"]
 WRITING = """
 import sys, time, types
 from pathlib import Path
-from prunec import artefacts
 from prunec.cli import commands, console, main
+from prunec.files import artefacts
 def slow(debug: bool = False) -> None:
     with artefacts.folder(Path("out")) as folder:
         (folder / "half").touch()
