@@ -1,0 +1,72 @@
+"""Describe an option once, in the metadata of a dataclass field: its documentation, its values, its spellings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass
+from types import MappingProxyType
+from typing import Any, ParamSpec
+
+from .values import Kind
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Option:
+    """Document one option, and describe its form outside Python."""
+
+    help: str
+    kind: Kind | None = None  # None: given in Python alone
+    metavar: str | None = None
+    usual: str | None = None  # effect of the default None
+    panel: str | None = None
+    flags: tuple[str, ...] = ()  # on the command line, where not --name; "" for a positional argument
+    table: str | None = "compress"  # of a recipe; None: not in recipes
+    key: str | None = None  # in the table, where not the name of the field
+    aliases: tuple[str, ...] = ()  # further keys
+    needed: str = ""  # advice, where neither command line nor recipe gives it
+
+
+@dataclass(frozen=True)
+class Field:
+    """Pair an option with the name and the default of its field."""
+
+    name: str
+    option: Option
+    default: Any = MISSING
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Return the spellings on the command line, the preferred one first."""
+        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return the keys in a recipe, the preferred one first."""
+        return (self.option.key or self.name, *self.option.aliases)
+
+    @property
+    def shown_default(self) -> str | None:
+        """Return the default as a user writes it, None where there is none to show."""
+        if isinstance(self.default, (int, str)) and not isinstance(self.default, bool):
+            return str(self.default)
+        return self.option.usual
+
+
+def _metadata_of(kind: Callable[P, Option]) -> Callable[P, Mapping[str, Option]]:
+    """Make a function of the fields of `Option` that returns the metadata of a dataclass field."""
+
+    def metadata(*args: P.args, **kwargs: P.kwargs) -> Mapping[str, Option]:
+        return MappingProxyType({"option": kind(*args, **kwargs)})
+
+    return metadata
+
+
+option = _metadata_of(Option)
+
+
+def options_of(config: type) -> tuple[Field, ...]:
+    """List the options of a dataclass, in order. Raises KeyError for a field without documentation."""
+    return tuple(Field(one.name, one.metadata["option"], one.default) for one in dataclasses.fields(config))
