@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
@@ -32,12 +30,14 @@ from .ir.signature import require_runnable, signature_of
 from .ir.unhoisted import unhoisted
 from .latency.engine import checked
 from .pipeline.context import Context
-from .pipeline.method import PIPELINE, PREPARE, Method, batch_of, require_effect, require_kept
+from .pipeline.method import PIPELINE, PREPARE, batch_of, passes_of, require_effect, require_kept
 from .pipeline.pipeline import Instrument, Pipeline, Time, Verify
 from .progress import Track, silent
-from .report.compression import capture_facts, size_facts
-from .request.constraints import ANY, AUTO, Constraints
-from .request.target import Target
+from .report.compression import capture_facts, request_facts, size_facts
+from .request.config import CompressConfig
+from .request.constraints import ANY, Constraints
+from .request.keywords import keywords_of
+from .request.options import option
 from .surgery.plan import Plan
 from .validation.held_out import Estimate, Planned, estimate, keep_back
 
@@ -50,87 +50,57 @@ __all__ = ["PIPELINE", "PREPARE", "Result", "compress", "inspect", "prepared"]
 CHECKED = 8  # samples that results are compared on, where nothing says which
 
 
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Record what only Python can give `compress`, beside the options: objects of this process."""
+
+    example_inputs: Inputs | None = field(
+        default=None,
+        metadata=option(
+            "Arguments to capture the model with, or a mapping of keywords, nested as it takes them; the tensors among"
+            " them are, in order, those of the images.",
+            usual="the first samples",
+        ),
+    )
+    track: Track = field(default=silent, metadata=option("Progress of loops, called as track(steps, text)."))
+    instruments: Sequence[Instrument] = field(default=(), metadata=option("Observers of each pass."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keywords(Session, CompressConfig):
+    """Record all keywords of `compress`."""
+
+
+@keywords_of(Keywords, Session)
 @kept_process_state()
-def compress(
-    model: nn.Module | ExportedProgram,
-    calibration: Any,
-    *,
-    target: str | Sequence[str] | Target,
-    example_inputs: Inputs | None = None,
-    opaque: Sequence[str] = (),
-    selector: str | None = None,
-    allocator: str | None = None,
-    compensator: str | None = None,
-    decomposer: str | None = None,
-    keep_branches: bool = False,
-    pipeline: str | Sequence[str] | None = None,
-    freeze: Sequence[str] = (),
-    only: Sequence[str] = (),
-    limits: Mapping[str, float] | None = None,
-    round_to: int = 1,
-    align: str | int | None = None,
-    on: str | None = None,
-    seed: int = 0,
-    batch: int | None = None,
-    cache: Path | None = None,
-    device: str | torch.device | None = None,
-    track: Track = silent,
-    instruments: Sequence[Instrument] = (),
-) -> Result:
+def compress(model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, session: Session) -> Result:
     """Make a trained network smaller without retraining.
 
     `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches. A batch is
     matched to the parameters of `forward`: by the keys of a dict, else by place, and what follows the required inputs
-    are labels, dropped unread. A few hundred suffice, a thousand are better. `target` says what remains: `macs:0.5`
-    keeps half of the dense MACs; `params:0.5`, `size:2MB` (weights) and `memory:1.5MB` (activations alive at once) may
-    be asked for too, several in a list or with commas. `latency:0.6` keeps as much of the time of a run, and
-    `latency:3.5ms` asks for so much, in the engine `on` (default: `ort-cpu`): `ort-cpu{batch=8,threads=2}`, which is
-    timed here, or the file of a table from `prunec profile`. `example_inputs` (default: the first samples) are what the
-    model is captured with: arguments, or a mapping of keywords, nested where it wants them so; the tensors in them are,
-    in order, those of the images. `opaque` names sub-modules that are left as they are, and not looked into.
-    `selector` (default: `obs`), `allocator` (`portfolio`), `compensator` (`sequential`) and `decomposer`
-    (`collaborative`; `none`: no layer becomes two) are names or specs such as `sequential{ridge=1e-4}`; `keep_branches`
-    holds on to residual blocks that would go whole; `pipeline` replaces all passes, so none of these stands beside it.
-    Layers that match a pattern of `freeze` (`layer4.*`) keep all their channels, as do those that match none of `only`;
-    `limits` says by pattern what share of a layer's channels may be removed at most; what stays is a multiple of
-    `round_to`, or all. `align` are the widths that the engine likes, of channels and of ranks, where the target can be
-    met so: `auto` (default, unless `round_to` is given) for ONNX Runtime on this machine, or with a latency in the
-    target its table's and a block, `none`, a number, or a name of `prunec.cost.hardware`. `batch` (default: 64) is the
-    number of samples a step of the sweeps; a network that fixes its batch gets that and takes no other, and images that
-    fill no batch are left out (`report["capture"]`). `cache` is a folder that keeps the dense statistics for the next
-    run on the same network and images. `device` (`cuda`, `cuda:1`, `cpu`; default: where the model is) is where the
-    sweeps run and the result is; images come to it a batch at a time, wherever they are. The model itself is not
-    changed. A tenth of the images, at least 32 and at most a quarter, is kept from every fit and choice, and
-    `Result.estimate` says what the result makes of them.
+    are labels, dropped unread. A few hundred suffice, a thousand are better. A tenth of them, at least 32 and at most a
+    quarter, is kept from every fit and choice, and `Result.estimate` reports the error there. The model itself is not
+    changed. Options are given by name, as in `target="macs:0.5"`, or all in one `CompressConfig`.
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError, BackendError.
     """
     started = time.perf_counter()
-    wanted = target if isinstance(target, Target) else Target.parse(target)
-    passes = Method(selector, allocator, compensator, decomposer, keep_branches, pipeline).passes()
-    require_effect(wanted, round_to, align, on)
-    require_kept(passes, cache)
-    limits = MappingProxyType(dict(limits or {}))
-    constraints = Constraints(tuple(freeze), tuple(only), limits, round_to, str(AUTO if align is None else align))
+    wanted, passes = config.wanted, passes_of(config)
+    require_effect(config)
+    require_kept(passes, config.cache)
+    constraints = config.constraints
     Alignment.parse(constraints.align)
-    engine = checked(on or "ort-cpu")
-    place = named(device)
-    model = plain_module(model)
-    images = as_images(calibration, takes=signature_of(model, example_inputs))
-    dense = capture(model, example_inputs or images.example(batch or 2), opaque).on(place)
-    given, batch = len(images), batch_of(batch, dense.only_batch)
-    images = images.in_steps(dense.only_batch or 1).on(dense.device)
-    if (alike := why_nothing_varies(images.inputs)) is not None:
-        dense = replace(dense, notes=(*dense.notes, alike))
-    left_out = given - len(images)
-    whole = images
-    images, kept = keep_back(whole, seed)
+    engine = checked(config.on or "ort-cpu")
+    dense, whole, left_out = _captured(model, calibration, config, session.example_inputs)
+    batch = batch_of(config.batch, dense.only_batch)
+    images, kept = keep_back(whole, config.seed)
     captured = time.perf_counter() - started
     few = next(images.batches(dense.only_batch or min(batch, CHECKED)))
-    clock, verify = Time(), Verify(few)
-    context = Context(wanted, constraints, images, seed, batch, cache, track, kept=kept, on=engine)
-    planned = Planned()
-    program = passes.run(dense, context, (clock, verify, planned, *instruments))
+    clock, verify, planned = Time(), Verify(few), Planned()
+    context = Context(
+        wanted, constraints, images, config.seed, batch, config.cache, session.track, kept=kept, on=engine
+    )
+    program = passes.run(dense, context, (clock, verify, planned, *session.instruments))
     plan = program.fact(Plan)
     if "allocate" in context.notes:
         context.notes["allocate"]["budgets"] = written(program, context.notes["allocate"]["budgets"])
@@ -138,19 +108,32 @@ def compress(
     expected = estimate(dense, lambda: planned.judged(passes, context, program), kept, context)
     ended = time.perf_counter()
     seconds = {"capture": captured, **clock.seconds, "estimate": ended - finished, "total": ended - started}
-    report = size_facts(dense, planned.program(program), program, plan, whole, seconds)
-    report.update(
-        target=str(wanted),
-        constraints=constraints.to_json(),
-        seed=seed,
-        pipeline=str(passes),
-        drift=verify.reported,
-        notes=context.notes,
-        estimate=expected.to_json(),
-        capture=capture_facts(dense, left_out),
-    )
+    report = {
+        **size_facts(dense, planned.program(program), program, plan, whole, seconds),
+        **request_facts(context),
+        "pipeline": str(passes),
+        "drift": verify.reported,
+        "notes": context.notes,
+        "estimate": expected.to_json(),
+        "capture": capture_facts(dense, left_out),
+    }
     few = tuple(one.to(CPU) for one in few)
     return Result(replace(dense, original=None), replace(program, original=None), plan, report, few, expected)
+
+
+def _captured(
+    model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, example_inputs: Inputs | None
+) -> tuple[Program, Images, int]:
+    """Return the captured network, images in steps of its batch, and the number of images left out."""
+    place = named(config.device)
+    model = plain_module(model)
+    images = as_images(calibration, takes=signature_of(model, example_inputs))
+    dense = capture(model, example_inputs or images.example(config.batch or 2), config.opaque).on(place)
+    batch_of(config.batch, dense.only_batch)
+    whole = images.in_steps(dense.only_batch or 1).on(dense.device)
+    if (alike := why_nothing_varies(whole.inputs)) is not None:
+        dense = replace(dense, notes=(*dense.notes, alike))
+    return dense, whole, len(images) - len(whole)
 
 
 @kept_process_state()

@@ -20,7 +20,8 @@ from prunec.grammar.spec import bind, parse, text_of
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pipeline
-from prunec.request.recipe import Options
+from prunec.request.config import CompressRequest
+from prunec.request.recipe import merged
 from prunec.selection.evidence import Evidence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,7 @@ def test_the_recipe_of_the_readme(tmp_path: Path) -> None:
     found = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found
     (tmp_path / "net.toml").write_text(found[1], encoding="utf-8")
-    options = Options.merged({}, tmp_path / "net.toml")
+    options = merged(CompressRequest, {}, tmp_path / "net.toml")
     assert (options.model, options.images, options.compensator) == ("nets.py:make", 1024, "sequential{ridge=1e-4}")
 
 

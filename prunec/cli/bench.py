@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..request.config import IMAGES
 from . import rules
 from .console import err, out, progress
-from .model_options import IMAGES, Debug, InputShape, NoVerify, PreprocessText, preprocess_of, read_images
+from .model_options import Debug, InputShape, NoVerify, PreprocessText, preprocess_of, read_images
 
 if TYPE_CHECKING:
     from ..deploy.benchmark.contestant import Entry
@@ -231,7 +232,7 @@ def _gate(text: str, count: int) -> float:
 
 def _shape(text: str | None) -> tuple[tuple[int, ...] | None, str | None]:
     """The shape of an input, and its type where one is named."""
-    from ..request.recipe import shape_of, type_of
+    from ..request.values import shape_of, type_of
 
     return (None, None) if text is None else (shape_of("--input-shape", text), type_of("--input-shape", text))
 

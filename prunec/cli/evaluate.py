@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..request.config import IMAGES, MODEL
 from .console import out, progress
 from .model_options import (
-    IMAGES,
-    MODEL,
     Batch,
     Classes,
     Debug,
@@ -67,7 +66,7 @@ def evaluate(
     """
     from ..errors import SpecError
     from ..evaluate import accuracy
-    from ..request.recipe import classes_of
+    from ..request.values import classes_of
 
     mapping = None if classes is None else classes_of("--classes", classes)
     network, shape, only, takes = _opened(model, weights, device, provider, written)

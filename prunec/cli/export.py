@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..request.config import IMAGES, MODEL
 from .console import err, out, progress, warn
-from .model_options import (
-    IMAGES,
-    MODEL,
-    Debug,
-    InputShape,
-    NoVerify,
-    PreprocessText,
-    Weights,
-    preprocess_of,
-    read_images,
-)
+from .model_options import Debug, InputShape, NoVerify, PreprocessText, Weights, preprocess_of, read_images
 
 if TYPE_CHECKING:
     from torch import Tensor

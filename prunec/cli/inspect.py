@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..request.config import MODEL
 from .console import out, say, warn
-from .model_options import MODEL, Debug, Freeze, InputShape, NoVerify, Only, Opaque, Weights, example_inputs
+from .model_options import Debug, Freeze, InputShape, NoVerify, Only, Opaque, Weights, example_inputs
 
 if TYPE_CHECKING:
     from ..channels.spaces import Channels

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..request.config import IMAGES
 from .console import out, progress
-from .model_options import IMAGES, Debug, NoVerify, PreprocessText, preprocess_of, read_images
+from .model_options import Debug, NoVerify, PreprocessText, preprocess_of, read_images
 
 if TYPE_CHECKING:
     import onnx

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..request.config import IMAGES
 from .console import err, out
-from .model_options import IMAGES, preprocess_of, read_images
+from .model_options import preprocess_of, read_images
 
 if TYPE_CHECKING:
     import onnx
@@ -61,7 +62,7 @@ def read(
     """
     from ..deploy.onnx import model_inputs, onnx_file
     from ..errors import SpecError
-    from ..request.recipe import classes_of
+    from ..request.values import classes_of
 
     if count < 1:
         raise SpecError(f"--images {count} are none: give 1 or more")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..request.config import CompressRequest
 from .console import warn
+from .flags import Checks, flag_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,61 +22,16 @@ if TYPE_CHECKING:
     from ..ir.signature import Signature
     from ..progress import Track
 
-MODEL = "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, or a .pt2 exported program"
-IMAGES = "a folder of images (flat, or one folder a class), a .npz or .npy file, or file.py:function that gives batches"
-
-Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Weights for MODEL: .safetensors, or a state dict saved by torch."),
-]
-InputShape = Annotated[
-    str | None,
-    typer.Option(
-        metavar="3x224x224",
-        help="The shape of one input, without the batch, where nothing else tells it; 20:int64 of 20 tokens,"
-        " 224x224x3:uint8 of pixels.",
-    ),
-]
-PreprocessText = Annotated[
-    str | None,
-    typer.Option(
-        "--preprocess",
-        metavar="TEXT",
-        help="How pixels become inputs: imagenet, imagenet:160, none, or"
-        " resize=,crop=,size=,order=,scale=,mean=,std= joined by commas."
-        " Image folders get imagenet at the network's size unless told.",
-    ),
-]
-Classes = Annotated[
-    str | None,
-    typer.Option(metavar="0,217,…", help="The class of the network that each label stands for, in the labels' order."),
-]
-Freeze = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PATTERN", help="Layers that keep all their channels, for instance 'layer4.*'. Repeatable."),
-]
-Only = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="Layers that alone may lose channels. Repeatable.")
-]
-Opaque = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME",
-        help="A sub-module that stays as it is and is not looked into, for instance 'neck.*'. Repeatable.",
-    ),
-]
-Batch = Annotated[int | None, typer.Option(metavar="N", help="Images a step.", show_default="64")]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="Threads to compute with.", show_default="as many as torch likes")
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        metavar="cpu|cuda",
-        help="Where PyTorch computes; cuda:1 is the second GPU.",
-        show_default="where the network is",
-    ),
-]
+Weights = Annotated[Path | None, flag_of(CompressRequest, "weights")]
+InputShape = Annotated[str | None, flag_of(CompressRequest, "input_shape")]
+PreprocessText = Annotated[str | None, flag_of(CompressRequest, "preprocess")]
+Classes = Annotated[str | None, flag_of(CompressRequest, "classes")]
+Freeze = Annotated[list[str] | None, flag_of(CompressRequest, "freeze")]
+Only = Annotated[list[str] | None, flag_of(CompressRequest, "only")]
+Opaque = Annotated[list[str] | None, flag_of(CompressRequest, "opaque")]
+Batch = Annotated[int | None, flag_of(CompressRequest, "batch")]
+Device = Annotated[str | None, flag_of(CompressRequest, "device")]
+Cache = Annotated[Path | None, flag_of(CompressRequest, "cache")]
 Provider = Annotated[
     str,
     typer.Option(
@@ -82,14 +39,8 @@ Provider = Annotated[
         help="What ONNX Runtime runs on: cpu, cuda, tensorrt, rtx, openvino, coreml or directml; that, or nothing.",
     ),
 ]
-Cache = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Keep the statistics of the calibration here, and use them again."),
-]
-NoVerify = Annotated[
-    bool, typer.Option("--no-verify", help="Use files that differ from the manifest beside them, as they are.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error too.")]
+NoVerify = Annotated[bool, flag_of(Checks, "no_verify")]
+Debug = Annotated[bool, flag_of(Checks, "debug")]
 
 
 def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.Tensor, ...]:
@@ -104,7 +55,7 @@ def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.
     from ..errors import SpecError
     from ..ir.calling import tensors_of
     from ..ir.signature import floating_type, rows_of_embeddings
-    from ..request.recipe import shape_of, type_of
+    from ..request.values import shape_of, type_of
 
     shape = None if input_shape is None else shape_of("--input-shape", input_shape)
     recorded = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs

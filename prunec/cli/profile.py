@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from ..request.config import MODEL
 from .console import out, progress, say, warn
-from .model_options import MODEL, Debug, InputShape, NoVerify, Opaque, Weights, example_inputs
+from .model_options import Debug, InputShape, NoVerify, Opaque, Weights, example_inputs
 
 
 def profile(

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..request.config import IMAGES
 from .console import err, out, progress
-from .model_options import IMAGES, Debug, NoVerify, PreprocessText, preprocess_of, read_images
+from .model_options import Debug, NoVerify, PreprocessText, preprocess_of, read_images
 from .verify import EngineFile
 
 

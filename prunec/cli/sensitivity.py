@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..request.config import MODEL
 from .console import out, progress, say, warn
 from .model_options import (
-    MODEL,
     Batch,
     Cache,
     Debug,
@@ -74,7 +74,7 @@ def sensitivity(
     from ..report.console import sensitivity_table
     from ..report.curves import drawing
     from ..request.constraints import Constraints
-    from ..request.recipe import shape_of
+    from ..request.values import shape_of
 
     place = named(device)
     passes = Pipeline.parse(PASSES.format(prepare=PREPARE, selector=selector, decomposer=decomposer))

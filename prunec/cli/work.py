@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,13 +19,12 @@ from ..frontend.load import LoadedModel, load_model
 from ..frontend.opaque import unwritable
 from ..ir.signature import require_runnable, signature_of
 from ..latency.engine import checked
-from ..pipeline.method import BATCH, Method
-from ..pipeline.pipeline import Instrument
+from ..pipeline.method import passes_of
+from ..pipeline.pipeline import Instrument, Pipeline
 from ..progress import Track
+from ..request.config import BATCH, CompressRequest
 from ..request.constraints import AUTO
 from ..request.engine import On
-from ..request.recipe import Options
-from ..request.target import Target
 from ..surgery.plan import Plan
 from .measure import add_accuracy, add_latency
 from .model_options import preprocess_of, read_images, require_fit
@@ -33,17 +32,17 @@ from .model_options import preprocess_of, read_images, require_fit
 CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
 
-def check(options: Options, whole: bool = True, bench: bool = True) -> None:
-    """Check the method before any work; `whole` pipelines make a plan and files, `bench` times them.
+def check(options: CompressRequest, whole: bool = True, bench: bool = True) -> Pipeline:
+    """Check a request before any work and return its passes; `whole` ones write files, `bench` times them.
 
     Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the device or the
     provider that is to be timed is not there.
     """
-    Target.parse(options.target)
+    timed = _engine_text(options) is not None
     if options.align is not None:
-        Alignment.parse(options.align)
+        Alignment.parse(str(options.align))
     engine_of(options)
-    if options.on is not None and not bench and _engine_text(options) is None:
+    if options.on is not None and not bench and not timed:
         raise SpecError(
             f"--on {options.on} has no effect: no latency is in the target, and nothing is timed; leave it out"
         )
@@ -51,7 +50,7 @@ def check(options: Options, whole: bool = True, bench: bool = True) -> None:
         raise SpecError(
             f"--align auto has no effect beside --round-to {options.round_to}: leave it out, or name a target"
         )
-    pipeline = method_of(options).passes()
+    pipeline = passes_of(options)
     if whole and not any(Plan in step.provides for step in pipeline.passes):
         raise SpecError(f"no pass of {pipeline} makes a plan; add one that does, for instance allocate")
     if whole and options.opaque:
@@ -61,20 +60,15 @@ def check(options: Options, whole: bool = True, bench: bool = True) -> None:
         providers.require(runtime.require(), options.provider)
     if options.opset not in OPSETS:
         raise SpecError(f"opset {options.opset} cannot be exported: torch writes {OPSETS[0]} to {OPSETS[-1]}")
+    return pipeline
 
 
-def method_of(options: Options) -> Method:
-    """The strategies, or the pipeline. Raises SpecError where both are given."""
-    names = [each.name for each in fields(Method)]
-    return Method(**{name: getattr(options, name) for name in names})
-
-
-def engine_of(options: Options) -> On:
+def engine_of(options: CompressRequest) -> On:
     """Return the engine of a latency target and of the before-after comparison. Raises SpecError for a bad --on."""
     return checked(options.on or "ort-cpu", options.threads or 1)
 
 
-def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | None]:
+def read(options: CompressRequest, track: Track) -> tuple[LoadedModel, Images, Images | None]:
     """The network, the calibration images and the labelled ones, each seen to fit."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -95,32 +89,12 @@ def read(options: Options, track: Track) -> tuple[LoadedModel, Images, Images | 
     return loaded, images.unlabelled(), labelled
 
 
-def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequence[Instrument], track: Track) -> Result:
+def run(
+    options: CompressRequest, loaded: LoadedModel, images: Images, watching: Sequence[Instrument], track: Track
+) -> Result:
     """The compressed network; its report says where model and images came from."""
-    result = compress(
-        loaded.model,
-        images,
-        opaque=options.opaque,
-        target=options.target,
-        selector=options.selector,
-        allocator=options.allocator,
-        compensator=options.compensator,
-        decomposer=options.decomposer,
-        keep_branches=options.keep_branches,
-        pipeline=options.pipeline,
-        freeze=options.freeze,
-        only=options.only,
-        limits=options.limit,
-        round_to=options.round_to,
-        align=options.align,
-        on=_engine_text(options),
-        seed=options.seed,
-        batch=options.batch,
-        cache=options.cache,
-        device=options.device,
-        track=track,
-        instruments=watching,
-    )
+    config = replace(options, on=_engine_text(options))
+    result = compress(loaded.model, images, config, track=track, instruments=watching)
     how = preprocess_of(options.preprocess, options.data, options.input_shape or loaded.input_size_hint)
     result.report["model"] = {"source": loaded.source, "weights": str(options.weights or ""), "digest": loaded.digest}
     result.report["calibration"] |= {
@@ -131,15 +105,15 @@ def run(options: Options, loaded: LoadedModel, images: Images, watching: Sequenc
     return result
 
 
-def _engine_text(options: Options) -> str | None:
+def _engine_text(options: CompressRequest) -> str | None:
     """The engine of a latency target; None without one, where --on is for the comparison of before and after alone."""
-    if all(one.kind != "latency" for one in Target.parse(options.target).each):
+    if all(one.kind != "latency" for one in options.wanted.each):
         return None
     return options.on or f"ort-cpu{{threads={options.threads or 1}}}"
 
 
 def measure(
-    result: Result, options: Options, images: Images, labelled: Images | None, bench: bool, track: Track
+    result: Result, options: CompressRequest, images: Images, labelled: Images | None, bench: bool, track: Track
 ) -> None:
     """Add to the report what was asked for: accuracy, latency."""
     if labelled is not None:
@@ -149,7 +123,7 @@ def measure(
         add_latency(result, images, options.opset, engine.threads, track, options.provider, engine.batch)
 
 
-def save(result: Result, options: Options, images: Images, output: Path, force: bool, track: Track) -> None:
+def save(result: Result, options: CompressRequest, images: Images, output: Path, force: bool, track: Track) -> None:
     """Write the folder, whole or not at all."""
     few = images.take(max(min(CHECKED_IMAGES, len(images)), result.dense.only_batch or 1), options.seed)
     result.save(output, force=force, opset=options.opset, check=few, track=track)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-
 from ..errors import SpecError
 from ..grammar.registry import STRATEGIES
 from ..grammar.spec import name_of
+from ..request.config import BATCH, CompressConfig
 from ..request.conflicts import METHOD, require_no_conflict
 from ..request.constraints import AUTO
-from ..request.target import Target
+from ..request.options import options_of
 from .pipeline import Pipeline
 
 PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,hoist-slices,analyse"
@@ -18,39 +16,27 @@ PIPELINE = (
     PREPARE + ",calibrate,select{{method={selector}}},ranks{{method={decomposer}}},branches{{method={compensator}}},"
     "sensitivity,allocate{{method={allocator}}},compensate{{method={compensator}}},slice,decompose"
 )
-BATCH = 64  # samples a step, where neither the user nor the network says
-STRATEGY = {"selector": "obs", "allocator": "portfolio", "compensator": "sequential", "decomposer": "collaborative"}
+STRATEGY = {
+    one.name: one.option.usual or "" for one in options_of(CompressConfig) if f"{one.name}s" in STRATEGIES
+}  # of each kind, the one that None stands for
 
 
-@dataclass(frozen=True)
-class Method:
-    """Names or specs of strategies, None for the default; or a `pipeline` without any."""
-
-    selector: str | None = None
-    allocator: str | None = None
-    compensator: str | None = None
-    decomposer: str | None = None
-    keep_branches: bool = False
-    pipeline: str | Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        """Raise SpecError for a strategy beside a pipeline."""
-        given = {each.name: f"{each.name}=" for each in fields(self) if getattr(self, each.name)}
-        require_no_conflict(given, [METHOD])
-
-    def passes(self) -> Pipeline:
-        """Return the checked pipeline. Raises SpecError."""
-        specs = {name: getattr(self, name) or usual for name, usual in STRATEGY.items()}
-        for name, spec in specs.items():
-            STRATEGIES[f"{name}s"].make(spec)
-        found = Pipeline.parse(PIPELINE.format(**specs) if self.pipeline is None else self.pipeline)
-        found = found.without("branches") if self.keep_branches else found
-        found.check()
-        return found
+def passes_of(config: CompressConfig) -> Pipeline:
+    """Return the checked pipeline of a config. Raises SpecError, for a strategy beside a pipeline too."""
+    options = (*METHOD.options, METHOD.other)
+    require_no_conflict({name: f"{name}=" for name in options if getattr(config, name)}, [METHOD])
+    specs = {name: getattr(config, name) or usual for name, usual in STRATEGY.items()}
+    for name, spec in specs.items():
+        STRATEGIES[f"{name}s"].make(spec)
+    found = Pipeline.parse(PIPELINE.format(**specs) if config.pipeline is None else config.pipeline)
+    found = found.without("branches") if config.keep_branches else found
+    found.check()
+    return found
 
 
-def require_effect(target: Target, round_to: int, align: str | int | None, on: str | None) -> None:
+def require_effect(config: CompressConfig) -> None:
     """Raise SpecError for an option without effect beside the others."""
+    target, round_to, align, on = config.wanted, config.round_to, config.align, config.on
     if on is not None and all(one.kind != "latency" for one in target.each):
         raise SpecError(
             f"on={on} is where a latency target is met, and target={target} has none: leave out one of them"

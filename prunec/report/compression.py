@@ -14,6 +14,7 @@ from ..ir import graph
 from ..ir.program import Program
 from ..ir.unhoisted import unhoisted
 from ..machine import versions
+from ..pipeline.context import Context
 from ..surgery.plan import Plan
 
 
@@ -39,6 +40,11 @@ def size_facts(
         "seconds": seconds,
         "versions": versions(),
     }
+
+
+def request_facts(context: Context) -> dict[str, Any]:
+    """Return the target, the constraints and the seed of a run."""
+    return {"target": str(context.target), "constraints": context.constraints.to_json(), "seed": context.seed}
 
 
 def _count(module: fx.GraphModule) -> int:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from prunec import device
 from prunec.cli import app
-from prunec.request.recipe import Options
+from prunec.request.config import CompressRequest
+from prunec.request.recipe import merged
 
 NORM = ("--preprocess", "scale=255")
 MADE = ("nets.py:make", "--data", "train.npz", *NORM)
@@ -73,9 +74,9 @@ def test_onnx_runtime_has_providers() -> None:
 def test_a_recipe_may_name_it(room: Path) -> None:
     text = '[model]\nsource = "a"\n[data]\nsource = "b"\n[compress]\ntarget = "macs:0.5"\ndevice = "cuda:1"\n'
     (room / "recipe.toml").write_text(text)
-    assert Options.merged({}, room / "recipe.toml").device == "cuda:1"
-    assert Options.merged({"device": "cpu"}, room / "recipe.toml").device == "cpu"
-    assert Options.merged({"model": "a", "data": "b", "target": "macs:1"}).device is None
+    assert merged(CompressRequest, {}, room / "recipe.toml").device == "cuda:1"
+    assert merged(CompressRequest, {"device": "cpu"}, room / "recipe.toml").device == "cpu"
+    assert merged(CompressRequest, {"model": "a", "data": "b", "target": "macs:1"}).device is None
 
 
 @pytest.mark.usefixtures("room", "gpu")

@@ -16,7 +16,7 @@ from prunec.deploy.benchmark.inputs import Takes
 from prunec.deploy.onnx import model_inputs
 from prunec.deploy.ort.runtime import session
 from prunec.errors import SpecError
-from prunec.request.recipe import shape_of, type_of
+from prunec.request.values import shape_of, type_of
 
 NETS = """
 import torch

@@ -207,7 +207,7 @@ def test_a_real_network_errs_less_on_other_images(monkeypatch: pytest.MonkeyPatc
     errors = []
     for hold in (compensate.HOLD, 0):
         monkeypatch.setattr(compensate, "HOLD", hold)
-        result = prunec.compress(net, images, keep_branches=True, **options)  # type: ignore[arg-type]
+        result = prunec.compress(net, images, keep_branches=True, **options)  # type: ignore[call-overload]
         with torch.no_grad():
             dense, found = net(other), result.module(other)
         errors.append(float((found - dense).square().sum() / (dense - dense.mean(0)).square().sum()))

@@ -36,7 +36,7 @@ COMPRESS = ["compress", "nets.py:make", "--data", "x.npz", "--target", "macs:0.5
 )
 def test_the_library_refuses(options: dict[str, object], named: tuple[str, str]) -> None:
     with pytest.raises(SpecError) as caught:
-        prunec.compress(NET, IMAGES, target="macs:0.5", **options)  # type: ignore[arg-type]
+        prunec.compress(NET, IMAGES, target="macs:0.5", **options)  # type: ignore[call-overload]
     assert all(name in str(caught.value) for name in named), caught.value
 
 

@@ -9,7 +9,7 @@ from micro import networks
 import prunec
 from prunec.errors import SpecError
 from prunec.request.constraints import Constraints
-from prunec.request.recipe import limits_of, patterns_of
+from prunec.request.values import limits_of, patterns_of
 
 NETS = networks()
 EXAMPLE = (torch.randn(2, 3, 12, 12),)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from prunec.errors import SpecError
-from prunec.request.recipe import Options, read_recipe
+from prunec.request.config import CompressRequest
+from prunec.request.recipe import merged, read_recipe
 
 RECIPE = """
 [model]
@@ -33,7 +34,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_a_recipe_fills_the_options_and_the_defaults_fill_the_rest(recipe: Path) -> None:
-    options = Options.merged({}, recipe)
+    options = merged(CompressRequest, {}, recipe)
     assert (options.model, options.weights, options.input_shape) == ("nets.py:make", Path("net.safetensors"), (3, 8, 8))
     assert (options.data, options.images, options.classes) == ("train.npz", 32, (0, 217))
     assert options.preprocess == {"mean": [0.5, 0.5, 0.5], "scale": 255}
@@ -43,7 +44,7 @@ def test_a_recipe_fills_the_options_and_the_defaults_fill_the_rest(recipe: Path)
 
 def test_the_command_line_wins(recipe: Path) -> None:
     given = {"target": "macs:0.5", "seed": None, "input_shape": "1x28x28", "classes": "3, 4", "weights": Path("other")}
-    options = Options.merged(given, recipe)
+    options = merged(CompressRequest, given, recipe)
     assert (options.target, options.seed, options.input_shape) == ("macs:0.5", 3, (1, 28, 28))
     assert (options.classes, options.weights) == ((3, 4), Path("other"))
 
@@ -78,12 +79,12 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
 def test_several_targets(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text('[compress]\ntarget = ["macs:0.5", "size:2MB"]\n')
     given = {"model": "nets.py:make", "data": "train.npz"}
-    assert Options.merged(given, tmp_path / "recipe.toml").target == "macs:0.5,size:2MB"
-    assert Options.merged({**given, "target": ["macs:0.5", "params:0.4"]}).target == "macs:0.5,params:0.4"
+    assert merged(CompressRequest, given, tmp_path / "recipe.toml").target == "macs:0.5,size:2MB"
+    assert merged(CompressRequest, {**given, "target": ["macs:0.5", "params:0.4"]}).target == "macs:0.5,params:0.4"
 
 
 @pytest.mark.parametrize("missing", ["model", "data", "target"])
 def test_what_must_be_said_somewhere(missing: str) -> None:
     given = {"model": "nets.py:make", "data": "train.npz", "target": "macs:0.5", missing: None}
     with pytest.raises(SpecError, match="nothing says"):
-        Options.merged(given)
+        merged(CompressRequest, given)
