@@ -9,12 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Images", "PrunecError", "Result", "Target", "__version__", "compress", "inspect", "load_images"]
+__all__ = [
+    "CompressConfig",
+    "Images",
+    "PrunecError",
+    "Result",
+    "Target",
+    "__version__",
+    "compress",
+    "inspect",
+    "load_images",
+]
 
 if TYPE_CHECKING:
     from .api import Result, compress, inspect
     from .data.images import Images, load_images
     from .errors import PrunecError
+    from .request.config import CompressConfig
     from .request.target import Target
 
 _HOMES = {
@@ -24,6 +35,7 @@ _HOMES = {
     "Images": "data.images",
     "load_images": "data.images",
     "PrunecError": "errors",
+    "CompressConfig": "request.config",
     "Target": "request.target",
 }
 

@@ -14,12 +14,15 @@ from .model_options import (
     Batch,
     Cache,
     Debug,
+    Decomposer,
     Device,
     Freeze,
     InputShape,
     NoVerify,
     Only,
     PreprocessText,
+    Seed,
+    Selector,
     Weights,
     preprocess_of,
     read_images,
@@ -38,13 +41,11 @@ def sensitivity(
     input_shape: InputShape = None,
     preprocess: PreprocessText = None,
     images: Annotated[int, typer.Option(metavar="N", help="Images, at most.")] = 256,
-    selector: Annotated[str, typer.Option(metavar="TEXT", help="Which channels go.")] = "obs",
-    decomposer: Annotated[
-        str, typer.Option(metavar="TEXT", help="How a layer becomes two, or none.")
-    ] = "collaborative",
+    selector: Selector = None,
+    decomposer: Decomposer = None,
     freeze: Freeze = None,
     only: Only = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of every choice.")] = 0,
+    seed: Seed = 0,
     batch: Batch = None,
     cache: Cache = None,
     device: Device = None,
@@ -62,7 +63,6 @@ def sensitivity(
         prunec sensitivity torchvision:resnet18 --data photos/ --plot curves.svg
         prunec sensitivity nets.py:make --data train.npz --selector "top{by=l1}" --json
     """
-    from ..api import PREPARE
     from ..data.noise import why_nothing_varies
     from ..device import named
     from ..errors import SpecError
@@ -70,14 +70,17 @@ def sensitivity(
     from ..frontend.load import load_model
     from ..ir.signature import signature_of
     from ..pipeline.context import Context
+    from ..pipeline.method import PREPARE, STRATEGY
     from ..pipeline.pipeline import Pipeline
     from ..report.console import sensitivity_table
     from ..report.curves import drawing
+    from ..request.config import BATCH
     from ..request.constraints import Constraints
     from ..request.values import shape_of
 
     place = named(device)
-    passes = Pipeline.parse(PASSES.format(prepare=PREPARE, selector=selector, decomposer=decomposer))
+    chosen = {"selector": selector or STRATEGY["selector"], "decomposer": decomposer or STRATEGY["decomposer"]}
+    passes = Pipeline.parse(PASSES.format(prepare=PREPARE, **chosen))
     loaded = load_model(model, weights)
     shape = loaded.input_size_hint if input_shape is None else shape_of("--input-shape", input_shape)
     constraints = Constraints(tuple(freeze or ()), tuple(only or ()))
@@ -89,7 +92,10 @@ def sensitivity(
             warn(note)
         if batch is not None and captured.only_batch not in (None, batch):
             raise SpecError(f"--batch {batch} cannot hold: {model} takes batches of {captured.only_batch} alone")
-        size, found = captured.only_batch or batch or 64, found.in_steps(captured.only_batch or 1).on(captured.device)
+        size, found = (
+            captured.only_batch or batch or BATCH,
+            found.in_steps(captured.only_batch or 1).on(captured.device),
+        )
         context = Context(None, constraints, found, seed, size, cache, track)
         facts = facts_of(loaded.source, passes.run(captured, context))
     if plot is not None:
