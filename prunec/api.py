@@ -124,7 +124,7 @@ def compress(model: nn.Module | ExportedProgram, calibration: Any, config: Compr
 def _captured(
     model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, example_inputs: Inputs | None
 ) -> tuple[Program, Images, int]:
-    """Return the captured network, images in steps of its batch, and the number of images left out."""
+    """Return the captured network, its images, and the number of images left out."""
     place = named(config.device)
     model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))

@@ -26,7 +26,7 @@ class Checks:
 
 @dataclass(frozen=True)
 class Given:
-    """Collect the options of a record that the command line gives, by field; a recipe may give the others."""
+    """Collect the options of a record that the command line gives, by field."""
 
     record: type
 
@@ -66,7 +66,7 @@ def _options_of(group: type | Given) -> tuple[Field, ...]:
 
 
 def _parameter(one: Field) -> inspect.Parameter:
-    """Return the parameter of an option: False where it is a flag that is not given, else None."""
+    """Return the parameter of an option, with default False for flags, else None."""
     assert one.option.kind is not None, one.name
     given = one.option.kind.given
     annotation: Any = Annotated[given if given is bool else given | None, _described(one)]

@@ -33,7 +33,9 @@ CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
 
 def check(options: CompressRequest, whole: bool = True, bench: bool = True) -> Pipeline:
-    """Check a request before any work and return its passes; `whole` ones write files, `bench` times them.
+    """Check a request before any work, and return its passes.
+
+    `whole` passes make a plan and files, `bench` times them.
 
     Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the device or the
     provider that is to be timed is not there.

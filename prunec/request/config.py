@@ -1,7 +1,8 @@
-"""Define the options of a compression, each once: `CompressConfig`, and `CompressRequest` with model and images.
+"""Define each option of a compression once, as a documented field of `CompressConfig`.
 
 The keywords of `prunec.compress`, the options of the command line, the keys of a recipe and the JSON schema of
-recipes are derived from the fields. A new option is one field with its documentation:
+recipes are derived from the fields; `CompressRequest` adds model, images and outputs. A new option is one field with
+its documentation:
 
     step: int = field(default=1, metadata=option("Kernel step, in pixels.", whole(1), metavar="N"))
 """
@@ -234,7 +235,7 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class CompressRequest(CompressConfig, Sources):
-    """Record all that a recipe may hold: the options of `prunec.compress`, its sources, and its outputs."""
+    """Record all keys of a recipe: options of `prunec.compress`, sources and outputs."""
 
     threads: int | None = field(
         default=None,

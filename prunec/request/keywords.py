@@ -1,4 +1,4 @@
-"""Derive the keywords of a function from a record of options, for Python and for type checkers.
+"""Derive the typed keywords of a function from a record of options.
 
 The constructor of a dataclass has a parameter specification already: a `ParamSpec` captures it and gives the function
 the keywords of the constructor, which mypy and editors check and complete. A `TypedDict` with `Unpack`, or a `.pyi`

@@ -1,4 +1,4 @@
-"""Describe an option once, in the metadata of a dataclass field: its documentation, its values, its spellings."""
+"""Describe an option in the metadata of its field: documentation, values, spellings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Field:
 
 
 def _metadata_of(kind: Callable[P, Option]) -> Callable[P, Mapping[str, Option]]:
-    """Make a function of the fields of `Option` that returns the metadata of a dataclass field."""
+    """Make a function from the fields of `Option` to metadata of a field."""
 
     def metadata(*args: P.args, **kwargs: P.kwargs) -> Mapping[str, Option]:
         return MappingProxyType({"option": kind(*args, **kwargs)})

@@ -1,4 +1,4 @@
-"""Read a recipe: options of `prunec compress` in a TOML file that can be kept, compared and sent to a colleague.
+"""Read a recipe: the options of `prunec compress` in a TOML file.
 
     [model]                                  [compress]
     source = "nets.py:resnet56"              target = "macs:0.5"
@@ -55,7 +55,7 @@ def read_recipe(path: Path, config: type = CompressRequest) -> dict[str, Any]:
 
 
 def spellings(recipe: Path, config: type = CompressRequest) -> dict[str, str]:
-    """Map each field that the recipe sets to its place there: `seed in [compress] of net.toml`."""
+    """Map each field in a recipe to its place: `seed in [compress] of net.toml`."""
     return {one.name: where for one, where, value in _entries(recipe, config) if value is not False}
 
 

@@ -1,4 +1,4 @@
-"""Derive the JSON schema of a recipe from a record of options, for editors that complete and check TOML."""
+"""Derive the JSON schema of recipes, by which editors complete and check them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the values of options, from text of the command line or a value of a TOML recipe.
+"""Read the values of options from the command line or a TOML recipe.
 
 A `Kind` says for one kind of value how it is read, as what the command line hands it over, and its JSON schema.
 """
@@ -100,7 +100,7 @@ def _flag(where: str, value: object) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """Describe one kind of value: its reader, its type on the command line, and its JSON schema."""
+    """Describe a kind of value: reader, type on the command line, JSON schema."""
 
     read: Callable[[str, object], Any]  # of (where it is given, value); raises SpecError
     given: Any = str  # type that the command line hands over
