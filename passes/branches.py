@@ -28,7 +28,6 @@ from prunec.compensation.layer_fit import refitted
 from prunec.compensation.paired_sweep import Pair, Stop, stops_of
 from prunec.grammar.registry import STRATEGIES
 from prunec.ir import graph
-from prunec.ir.graph import outputs
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
@@ -82,7 +81,7 @@ class Branches(Pass):
             return {}
         dealt = Dealt.of(context.images().take(self.images, context.seed), context.batch, FEWEST)
         whole, reached, errors = Frontier(program.module, dealt.batches), 0, {}
-        dense = _finished(whole.fork(program.module), 0)
+        dense = _finished(whole.forked(program.module), 0)
         for one in context.track(channels.branches, "branches"):
             place = whole.places[one.add]
             for batch in range(len(dealt.batches)):
@@ -98,9 +97,9 @@ class Branches(Pass):
     ) -> list[list[Tensor]]:
         """The outputs of all batches without one branch, the next refitted, from `place` on."""
         pruned = slicing.apply(program.module, plan)
-        narrow = whole.fork(pruned)
+        narrow = whole.forked(pruned)
         (add,) = plan.bypassed
-        pair = Pair(whole.fork(program.module), narrow, fold, (place, narrow.places[add]))
+        pair = Pair(whole.forked(program.module), narrow, fold, (place, narrow.places[add]))
 
         def fit(stop: Stop, folds: Folds) -> None:
             pair.assign(*refitted(self.method, program.module, pruned, stop, folds, plan))
@@ -123,7 +122,5 @@ def _next(stops: Sequence[Stop]) -> list[Stop]:
 
 
 def _finished(frontier: Frontier, place: int) -> list[list[Tensor]]:
-    """The outputs of each batch."""
-    for batch in range(len(frontier.values)):
-        frontier.run(batch, place, len(frontier.nodes))
-    return [outputs(frontier.module, values) for values in frontier.values]
+    """Run all batches to the end; return the outputs of each."""
+    return [frontier.finish(values, place) for values in frontier.values]

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from prunec.channels.matrix import Blocks, readers_of
 from prunec.channels.spaces import Channels, Contraction
 from prunec.errors import NumericsError
 from prunec.ir import graph
+from prunec.ir.interpreter import Interpreter, Live
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
@@ -58,14 +59,27 @@ class Calibrate(Pass):
             name: Draws(len(images), count(Blocks.of(one).columns), name, context.seed, shares.get(name))
             for name, one in wanted.items()
         }
-        visitor = _Visitor(program.module, wanted, draws)
+        moments, stop = {name: Moments() for name in wanted}, 0
+
+        def record(node: fx.Node, values: Live) -> Any:
+            source, value = values[node.all_input_nodes[0]], graph.run_node(program.module, node, values)
+            layer = layers[node.name]
+            at = draws[node.name].of(layer.space(value), slice(stop - samples, stop))
+            moments[node.name].add(Blocks.of(wanted[node.name]).rows(layer.rows(source, at)))
+            return value
+
+        walk = Interpreter(program.module, dict.fromkeys(wanted, record))
+        layers = {name: Layer.of(walk.module, walk.nodes[walk.places[name]], one, one.groups)
+                  for name, one in wanted.items()}  # fmt: skip
         batches = -(-len(images) // context.batch)
         for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
+            samples = len(batch[0])
+            stop += samples
             with torch.no_grad():
-                visitor.advance(channels_last(program.module, batch))
-        found = {name: moments.on_cpu() for name, moments in visitor.moments.items()}
-        for name, moments in found.items():
-            _require_finite(wanted[name], moments)
+                walk(channels_last(walk.module, batch))
+        found = {name: each.on_cpu() for name, each in moments.items()}
+        for name, each in found.items():
+            _require_finite(wanted[name], each)
         return found
 
 
@@ -93,38 +107,3 @@ def _starved(channels: Channels, moments: Mapping[str, Moments]) -> list[dict[st
     """For the report: the layers that saw fewer rows than they have columns."""
     known = [(graph.layer_of(one.weight), moments[one.node]) for one in channels.contractions if one.node in moments]
     return [{"layer": layer, "rows": one.count, "columns": one.width} for layer, one in known if one.count < one.width]
-
-
-class _Visitor(fx.Interpreter):
-    """Runs the graph for one batch and samples the inputs of the wanted nodes."""
-
-    def __init__(self, module: fx.GraphModule, wanted: Mapping[str, Contraction], draws: Mapping[str, Draws]) -> None:
-        super().__init__(module)
-        self.wanted = wanted
-        self.graph_module = module
-        self.layers = {
-            node.name: Layer.of(module, node, wanted[node.name], wanted[node.name].groups)
-            for node in module.graph.nodes
-            if node.name in wanted
-        }
-        self.moments = {name: Moments() for name in wanted}
-        self.draws = draws
-        self.batch = slice(0, 0)  # of the samples
-
-    def advance(self, batch: tuple[Tensor, ...]) -> None:
-        """Run the next batch."""
-        self.batch = slice(self.batch.stop, self.batch.stop + len(batch[0]))
-        self.run(*batch)
-
-    def run_node(self, node: fx.Node) -> Any:
-        if node.op == "get_attr":
-            return graph.attribute(self.graph_module, str(node.target))
-        one = self.wanted.get(node.name)
-        if one is None:
-            return super().run_node(node)
-        source: Tensor = self.env[node.all_input_nodes[0]]
-        value = super().run_node(node)
-        layer = self.layers[node.name]
-        at = self.draws[node.name].of(layer.space(value), self.batch)
-        self.moments[node.name].add(Blocks.of(one).rows(layer.rows(source, at)))
-        return value

@@ -42,11 +42,10 @@ class ReestimateBn(Pass):
             return program
         module = graph.rebuild(program.module, {})
         frontier = Frontier(module, list(context.images().batches(context.batch)))
-        place = {node.name: number for number, node in enumerate(frontier.nodes)}
         done = 0
         for name in context.track(norms, "reestimate-bn"):
-            _reestimate(frontier, done, place[name])
-            done = place[name]
+            _reestimate(frontier, done, frontier.places[name])
+            done = frontier.places[name]
         return program.rewritten(module, program.fact(Plan))
 
 

@@ -31,7 +31,8 @@ from torch import Tensor, fx
 from prunec.channels.matrix import Blocks, columns_of, from_matrix, readers_of, weight_of
 from prunec.channels.spaces import Channels, Contraction, Space, Split
 from prunec.ir import graph
-from prunec.ir.graph import floats, outputs
+from prunec.ir.graph import floats
+from prunec.ir.interpreter import Interpreter
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
@@ -197,36 +198,14 @@ def _errors(
     spread: Spread,
 ) -> dict[str, float]:
     """The squared error of the outputs for each fork and for each sliced network, on one batch; `spread` gets it."""
-    values: graph.Values = dict(zip(graph.placeholders(module), channels_last(module, batch), strict=True))
-    nodes = [node for node in module.graph.nodes if node.op in ("get_attr", "call_function")]
-    dying = graph.last_uses(module.graph.nodes)
+    walk, done = Interpreter(module), 0
+    values = walk.start(channels_last(module, batch))
     ends: dict[str, list[Tensor]] = {}
-    for place, node in enumerate(nodes):
-        for space, changed in forks.get(node.name, ()):
-            ends[space.name] = _finish(module, nodes[place:], dict(values), changed, dying)
-        _advance(module, node, values, {}, dying)
-    dense = outputs(module, values)
+    for name in sorted(forks, key=walk.places.__getitem__):
+        walk.advance(values, done, done := walk.places[name])
+        ends |= {space.name: walk.finish(walk.fork(values, changed), done) for space, changed in forks[name]}
+    dense = walk.finish(values, done)
     spread.add(dense, len(batch[0]))
     for name, narrow in sliced.items():
         ends[name] = floats(narrow(*channels_last(narrow, batch)))
     return {name: squared_error(end, dense) for name, end in ends.items()}
-
-
-def _finish(
-    module: fx.GraphModule, nodes: list[fx.Node], values: graph.Values, changed: Mapping[str, Tensor], dying: Any
-) -> list[Tensor]:
-    for node in [one for one in values if one.op == "get_attr" and str(one.target) in changed]:
-        values[node] = changed[str(node.target)]
-    for node in nodes:
-        _advance(module, node, values, changed, dying)
-    return outputs(module, values)
-
-
-def _advance(
-    module: fx.GraphModule, node: fx.Node, values: graph.Values, changed: Mapping[str, Tensor], dying: Any
-) -> None:
-    name = str(node.target)
-    known = node.op == "get_attr" and name in changed
-    values[node] = changed[name] if known else graph.run_node(module, node, values)
-    for dead in dying.get(node, ()):
-        values.pop(dead, None)

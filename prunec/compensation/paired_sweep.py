@@ -155,7 +155,7 @@ class Pair:
         for name, value in weights.items():
             graph.assign(self.narrow.module, name, value)
         for batch, fold in enumerate(self.fold):
-            self.narrow.own[batch].update(held_out.get(fold, {}))
+            self.narrow.values[batch].read(held_out.get(fold, {}))
 
     def _run(self, *places: int) -> None:
         """Advance both by batch; images measured in another fold run the narrow one only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -59,21 +59,12 @@ def reads(nodes: fx.Graph, name: str) -> int:
     return sum(len(node.users) for node in nodes.nodes if node.op == "get_attr" and node.target == name)
 
 
-def last_uses(nodes: Iterable[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    """For each node, the values that nothing after it reads."""
-    last: dict[fx.Node, fx.Node] = {}
-    for node in nodes:
-        for source in node.all_input_nodes:
-            last[source] = node
-        last.setdefault(node, node)
-    dying: dict[fx.Node, list[fx.Node]] = {}
-    for source, node in last.items():
-        dying.setdefault(node, []).append(source)
-    return dying
-
-
-def example_values(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Values:
-    """Every node's value as a tensor without data (shape and dtype only) or a number, for concrete inputs."""
+def example_values(
+    module: fx.GraphModule,
+    inputs: tuple[Tensor, ...],
+    compute: Callable[[fx.GraphModule, fx.Node, Values], Any] = run_node,
+) -> Values:
+    """Compute each node's value as a tensor without data (shape and dtype only) or a number, for concrete inputs."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     values: Values = {}
     for node, value in zip(placeholders(module), inputs, strict=True):
@@ -84,7 +75,7 @@ def example_values(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Values
     with mode, torch.no_grad():
         for node in module.graph.nodes:
             if node.op == "call_function":
-                values[node] = run_node(module, node, values)
+                values[node] = compute(module, node, values)
     return values
 
 

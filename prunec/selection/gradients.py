@@ -11,6 +11,7 @@ are not [N, classes], values from a normal distribution of variance one around t
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -20,7 +21,7 @@ from ..channels.matrix import readers_of
 from ..channels.spaces import Channels, Contraction
 from ..errors import PassError
 from ..ir import graph
-from ..ir.graph import outputs
+from ..ir.interpreter import Interpreter, Live
 from ..ir.program import Program
 from ..pipeline.context import Context
 from ..statistics.memo import once
@@ -36,28 +37,17 @@ def reading_layers(channels: Channels) -> dict[str, Contraction]:
 
 
 def through(program: Program, inputs: tuple[Tensor, ...], edit: Edit) -> list[Tensor]:
-    """The outputs where each layer that reads a prunable space reads `edit(layer, input [..., C])`, channels last."""
-    module = program.module
+    """Return the outputs if each reader of a prunable space reads `edit(layer, input [..., C])`, channels last."""
     wanted = once(program, "reading layers", lambda: reading_layers(program.fact(Channels)))
-    values: graph.Values = dict(zip(graph.placeholders(module), inputs, strict=True))
-    dying = graph.last_uses(module.graph.nodes)
-    for node in module.graph.nodes:
-        if node.op not in ("get_attr", "call_function"):
-            continue
-        one = wanted.get(node.name)
-        values[node] = graph.run_node(module, node, values if one is None else _edited(module, node, values, one, edit))
-        for dead in dying.get(node, ()):
-            values.pop(dead, None)
-    return outputs(module, values)
 
+    def edited(node: fx.Node, values: Live) -> Any:
+        one, source = wanted[node.name], node.all_input_nodes[0]
+        rank, x = graph.attribute(program.module, one.weight).dim(), values[source]
+        axis = -1 if rank == 2 else x.dim() - rank + 1  # of a linear layer the last, else that before the space
+        changed = edit(one, x.movedim(axis, -1)).movedim(-1, axis)
+        return graph.run_node(program.module, node, Live(program.module, {**values, source: changed}))
 
-def _edited(module: fx.GraphModule, node: fx.Node, values: graph.Values, one: Contraction, edit: Edit) -> graph.Values:
-    """The values that one layer reads."""
-    source = node.all_input_nodes[0]
-    rank, x = graph.attribute(module, one.weight).dim(), values[source]
-    axis = -1 if rank == 2 else x.dim() - rank + 1  # of a linear layer the last, of a convolution that before the space
-    changed = edit(one, x.movedim(axis, -1)).movedim(-1, axis)
-    return {**{other: values[other] for other in node.all_input_nodes}, source: changed}
+    return Interpreter(program.module, dict.fromkeys(wanted, edited))(inputs)
 
 
 def contributions(program: Program, context: Context) -> Tensor:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ..channels.spaces import Channels
 from ..ir import graph
-from ..ir.graph import outputs
+from ..ir.interpreter import Interpreter, Live
 from ..ir.program import Program
 from ..pipeline.context import Context
 from ..statistics.memo import once
@@ -55,19 +55,15 @@ def _slopes(program: Program, batch: tuple[Tensor, ...], generator: torch.Genera
     """The squared slopes of one batch at each layer's output by position, summed over images and channels."""
     module = program.module
     layers = {one.node: one for one in program.fact(Channels).contractions}
-    values: graph.Values = dict(zip(graph.placeholders(module), batch, strict=True))
-    dying, read = graph.last_uses(module.graph.nodes), {}
+    read: dict[fx.Node, Tensor] = {}
+
+    def record(node: fx.Node, values: Live) -> Tensor:
+        y = graph.run_node(module, node, values)
+        read[node] = y if y.requires_grad else y.detach().requires_grad_()
+        return read[node]
+
     with torch.enable_grad():
-        for node in module.graph.nodes:
-            if node.op not in ("get_attr", "call_function"):
-                continue
-            values[node] = graph.run_node(module, node, values)
-            if node.name in layers:
-                y = values[node]
-                values[node] = read[node] = y if y.requires_grad else y.detach().requires_grad_()
-            for dead in dying.get(node, ()):
-                values.pop(dead, None)
-        found = outputs(module, values)
+        found = Interpreter(module, dict.fromkeys(layers, record))(batch)
         if not found or not read:  # classes alone, or nothing to weigh
             return {}
         loss = surprise(found, len(batch[0]), generator).sum()

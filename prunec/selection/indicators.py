@@ -27,8 +27,8 @@ from ..channels.spaces import Axis, Channels, Space
 from ..cost.macs import Macs
 from ..data.images import Images
 from ..errors import PassError
-from ..ir import graph
 from ..ir.graph import floats, outputs
+from ..ir.interpreter import Interpreter, Live
 from ..ir.program import Program
 from ..pipeline.context import Context
 from ..progress import Track, silent
@@ -159,24 +159,18 @@ def _joined(outputs: Sequence[Sequence[Tensor]], parts: Sequence[Part]) -> list[
 
 def _masked(module: fx.GraphModule, channels: Channels, parts: Sequence[Part], gates: Tensor) -> list[list[Tensor]]:
     """Return the outputs, by part, of the network whose mixing operators read every channel through its gate."""
-    states: list[graph.Values] = [dict(zip(graph.placeholders(module), part, strict=True)) for part in parts]
-    dying = graph.last_uses(module.graph.nodes)
-    for node in module.graph.nodes:
-        if node.op not in ("get_attr", "call_function"):
-            continue
+    walk = Interpreter(module)
+    states = [walk.start(part) for part in parts]
+    for node in walk.nodes:
         read = _gated_inputs(states, node, channels, gates) if node.name in channels.reads else states
         for state, inside in zip(states, read, strict=True):
-            state[node] = graph.run_node(module, node, inside)
-            for dead in dying.get(node, ()):
-                state.pop(dead, None)
+            walk.step(node, state, inside)
     return [outputs(module, state) for state in states]
 
 
-def _gated_inputs(
-    states: Sequence[graph.Values], node: fx.Node, channels: Channels, gates: Tensor
-) -> list[graph.Values]:
+def _gated_inputs(states: Sequence[Live], node: fx.Node, channels: Channels, gates: Tensor) -> list[Live]:
     """Return the values that one node reads, by part."""
-    read: list[graph.Values] = [{} for _ in states]
+    read = [Live(state.module, {}) for state in states]
     for each in node.all_input_nodes:
         for inside, value in zip(read, _gated([state[each] for state in states], each, channels, gates), strict=True):
             inside[each] = value

@@ -18,7 +18,8 @@ from torch import Tensor, fx
 from ..channels.spaces import Axis, Channels
 from ..ir import graph
 from ..ir.drift import in_float64
-from ..ir.graph import floats, outputs
+from ..ir.graph import floats
+from ..ir.interpreter import Interpreter, Live
 from ..ir.program import Program
 from . import slicing
 from .plan import Plan
@@ -40,20 +41,20 @@ def masked(program: Program, sliced: fx.GraphModule, plan: Plan, inputs: Sequenc
 
     Operators over the channels are those of the `sliced` network, between a selection and its inverse.
     """
-    module, channels = program.module, plan.channels
-    thin = {node.name: node for node in sliced.graph.nodes}
-    values: graph.Values = dict(zip(graph.placeholders(module), inputs, strict=True))
-    for node in module.graph.nodes:
-        if node.op not in ("get_attr", "call_function"):
-            continue
+    channels, thin = plan.channels, {node.name: node for node in sliced.graph.nodes}
+
+    def zeroed(node: fx.Node, values: Live) -> Any:
+        inside = {source: _zeroed(values[source], source, plan) for source in node.all_input_nodes}
+        return graph.run_node(program.module, node, inside)
+
+    def over_kept(node: fx.Node, values: Live) -> Any:
+        return _over_kept(sliced, thin[node.name], values, node, plan)
+
+    hooks = dict.fromkeys(channels.reads, zeroed)
+    for node in program.module.graph.nodes:
         if node.name in channels.over and isinstance(channels.values.get(node.all_input_nodes[0].name), Axis):
-            values[node] = _over_kept(sliced, thin[node.name], values, node, plan)
-        elif node.name in channels.reads:
-            inside = {source: _zeroed(values[source], source, plan) for source in node.all_input_nodes}
-            values[node] = graph.run_node(module, node, inside)
-        else:
-            values[node] = graph.run_node(module, node, values)
-    return outputs(module, values)
+            hooks[node.name] = over_kept
+    return Interpreter(program.module, hooks)(inputs)
 
 
 def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
@@ -66,17 +67,14 @@ def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
     return value.masked_fill(~shaped, 0)  # a product with zero would make NaN of infinity
 
 
-def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: graph.Values, node: fx.Node, plan: Plan) -> Any:
-    """Run the narrow `thin` on kept channels, and scatter its result back."""
-    inside: graph.Values = {}
+def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: Live, node: fx.Node, plan: Plan) -> Any:
+    """Run the narrow `thin` on the kept channels of its input; what it gives is put back in their places."""
+    inside = Live(sliced, {})
     for source, narrow in zip(node.all_input_nodes, thin.all_input_nodes, strict=True):
-        axis = plan.channels.values.get(source.name)
-        if narrow.op == "get_attr":
-            inside[narrow] = graph.attribute(sliced, str(narrow.target))
-        elif isinstance(axis, Axis):
-            inside[narrow] = values[source].index_select(axis.dim, _kept(axis, plan, values[source].device))
-        else:
-            inside[narrow] = values[source]
+        if narrow.op != "get_attr":
+            axis, value = plan.channels.values.get(source.name), values[source]
+            kept = value.index_select(axis.dim, _kept(axis, plan, value.device)) if isinstance(axis, Axis) else value
+            inside[narrow] = kept
     found = graph.run_node(sliced, thin, inside)
     axis = plan.channels.values.get(node.name)
     if not isinstance(axis, Axis):

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..channels.analysis import analyse
 from ..channels.interpreter import REPORT, first_line, name_of
@@ -49,38 +47,28 @@ def misfit(program: Program, channels: Channels) -> tuple[str, str] | None:
     if not channels.prunable:
         return None
     plan = random_plan(channels, 0)
-    try:
-        narrow = slicing.apply(program.module, plan)
-    except slicing.UnfitError as error:
-        return error.node, first_line(error)
     wide = graph.example_values(program.module, program.example_inputs)
     shapes = {node.name: _shapes(value, channels.values.get(node.name), plan) for node, value in wide.items()}
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    values: graph.Values = {}
-    with mode, torch.no_grad():
-        for node, one in zip(graph.placeholders(narrow), program.example_inputs, strict=True):
-            values[node] = mode.from_tensor(one)
-        for node in narrow.graph.nodes:
-            if node.op not in ("get_attr", "call_function"):
-                continue
-            why = _run(narrow, node, values, mode)
-            if why is None and node.op == "call_function" and node.name in shapes:
-                why = _differ(_shapes(values[node], None, plan), shapes[node.name])
-            if why is not None:
-                return _reader(node, shapes), f"{name_of(node)} cannot be made narrow: {why}"
-    return None
 
+    def checked(module: fx.GraphModule, node: fx.Node, values: graph.Values) -> Any:
+        try:
+            value = graph.run_node(module, node, values)
+        except Exception as error:
+            raise _unfit(node, shapes, first_line(error)) from error
+        found, wanted = _shapes(value, None, plan), shapes.get(node.name)
+        if node.name in shapes and found != wanted:
+            raise _unfit(node, shapes, f"it would have the shape {found}, not {wanted}")
+        return value
 
-def _run(module: fx.GraphModule, node: fx.Node, values: graph.Values, mode: FakeTensorMode) -> str | None:
-    """Run one node on fake tensors; return why it fails, or None."""
     try:
-        if node.op == "get_attr":
-            values[node] = mode.from_tensor(graph.attribute(module, str(node.target)))
-        else:
-            values[node] = graph.run_node(module, node, values)
-    except Exception as error:
-        return first_line(error)
+        graph.example_values(slicing.apply(program.module, plan), program.example_inputs, checked)
+    except slicing.UnfitError as error:
+        return error.node, first_line(error)
     return None
+
+
+def _unfit(node: fx.Node, known: Mapping[str, Any], why: str) -> slicing.UnfitError:
+    return slicing.UnfitError(_reader(node, known), f"{name_of(node)} cannot be made narrow: {why}")
 
 
 def _reader(node: fx.Node, known: Mapping[str, Any]) -> str:
@@ -101,7 +89,3 @@ def _shapes(value: Any, axis: Any, plan: Plan) -> Any:
         axes = axis if isinstance(axis, tuple) else [axis] * len(value)
         return [_shapes(one, each, plan) for one, each in zip(value, axes, strict=True)]
     return None
-
-
-def _differ(found: Any, wanted: Any) -> str | None:
-    return None if found == wanted else f"it would have the shape {found}, not {wanted}"
