@@ -60,7 +60,7 @@ def _matrix(module: fx.GraphModule, node: fx.Node) -> Found | None:
 def _replace(
     module: fx.GraphModule, node: fx.Node, source: fx.Node, weight: Tensor, bias: Tensor | None, name: str
 ) -> None:
-    if graph.reads(module.graph, name) > 1:
+    if name in graph.shared(module.graph):
         name = _stored(module, f"{name}_linear", weight)
     graph.assign(module, name, weight)
     shift = None if bias is None else _stored(module, f"{name}_bias", bias)

@@ -55,8 +55,9 @@ def _foldable(norm: fx.Node) -> bool:
         return False
     own = [argument(layer, "weight"), argument(layer, "bias")]
     stored = [argument(norm, name) for name in STORED]
-    return all(one is None or graph.reads(layer.graph, str(one.target)) == 1 for one in own) and all(
-        one is None or one.op == "get_attr" for one in (*own, *stored)
+    shared = graph.shared(layer.graph)
+    return all(one is None or one.op == "get_attr" for one in (*own, *stored)) and not any(
+        one is not None and str(one.target) in shared for one in own
     )
 
 

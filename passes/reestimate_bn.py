@@ -54,9 +54,8 @@ def _measurable(node: fx.Node) -> bool:
     if node.target not in NORMS or (node.target is NORMS[0] and argument(node, "training")):
         return False
     stored = [argument(node, name) for name in ("running_mean", "running_var")]
-    return all(
-        one is not None and one.op == "get_attr" and graph.reads(node.graph, str(one.target)) == 1 for one in stored
-    )
+    shared = graph.shared(node.graph)
+    return all(one is not None and one.op == "get_attr" and str(one.target) not in shared for one in stored)
 
 
 def _reestimate(frontier: Frontier, start: int, stop: int) -> None:

@@ -73,6 +73,16 @@ class PrunecWarning(UserWarning):
     """A problem that does not stop a run, such as an unreadable cache."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message, without its full stop; the type of the error where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+def one_line(error: BaseException) -> str:
+    """Return `TypeError: its first line`."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def kind_of(thing: object) -> str:
     """Return the type of an object with its article: `a list`, `an Image`, `nothing` for None."""
     kind = type(thing).__name__

@@ -13,8 +13,8 @@ from .spaces import Channels, Contraction, Factoring, Product, Split
 
 
 def may_split(channels: Channels, one: Contraction, node: fx.Node) -> bool:
-    """Return whether a layer is dense and unshared, with a full covariance and numeric padding."""
-    alone = sum(other.weight == one.weight for other in channels.contractions) == 1
+    """Return whether a layer mixes all inputs, has its own weights, a full covariance, and padding in numbers."""
+    alone = one.weight not in graph.shared(node.graph)
     known = sum(each.node == one.node for each in channels.products) == 1
     whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None
     return whole and alone and known and not Blocks.of(one).folded and not _names_padding(node)

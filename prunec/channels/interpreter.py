@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from ..errors import first_line
 from ..frontend.opaque import is_opaque
 from ..ir import graph
 from ..ir.program import Program
@@ -192,11 +193,6 @@ class Walk:
                 vector = self.vector(settled, dim)
                 assert vector is not None
                 self.touch(node, dim, vector, CARRIES)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, without its full stop."""
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def name_of(node: fx.Node) -> str:

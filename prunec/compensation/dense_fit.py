@@ -26,11 +26,11 @@ RIDGE = 1e-3
 def fitted(program: Program, plan: Plan, ridge: float = RIDGE) -> Plan:
     """Return the plan with refits of layers with removed inputs or lower rank."""
     moments, mask, ranks = program.fact(Statistics).moments, plan.mask, plan.ranks
-    shared = [one.weight for one in plan.channels.contractions]
+    shared = graph.shared(program.module.graph)
     refit: dict[str, Tensor] = {}
     for one in plan.channels.contractions:
         changed = one.node in ranks or not bool(mask[one.inputs].all())
-        if one.by_group or one.bias is None or shared.count(one.weight) > 1 or one.node not in moments:
+        if one.by_group or one.bias is None or one.weight in shared or one.node not in moments:
             continue
         if one.node in plan.gone or not changed:
             continue

@@ -74,11 +74,11 @@ def _stops(program: Program, plan: Plan) -> list[Stop]:
     """
     drifted = {stop.one.node for stop in stops_of(program.module, plan)}
     by_node = {one.node: one for one in plan.channels.contractions}
-    shared = [one.weight for one in plan.channels.contractions]
+    shared = graph.shared(program.module.graph)
     found = []
     for place, node in enumerate(node for node in program.module.graph.nodes if node.op == "call_function"):
         one = by_node.get(node.name)
-        if one is None or one.bias is None or shared.count(one.weight) > 1 or one.node in plan.gone:
+        if one is None or one.bias is None or one.weight in shared or one.node in plan.gone:
             continue
         if one.node in drifted or one.weight in plan.refit:
             kept = plan.mask[one.outputs].nonzero().flatten()

@@ -55,7 +55,7 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
     """Return the layers whose input differs from the dense network's, in order."""
     mask, ranks, gone = plan.mask, plan.ranks, plan.gone
     by_node = {one.node: one for one in plan.channels.contractions}
-    shared = [one.weight for one in plan.channels.contractions]
+    shared = graph.shared(module.graph)
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
     number = {node: place for place, node in enumerate(nodes)}
     drifted: set[fx.Node] = set()
@@ -66,7 +66,7 @@ def stops_of(module: fx.GraphModule, plan: Plan) -> list[Stop]:
         narrower = one is not None and not bool(mask[one.outputs].all())
         if moved or narrower or node.name in ranks or node.name in plan.bypassed:
             drifted.add(node)
-        if node.name in gone or one is None or shared.count(one.weight) > 1 or one.bias is None:
+        if node.name in gone or one is None or one.weight in shared or one.bias is None:
             continue
         other = _other(node, number)
         alone = other in gone

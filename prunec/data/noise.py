@@ -1,4 +1,4 @@
-"""Samples of the network's inputs where the user gives too few of them, or none."""
+"""Draw samples of a network's inputs where the user gives too few, or none: the only maker of noise."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from ..device import CPU
 from ..ir.calling import samples_of
 
 
-def noise_like(examples: Sequence[Tensor], count: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """`count` samples on the CPU, seeded, of the type of the examples: normal noise, or integers as in the examples.
+def noise_like(examples: Sequence[Tensor], count: int | None = None, seed: int = 0) -> tuple[Tensor, ...]:
+    """Draw `count` samples on the CPU, or as many as there are, of the examples' types: noise, or legal whole numbers.
 
     Integers lie between the smallest and the largest of the example, so that an embedding has a row for each. Booleans,
-    and integers that are all 0 or 1, may be masks, and are those of the examples over again.
+    integers that are all 0 or 1, which may be masks, and whole floats are those of the examples over again.
     """
     generator = torch.Generator().manual_seed(seed)
-    return tuple(_noise(one.detach().to(CPU), count, generator) for one in examples)
+    given = (one.detach().to(CPU) for one in examples)
+    return tuple(_noise(one if count is None else samples_of(one, count), generator) for one in given)
 
 
-def noise_of(shape: Sequence[int], kind: torch.dtype, count: int, rows: int | None = None, seed: int = 0) -> Tensor:
-    """`count` samples of one input: normal noise, pixels for uint8, or integers below `rows`, or else 0 and 1."""
-    generator = torch.Generator().manual_seed(seed)
+def noise_of(
+    shape: Sequence[int],
+    kind: torch.dtype,
+    count: int,
+    rows: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw `count` samples of one input: normal noise, pixels for uint8, or integers below `rows`, or else 0 and 1."""
+    generator = generator or torch.Generator().manual_seed(0)
     if kind.is_floating_point:
         return torch.randn(count, *shape, generator=generator).to(kind)
     most = 2 if kind == torch.bool else torch.iinfo(kind).max + 1
@@ -31,15 +38,14 @@ def noise_of(shape: Sequence[int], kind: torch.dtype, count: int, rows: int | No
     return torch.randint(below, (count, *shape), generator=generator).to(kind)
 
 
-def _noise(example: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    shape = (count, *example.shape[1:])
-    if example.is_floating_point():
-        return torch.randn(shape, generator=generator).to(example.dtype)
-    samples = samples_of(example, count)
-    least, most = (0, 1) if example.dtype == torch.bool else (int(example.min()), int(example.max()))
+def _noise(samples: Tensor, generator: torch.Generator) -> Tensor:
+    if samples.is_floating_point():
+        whole = bool((samples == samples.round()).all()) and bool((samples != samples.flatten()[:1]).any())
+        return samples if whole else torch.randn(samples.shape, generator=generator).to(samples.dtype)
+    least, most = (0, 1) if samples.dtype == torch.bool else (int(samples.min()), int(samples.max()))
     if least >= 0 and most <= 1:
         return samples
-    return torch.randint(least, most + 1, shape, generator=generator).to(example.dtype)
+    return torch.randint(least, most + 1, samples.shape, generator=generator).to(samples.dtype)
 
 
 def why_nothing_varies(inputs: Sequence[Tensor]) -> str | None:

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from ..device import device_of
-from ..errors import CaptureError, SpecError
+from ..errors import CaptureError, SpecError, one_line
 from ..ir import graph
 from ..ir.calling import Inputs, arguments, calling_of, filled, flatten, register_dataclasses, samples_of, tensors_of
 from ..ir.module_state import preserved
@@ -29,7 +29,7 @@ from ..ir.original import Original
 from ..ir.program import Program
 from ..ir.signature import advice_on_types, require_precision
 from .control_flow import has_blocks, require_full_precision, without_branches
-from .diagnosis import first_line, line_at_fault, module_at_fault, why_batch_is_fixed
+from .diagnosis import line_at_fault, module_at_fault, why_batch_is_fixed
 from .input_writes import copies, require_no_writes, writes, writes_inputs
 from .lazy_layers import initialise
 from .opaque import sealed
@@ -130,7 +130,7 @@ def _that_runs(model: nn.Module, call: _Call) -> _Call:
         " it is fixed to"
     )
     raise CaptureError(
-        f"{type(model).__name__} fails on inputs of shape {shapes}: {first_line(failure)}; {advice}"
+        f"{type(model).__name__} fails on inputs of shape {shapes}: {one_line(failure)}; {advice}"
     ) from failure
 
 
@@ -161,7 +161,7 @@ def _captured(model: nn.Module, call: _Call) -> Program:
         raise
     except Exception as dynamic_failure:
         try:
-            fixed = fixed_note(name, first_line(dynamic_failure), len(call.tensors[0]))
+            fixed = fixed_note(name, one_line(dynamic_failure), len(call.tensors[0]))
             return _program(_export(model, call, dynamic=False), call, fixed)
         except CaptureError:
             raise
@@ -176,7 +176,7 @@ def _advice(model: nn.Module, error: Exception) -> str:
     keep = f", or leave the module as it is with --opaque {path} (opaque=('{path}',) in Python)" if path else ""
     said = f"torch.export cannot capture {type(model).__name__}: {where} fails"
     said += f" at {line}" if line else ""
-    said += f", {first_line(error).rstrip('.')}"
+    said += f", {one_line(error)}"
     if "not a known type" in str(error):
         return f"{said}; give and take tensors, tuples, lists, dicts or plain dataclasses"
     rewrite = f"rewrite {line} in operators of torch that look at no values" if line else "rewrite what it names"

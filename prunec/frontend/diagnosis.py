@@ -16,12 +16,6 @@ from torch.export import ExportedProgram
 _HERE = (Path(torch.__file__).parent, Path(__file__).parents[1])  # code that is not the user's
 
 
-def first_line(error: BaseException) -> str:
-    """Return `TypeError: message`, the first line of an error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
 def module_at_fault(model: nn.Module, error: BaseException) -> str | None:
     """Return the path of the innermost sub-module running when `error` was raised, or None.
 

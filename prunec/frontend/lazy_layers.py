@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import CaptureError
-from .diagnosis import first_line
+from ..errors import CaptureError, one_line
 
 
 def has_lazy(model: nn.Module) -> bool:
@@ -30,7 +29,7 @@ def initialise(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} has lazy layers, and fails on the example inputs that would give them their"
-            f" sizes: {first_line(error)}; check the input shape (--input-shape)"
+            f" sizes: {one_line(error)}; check the input shape (--input-shape)"
         ) from error
     finally:
         for module, training in modes:

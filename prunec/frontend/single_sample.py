@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, fx
 
 from ..device import full_float32
+from ..errors import one_line
 from ..ir.calling import samples_of, tensors_of
 from ..ir.original import Original
 from ..ir.program import Program
-from .diagnosis import first_line
 from .requirements import close
 
 ADVICE = (
@@ -39,10 +39,10 @@ def with_one_sample(program: Program, original: Original) -> Program:
     theirs, failure = _tried(lambda: original.outputs(one))
     ours, fault = _tried(lambda: _outputs(program, one))
     if fault is not None:
-        return _fixed(program, name, f"it runs on two samples and not on one: {first_line(fault)}")
+        return _fixed(program, name, f"it runs on two samples and not on one: {one_line(fault)}")
     given, written = ([list(value.shape) for value in side] for side in (theirs, ours))
     if failure is not None or given != written:
-        does = f"gives {_listed(given)}" if failure is None else f"fails ({first_line(failure)})"
+        does = f"gives {_listed(given)}" if failure is None else f"fails ({one_line(failure)})"
         note = (
             f"for a batch of one {name} {does}, and what prunec writes gives {_listed(written)}, as for any other"
             f" batch: {ADVICE}"

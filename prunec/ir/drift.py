@@ -37,15 +37,6 @@ def outputs_of(module: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]
     return [value for value in found if isinstance(value, Tensor)]
 
 
-def noise_of(examples: Sequence[Tensor], seed: int = 0) -> tuple[Tensor, ...]:
-    """Return seeded normal noise of the examples' shapes and types; examples of whole numbers are kept, for indices."""
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        one if _is_whole(one) else torch.randn(one.shape, generator=generator).to(one.device, one.dtype)
-        for one in examples
-    )
-
-
 def drift(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """Return the relative change of outputs; infinite for other shapes, NaN where numbers became NaN."""
     if [(one.shape, one.dtype) for one in before] != [(one.shape, one.dtype) for one in after]:
@@ -74,13 +65,6 @@ def allowed(module: fx.GraphModule, runs: Sequence[tuple[Sequence[Tensor], Seque
     if found <= limit or not math.isfinite(found):
         return limit
     return max(limit, ROUNDINGS * max((rounding(module, *pair) for pair in runs), default=0.0))
-
-
-def _is_whole(example: Tensor) -> bool:
-    """Return whether an example holds whole numbers, and more than one."""
-    if not example.is_floating_point():
-        return True
-    return bool((example == example.round()).all()) and bool((example != example.flatten()[:1]).any())
 
 
 def _moved(a: Tensor, b: Tensor) -> float:

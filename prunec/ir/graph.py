@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -54,9 +55,13 @@ def layer_of(parameter: str) -> str:
     return parameter
 
 
-def reads(nodes: fx.Graph, name: str) -> int:
-    """How many nodes read the parameter or buffer called `name`."""
-    return sum(len(node.users) for node in nodes.nodes if node.op == "get_attr" and node.target == name)
+def shared(nodes: fx.Graph) -> set[str]:
+    """Return the names of the parameters and buffers that several nodes read."""
+    reads = Counter[str]()
+    for node in nodes.nodes:
+        if node.op == "get_attr":
+            reads[str(node.target)] += len(node.users)
+    return {name for name, count in reads.items() if count > 1}
 
 
 def example_values(

@@ -13,11 +13,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
+from ..data.noise import noise_like
 from ..device import full_float32
 from ..errors import BackendError, NumericsError, PassError, SpecError
 from ..grammar import spec as grammar
 from ..grammar.registry import PASSES
-from ..ir.drift import allowed, drift, noise_of, outputs_of
+from ..ir.drift import allowed, drift, outputs_of
 from ..ir.program import Program
 from .context import Context
 
@@ -129,9 +130,8 @@ class Verify(Instrument):
         return {name: found if math.isfinite(found) else None for name, found in self.drift.items()}
 
     def _inputs(self, program: Program) -> list[Inputs]:
-        examples = program.example_inputs
-        given = (tuple(one.to(program.device) for one in each) for each in self.samples)
-        return [examples, *given, *([noise_of(examples)] if self._noise else [])]
+        samples = [*self.samples, *([noise_like(program.example_inputs)] if self._noise else [])]
+        return [program.example_inputs, *(tuple(one.to(program.device) for one in each) for each in samples)]
 
     def _outputs(self, program: Program) -> list[Outputs]:
         if self._known is None or self._known[0] is not program.module:
@@ -142,7 +142,7 @@ class Verify(Instrument):
         """Run a network on all inputs; the first run may refuse noise."""
         if self._known is None and self._base is None:
             try:
-                network(noise_of(program.example_inputs))
+                network(self._inputs(program)[-1])
             except Exception:
                 self._noise = False
         return [network(one) for one in self._inputs(program)]

@@ -28,11 +28,11 @@ def described(folder: Folder, name: str) -> tuple[str, str]:
         kind = folder.load(name)
     except Exception as error:  # a missing package fails only its own row
         return "", f"cannot be imported: {type(error).__name__}: {error}"
-    return _options(kind), first_line(kind)
+    return _options(kind), summary_of(kind)
 
 
-def first_line(kind: type[Any]) -> str:
-    """Return the first docstring line of the class, or of its file."""
+def summary_of(kind: type[Any]) -> str:
+    """The first line of the class's docstring, or of its file's where the class has none of its own."""
     own = kind.__doc__ or ""
     if not own or own.startswith(f"{kind.__name__}("):  # dataclasses make one up
         own = sys.modules[kind.__module__].__doc__ or ""

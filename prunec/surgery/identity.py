@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from ..channels.spaces import Axis, Channels
+from ..data.noise import noise_like
 from ..ir import graph
 from ..ir.drift import in_float64
 from ..ir.graph import floats
@@ -95,13 +96,8 @@ def prove(program: Program, channels: Channels, seed: int = 0) -> float:
     where an output is NaN, or infinite in one network only.
     """
     double = replace(program, module=in_float64(program.module))
-    generator = torch.Generator().manual_seed(seed)
-    inputs = [
-        torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
-        if value.is_floating_point()
-        else value
-        for value in program.example_inputs
-    ]
+    drawn = [one.to(program.device) for one in noise_like(program.example_inputs, seed=seed)]
+    inputs = [one.double() if one.is_floating_point() else one for one in drawn]
     plan = random_plan(channels, seed)
     sliced = slicing.apply(double.module, plan)
     wanted = masked(double, sliced, plan, inputs)

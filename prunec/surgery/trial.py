@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor, fx
 
 from ..channels.analysis import analyse
-from ..channels.interpreter import REPORT, first_line, name_of
+from ..channels.interpreter import REPORT, name_of
 from ..channels.spaces import Axis, Channels
-from ..errors import PassError
+from ..errors import PassError, first_line
 from ..ir import graph
 from ..ir.program import Program
 from ..request.constraints import ANY, Constraints

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+import torch
 from torch import Tensor
 
+from ...data.noise import noise_of
 from ...errors import SpecError
 from ..onnx.model_inputs import numpy_type
 from ..ort.runtime import NUMBERS, Array, signature
@@ -41,8 +42,11 @@ class Takes:
         return cls(signature(session), sizes, types, tuple(rows.get(one.name) for one in entries))
 
     def noise(self, batch: int, seed: int) -> Arrays:
-        """Return normal noise, or legal integers, with `batch` first. Raises SpecError for unfit or unknown shapes."""
-        generator = np.random.default_rng(seed)
+        """Normal noise, or legal integers, with `batch` first.
+
+        Raises SpecError where the shapes do not tell, or are of another batch.
+        """
+        generator = torch.Generator().manual_seed(seed)
         arrays = []
         below = self.below or (None,) * len(self.sizes)
         for (first, *rest), kind, rows in zip(self.sizes, self.types, below, strict=True):
@@ -50,17 +54,9 @@ class Takes:
                 raise SpecError(f"{self.text}: noise needs numbers and fixed sizes; give real inputs (--data)")
             if first is not None and first != batch:
                 raise SpecError(f"{self.text}: its batch is fixed, so ask for batch {first}")
-            arrays.append(_noise(generator, (batch, *[size or 1 for size in rest]), np.dtype(kind), rows))
+            drawn = noise_of([size or 1 for size in rest], getattr(torch, kind), batch, rows, generator)
+            arrays.append(drawn.numpy())
         return tuple(arrays)
-
-
-def _noise(generator: np.random.Generator, shape: tuple[int, ...], kind: np.dtype[Any], rows: int | None) -> Array:
-    """Return normal noise, 8-bit pixels, or integers below `rows`, by default 0 and 1."""
-    if kind.kind == "f":
-        return generator.standard_normal(shape).astype(kind)
-    most = 2 if kind.kind == "b" else int(np.iinfo(kind).max) + 1
-    below = rows or (256 if kind == np.uint8 else 2)
-    return generator.integers(min(below, most), size=shape).astype(kind)
 
 
 def noise(session: InferenceSession, batch: int, seed: int) -> Arrays:

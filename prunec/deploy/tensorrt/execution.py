@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...data.noise import noise_of
 from ...errors import DataError, SpecError
 from ...progress import Track, silent
 from .runner import open_engine
@@ -57,4 +58,4 @@ def _noise(engine: Engine, names: tuple[str, ...], batch: int) -> tuple[Tensor, 
     entries = [engine.record["inputs"][name] for name in names]
     if any("float" not in entry["type"] for entry in entries):
         raise SpecError("the engine takes more than floating point, which noise does not fit: give --data")
-    return tuple(torch.randn(batch, *entry["shape"][1:], generator=generator) for entry in entries)
+    return tuple(noise_of(entry["shape"][1:], torch.float32, batch, generator=generator) for entry in entries)

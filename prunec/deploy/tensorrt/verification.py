@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...data.noise import noise_of
 from ...errors import BackendError, DataError, NumericsError, SpecError
 from ...progress import Track, silent
 from ..ort.parity import Agreement, agreement
@@ -107,7 +108,7 @@ def noise(source: Source, batch: int, seed: int = 0) -> tuple[Tensor, ...]:
     """Return seeded normal noise for every input, at `batch` or the fixed batch."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(
-        torch.randn(sizes[0] or batch, *(size or 1 for size in sizes[1:]), generator=generator)
+        noise_of([size or 1 for size in sizes[1:]], torch.float32, sizes[0] or batch, generator=generator)
         for sizes in source.inputs.values()
     )
 
