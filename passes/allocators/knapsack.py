@@ -24,7 +24,7 @@ from prunec.allocation.interface import Allocator
 from prunec.allocation.multiple_choice import choose
 from prunec.allocation.problem import Allocation
 from prunec.allocation.rebalancing import rebalanced
-from prunec.cost.terms import Counts
+from prunec.cost.terms import Counts, drop_useless_ranks
 from prunec.grammar.registry import STRATEGIES
 
 CHEAPER = ("uniform", "threshold", "gcro")
@@ -64,7 +64,7 @@ class Knapsack(Allocator):
             yield found
             best = found if best is None or problem.expected(found) < problem.expected(best) else best
         if best is None:
-            yield problem.model.whole(problem.fewest)
+            yield drop_useless_ranks(problem.model, problem.fewest)
             return
         yield rebalanced(problem, best, self.tries)
 

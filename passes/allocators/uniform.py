@@ -10,7 +10,7 @@ from prunec.allocation.greedy import nearest
 from prunec.allocation.interface import Allocator
 from prunec.allocation.problem import Allocation
 from prunec.channels.spaces import Channels
-from prunec.cost.macs import Counts
+from prunec.cost.terms import Counts, drop_useless_ranks
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,9 @@ class Uniform(Allocator):
         low, high = 0.0, 1.0
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (
-                (middle, high) if model.total(model.whole(_share(channels, middle))) <= allowed else (low, middle)
-            )
-        return model.whole(_share(channels, low))
+            fits = model.total(drop_useless_ranks(model, _share(channels, middle))) <= allowed
+            low, high = (middle, high) if fits else (low, middle)
+        return drop_useless_ranks(model, _share(channels, low))
 
 
 def _share(channels: Channels, share: float) -> Counts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..cost.terms import Counts
+from ..cost.terms import Counts, drop_useless_ranks
 from .greedy import afford, give_back
 from .problem import UNIT, Allocation
 
@@ -23,7 +23,7 @@ def finished(problem: Allocation, counts: Counts) -> Counts | None:
 
     Ranks that save nothing are whole, and so is what is inside a branch that goes.
     """
-    found = _down(problem, problem.model.whole(counts))
+    found = _down(problem, drop_useless_ranks(problem.model, counts))
     if found is None:
         return None
     for _ in range(ROUNDS):
@@ -53,7 +53,7 @@ def _down(problem: Allocation, counts: Counts) -> Counts | None:
     model, errors, inside = problem.model, problem.errors, problem.inside
     if problem.limits == 1:
         counts = afford(model, errors, counts, problem.allowed, inside)
-        return problem.closed(model.whole(counts)) if model.total(counts) <= problem.allowed else None
+        return problem.closed(drop_useless_ranks(model, counts)) if model.total(counts) <= problem.allowed else None
     for _ in range(problem.limits + TRIES):
         used = problem.used(counts)
         if used.max() <= 1 + SLACK:
@@ -67,8 +67,8 @@ def _up(problem: Allocation, counts: Counts) -> Counts:
     model, errors, inside = problem.model, problem.errors, problem.inside
     if problem.limits == 1:
         found = give_back(model, errors, counts, problem.allowed, inside=inside)
-        settled = problem.closed(model.whole(found))
+        settled = problem.closed(drop_useless_ranks(model, found))
         return settled if model.total(settled) <= problem.allowed else counts
     found = give_back(model, errors, counts, np.inf, lambda more: bool(problem.used(more).max() <= 1 + SLACK), inside)
-    settled = problem.closed(model.whole(found))
+    settled = problem.closed(drop_useless_ranks(model, found))
     return settled if problem.used(settled).max() <= 1 + SLACK else problem.closed(found)

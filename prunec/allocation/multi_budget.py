@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..cost.terms import Counts
+from ..cost.terms import Counts, drop_useless_ranks
 from ..errors import BudgetError
 from ..grammar.spec import text_of
 from .completion import finished
@@ -78,7 +78,7 @@ def _greedy(mixed: Allocation) -> Counts:
     """Counts within the mixed limit, by steps down and up."""
     model, errors, inside = mixed.model, mixed.errors, mixed.inside
     counts = afford(model, errors, model.sizes, UNIT, inside)
-    return mixed.closed(model.whole(give_back(model, errors, counts, UNIT, inside=inside)))
+    return mixed.closed(drop_useless_ranks(model, give_back(model, errors, counts, UNIT, inside=inside)))
 
 
 def _updated(weights: Array, used: Array) -> Array:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..cost.terms import Counts
+from ..cost.terms import Counts, drop_useless_ranks
 from ..grammar.registry import STRATEGIES
 from .completion import finished
 from .problem import Allocation
@@ -31,7 +31,7 @@ class Oracle:
 
     def error(self, counts: Counts) -> float:
         """The error with these counts, ranks that save nothing whole; the network is tried once."""
-        settled = self.problem.closed(self.problem.model.whole(counts))
+        settled = self.problem.closed(drop_useless_ranks(self.problem.model, counts))
         key = tuple(settled.tolist())
         if key not in self.known:
             self.known[key] = self.problem.error(settled, self.images)
@@ -49,7 +49,7 @@ class Oracle:
     def best(self, counts: Iterable[Counts]) -> Counts:
         """The counts with the least error, of equals the first; the fewest that may stay where there are none."""
         found: Counts | None = min(counts, key=self.error, default=None)
-        return self.problem.model.whole(self.problem.fewest) if found is None else found
+        return drop_useless_ranks(self.problem.model, self.problem.fewest) if found is None else found
 
     def moved(self, counts: Counts, tries: int) -> Counts:
         """Counts at least as good, of so many networks about these at most: the moves that the curves hold best."""

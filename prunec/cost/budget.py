@@ -17,7 +17,7 @@ from ..request.target import NAMES, Target
 from . import resources
 from .memory import memory
 from .resources import Quantity, Resource
-from .terms import Cost, Counts, Terms
+from .terms import Cost, Counts, Terms, drop_useless_ranks
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def leanest(channels: Channels, cost: Cost) -> Counts:
     """The counts that cost least, each space in turn: the fewest, but for time, which odd widths may take more of."""
     counts = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
     if isinstance(cost, Terms):
-        return cost.whole(counts)
+        return drop_useless_ranks(cost, counts)
     for place, space in enumerate(channels.prunable):
         along = cost.along(counts, place)
         counts[place] = min((one for one in range(space.size + 1) if space.may_keep(one)), key=along.__getitem__)
-    return cost.whole(counts)
+    return drop_useless_ranks(cost, counts)
 
 
 def _unreachable(channels: Channels, target: Target, least: int, dense: int) -> str:

@@ -19,7 +19,8 @@ from torch import Tensor, fx
 from ..channels.interpreter import overload_packet, tensors
 from ..channels.spaces import Channels, Factoring
 from ..ir import graph
-from .resources import Builder, Quantity
+from .builder import Builder
+from .resources import Quantity
 
 aten: Any = torch.ops.aten
 VIEWS = frozenset(
@@ -53,7 +54,7 @@ def memory(channels: Channels, module: fx.GraphModule, inputs: tuple[Tensor, ...
         alive = {root: held for root, held in alive.items() if last[root] > place}
         if node.name in factorings:
             steps += _inside(build, factorings[node.name], node, values, (before, _flat(alive)))
-    together = np.zeros((len(steps), len(build.rows)))
+    together = np.zeros((len(steps), len(build.found)))
     for row, held in zip(together, steps, strict=True):
         row[held] = 1.0
     return Quantity("memory", build.terms(), together)
@@ -92,7 +93,7 @@ def value_terms(build: Builder, channels: Channels, node: fx.Node, value: Any, s
     """Add a term for each tensor in a value, its bytes a sample; their numbers."""
     known = channels.values.get(node.name)
     axes = known if isinstance(known, tuple) else (known,)
-    found, gate = [], build.gates.get(node.name, -1)
+    found, gate = [], build.gates.get(node.name)
     for number, one in enumerate(tensors(value)):
         axis = axes[number] if number < len(axes) else None
         scale = one.numel() * one.element_size() / samples
@@ -116,7 +117,7 @@ def _inside(
             for size, narrow, mine in zip(sizes, value.shape[2:] if layer else sizes, layer or (False,), strict=True)
         ]
         cost = math.prod(sizes) * value.element_size()
-        gate = build.gates.get(one.node, -1)
+        gate = build.gates.get(one.node)
         between.append(build.add(0.0, factoring=one, parts=(cost, 0.0, 0.0), gate=gate))
     pairs = [[first, second] for first, second in itertools.pairwise(between)]
     return [[*around[0], between[0]], *pairs, [*around[1], between[-1]]]

@@ -15,10 +15,11 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, fx
 
-from ..channels.spaces import Channels, Factoring
+from ..channels.spaces import Channels
 from ..ir import graph
 from ..surgery.arguments import places_of
-from .macs import Macs, gates_of, rows_of, sizes_of, space_of_coordinates
+from .builder import Builder
+from .macs import Macs
 from .terms import Array, Cost, Counts, Terms
 
 
@@ -58,7 +59,7 @@ class Quantity:
 
     def used(self, counts: Counts | None = None) -> Array:
         """The cost of each step, [steps], with these counts; of the dense network without."""
-        each = self._exact.by_product(self.terms.sizes if counts is None else counts)
+        each = self.terms.by_product(self.terms.sizes if counts is None else counts)
         found: Array = self.together @ each
         return found
 
@@ -70,11 +71,6 @@ class Quantity:
     def dense(self) -> int:
         """The cost of the dense network."""
         return self.total() - self.extra
-
-    @cached_property
-    def _exact(self) -> Terms:
-        """The terms, each layer in as many parts as the counts say, whatever that costs."""
-        return replace(self.terms, settled=False)
 
     @property
     def steps(self) -> int:
@@ -120,7 +116,7 @@ def _read(module: fx.GraphModule) -> dict[str, Tensor]:
 
 
 def _single(kind: str, terms: Terms) -> Quantity:
-    return Quantity(kind, terms, np.ones((1, len(terms.scale))))
+    return Quantity(kind, terms, np.ones((1, len(terms.terms))))
 
 
 def _stored(
@@ -137,7 +133,7 @@ def _stored(
     build = Builder(channels)
     gates = {name: build.names.index(one.space) for one in channels.branches for name in one.parameters}
     for name, (tensor, entry) in tensors.items():
-        gate = gates.get(name, -1)
+        gate = gates.get(name)
         owned = [channels.parameters.get((name, dim)) for dim in range(tensor.dim())]
         sides = sorted((side for side in owned if side is not None), key=len)[-2:]
         rest = tensor.numel() / math.prod(len(side) for side in sides)
@@ -154,43 +150,3 @@ def _stored(
     for coordinates, entry in picks:
         build.add(entry, coordinates)
     return build.terms()
-
-
-class Builder:
-    """Collects terms, whose sides are given as coordinates."""
-
-    def __init__(self, channels: Channels) -> None:
-        self.space_of, self.sizes = space_of_coordinates(channels), sizes_of(channels)
-        self.names = [space.name for space in channels.prunable]
-        self.gates = gates_of(channels)
-        self.rows: list[tuple[float, Array, Array, int, float, float, float, int]] = []
-        self.none = np.append(np.zeros(len(self.sizes)), 1.0)
-
-    def add(
-        self,
-        scale: float,
-        a: Tensor | None = None,
-        b: Tensor | None = None,
-        factoring: Factoring | None = None,
-        parts: Sequence[float] = (0.0, 0.0, 0.0),
-        gate: int = -1,
-    ) -> int:
-        """Add scale · a · b, or `parts` = first, middle, second of a layer that may be factored; its number.
-
-        `gate` is the place of the space of the branch that it is in.
-        """
-        sides = [self.none if side is None else rows_of(self.space_of[side], self.sizes) for side in (a, b)]
-        rank = -1 if factoring is None else self.names.index(factoring.space)
-        first, middle, second = parts
-        self.rows.append((scale, sides[0], sides[1], rank, first, middle, second, gate))
-        return len(self.rows) - 1
-
-    def terms(self) -> Terms:
-        """All of them."""
-        scale, a, b, rank, first, middle, second, gate = zip(*self.rows, strict=True)
-        a_rows, b_rows = np.array(a), np.array(b)
-        return Terms(
-            np.array(scale, dtype=np.float64), a_rows[:, -1], b_rows[:, -1], a_rows[:, :-1], b_rows[:, :-1], self.sizes,
-            np.array(rank, dtype=np.int64), np.array(first, dtype=np.float64), np.array(middle, dtype=np.float64),
-            np.array(second, dtype=np.float64), np.array(gate, dtype=np.int64),
-        )  # fmt: skip

@@ -11,10 +11,11 @@ A term in a residual branch that may go counts while the one coordinate of the b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,26 +46,58 @@ class Cost(Protocol):
     def ranks(self) -> list[int]:
         """The places of the spaces of ranks: while all of one stays its layer is one, else it is parts."""
 
-    def whole(self, counts: Counts) -> Counts:
-        """The counts with all of each rank that saves nothing."""
+
+@dataclass(frozen=True)
+class Term:
+    """One term: the cost of a layer, whole or in parts, of a tensor or of a value; 0 where its branch is removed."""
+
+    scale: float  # cost of each pair of an entry of a and one of b
+    a: Array  # [spaces + 1]: entries a coordinate of each space; last, those that belong to none
+    b: Array
+    rank: int | None = None  # place of its rank space, if it may be factored
+    parts: tuple[float, float, float] = (0.0, 0.0, 0.0)  # first, middle and second: cost of each pair with a rank
+    gate: int | None = None  # place of the space of the branch that it belongs to
+
+    def times(self, factor: float) -> Term:
+        """Return the term with all of its costs multiplied."""
+        first, middle, second = self.parts
+        return replace(self, scale=self.scale * factor, parts=(first * factor, middle * factor, second * factor))
 
 
 @dataclass(frozen=True)
 class Terms:
     """A cost as a function of how many coordinates of each prunable space stay: a `Cost`."""
 
-    scale: Array  # [terms]: cost of each pair of an entry of a and one of b
-    fixed_a: Array  # [terms]: entries that belong to no prunable space
-    fixed_b: Array
-    a_rows: Array  # [terms, spaces]: entries a coordinate
-    b_rows: Array
+    terms: tuple[Term, ...]
     sizes: Counts  # [spaces]
-    rank: npt.NDArray[np.int64]  # [terms]: the space of its rank; -1 where it is not factored
-    first: Array  # [terms]: cost of each pair of an entry of b and a rank
-    middle: Array  # [terms]: of a rank and a rank
-    second: Array  # [terms]: of an entry of a and a rank
-    gate: npt.NDArray[np.int64]  # [terms]: the space of the branch that it belongs to; -1 where it is in none
-    settled: bool = False  # whether a layer counts as one where its parts cost more
+
+    @cached_property
+    def scale(self) -> Array:
+        """Return the cost of each pair of an entry of a and one of b, [terms]."""
+        return np.array([one.scale for one in self.terms], dtype=np.float64)
+
+    @cached_property
+    def rows(self) -> Array:
+        """Return both sides of the terms, [2, terms, spaces + 1]: entries a coordinate of each space, and of none."""
+        sides = [[one.a for one in self.terms], [one.b for one in self.terms]]
+        return np.array(sides, dtype=np.float64).reshape(2, len(self.terms), len(self.sizes) + 1)
+
+    @cached_property
+    def spaces(self) -> Counts:
+        """Return the places of the rank space and of the branch of each term, [2, terms]; one past the last: none."""
+        none = len(self.sizes)
+        places = [[none if one is None else one for one in (term.rank, term.gate)] for term in self.terms]
+        return np.array(places, dtype=np.int64).reshape(-1, 2).T
+
+    @cached_property
+    def _parts(self) -> tuple[Array, Array, Array]:
+        first, middle, second = np.array([one.parts for one in self.terms], dtype=np.float64).reshape(-1, 3).T
+        return first[:, None], middle[:, None], second[:, None]
+
+    def _entries(self, counts: Counts) -> Array:
+        """Return the entries of a and of b of each term, [2, terms]."""
+        found: Array = self.rows[:, :, -1] + self.rows[:, :, :-1] @ counts
+        return found
 
     def total(self, counts: Counts | None = None) -> int:
         """The cost with `counts` coordinates kept; of the dense network without."""
@@ -72,9 +105,10 @@ class Terms:
 
     def by_product(self, counts: Counts) -> Array:
         """The cost of each term."""
-        out, into = self.fixed_a + self.a_rows @ counts, self.fixed_b + self.b_rows @ counts
-        stays = np.append(counts, 1)[self.gate]
-        return stays * self._cost(out[:, None], into[:, None], np.append(counts, 0)[self.rank, None])[:, 0]
+        (out, into), (rank, gate) = self._entries(counts), self.spaces
+        cost = self._cost(out[:, None], into[:, None], np.append(counts, 0)[rank, None])
+        found: Array = np.append(counts, 1)[gate] * cost[:, 0]
+        return found
 
     def along(self, counts: Counts, space: int) -> Array:
         """The cost of the network with 0, 1, … size coordinates of one space kept, the others as in `counts`."""
@@ -96,15 +130,11 @@ class Terms:
         mine, steps = self._touched[space], np.arange(self.sizes[space] + 1)
         others = np.append(counts, 0)  # the last is of none
         others[space] = 0
-        out = (mine.fixed_a + mine.a_rows @ others[:-1])[:, None] + mine.a_rows[:, space, None] * steps
-        into = (mine.fixed_b + mine.b_rows @ others[:-1])[:, None] + mine.b_rows[:, space, None] * steps
-        rank = np.where(mine.rank[:, None] == space, steps, others[mine.rank, None]) if mine._factored else others[-1:]
-        cost = mine._cost(out, into, rank)
-        if not mine._gated:
-            whole: Array = cost.sum(0)
-            return whole
+        out, into = mine._entries(others[:-1])[:, :, None] + mine.rows[:, :, space, None] * steps
+        rank, gate = mine.spaces[:, :, None]
+        cost = mine._cost(out, into, np.where(rank == space, steps, others[rank]) if mine._factored else others[-1:])
         others[-1] = 1
-        curve: Array = (np.where(mine.gate[:, None] == space, steps, others[mine.gate, None]) * cost).sum(0)
+        curve: Array = ((np.where(gate == space, steps, others[gate]) * cost) if mine._gated else cost).sum(0)
         return curve
 
     @cached_property
@@ -116,68 +146,52 @@ class Terms:
         """By space: the others that have a part in its terms."""
         found = []
         for space, mine in enumerate(self._touched):
-            beside = (mine.a_rows != 0).any(0) | (mine.b_rows != 0).any(0)
-            beside[mine.rank[mine.rank >= 0]] = beside[mine.gate[mine.gate >= 0]] = True
+            beside = (mine.rows != 0).any((0, 1))
+            beside[mine.spaces] = True
             beside[space] = False
-            found.append(beside.nonzero()[0])
+            found.append(beside[:-1].nonzero()[0])
         return found
 
     @cached_property
     def _factored(self) -> bool:
         """Return whether any layer may be factored."""
-        return bool((self.rank >= 0).any())
+        return any(one.rank is not None for one in self.terms)
 
     @cached_property
     def _gated(self) -> bool:
         """Return whether any term is in a branch that may be removed."""
-        return bool((self.gate >= 0).any())
+        return any(one.gate is not None for one in self.terms)
 
     @cached_property
     def _touched(self) -> list[Terms]:
         """By space: the terms that it has a part in."""
-        sides = (self.a_rows != 0) | (self.b_rows != 0)
-        owned = [(self.rank == space) | (self.gate == space) for space in range(len(self.sizes))]
-        return [self._taken(sides[:, space] | rows) for space, rows in enumerate(owned)]
-
-    def _taken(self, kept: npt.NDArray[np.bool_]) -> Terms:
-        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("sizes", "settled")}
-        return replace(self, **{name: value[kept] for name, value in arrays.items()})
+        sides = (self.rows != 0).any(0)
+        owned = [sides[:, space] | (self.spaces == space).any(0) for space in range(len(self.sizes))]
+        return [Terms(tuple(itertools.compress(self.terms, mine)), self.sizes) for mine in owned]
 
     @property
     def ranks(self) -> list[int]:
         """The places of the spaces of ranks."""
-        found: list[int] = np.unique(self.rank[self.rank >= 0]).tolist()
-        return found
-
-    def whole(self, counts: Counts) -> Counts:
-        """The counts with all of each rank that saves nothing: there the layer stays one."""
-        return settled(self, counts)
+        return sorted({one.rank for one in self.terms if one.rank is not None})
 
     def _cost(self, out: Array, into: Array, rank: Array | Counts) -> Array:
         """The cost of the terms with so many entries of a and of b, and so high a rank; all [terms, any]."""
         whole: Array = self.scale[:, None] * out * into
         if not self._factored:
             return whole
-        factored = self.rank >= 0
-        size = np.append(self.sizes, 0)[self.rank, None]
-        prices = self.first[:, None], self.middle[:, None], self.second[:, None]
-        parts = parts_cost(*prices, out, into, rank)
-        parts = np.minimum(parts, whole) if self.settled else parts
-        found: Array = np.where(factored[:, None] & (rank < size), parts, whole)
+        size = np.append(self.sizes, 0)[self.spaces[0], None]
+        found: Array = np.where(rank < size, parts_cost(*self._parts, out, into, rank), whole)
         return found
 
     def scaled(self, factors: Array) -> Terms:
-        """Each term times a factor of its own, [terms]; those of factor 0 are left out."""
-        kept = self._taken(factors != 0)
-        prices = {name: getattr(kept, name) * factors[factors != 0] for name in ("scale", "first", "middle", "second")}
-        return replace(kept, **prices, settled=False)
+        """Multiply each term by a factor of its own, [terms]; those of factor 0 are left out."""
+        pairs = zip(self.terms, factors.tolist(), strict=True)
+        return Terms(tuple(one.times(factor) for one, factor in pairs if factor), self.sizes)
 
     @staticmethod
     def sum(parts: Sequence[Terms]) -> Terms:
-        """All terms of some costs of the same spaces."""
-        names = [one.name for one in fields(Terms) if one.name not in ("sizes", "settled")]
-        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-        return Terms(**joined, sizes=parts[0].sizes)
+        """Join all terms of some costs of the same spaces."""
+        return Terms(tuple(one for part in parts for one in part.terms), parts[0].sizes)
 
 
 @dataclass(frozen=True)
@@ -215,10 +229,6 @@ class Mixed:
         """The places of the spaces of ranks."""
         return sorted({rank for one in self.costs for rank in one.ranks})
 
-    def whole(self, counts: Counts) -> Counts:
-        """The counts with all of each rank that saves nothing of the sum; of one of the costs it may save nothing."""
-        return settled(self, counts)
-
     def _each(self) -> Iterator[tuple[Cost, float]]:
         return zip(self.costs, self.factors, strict=True)
 
@@ -229,8 +239,8 @@ def parts_cost(first: Numbers, middle: Numbers, second: Numbers, out: Numbers, i
     return found
 
 
-def settled(cost: Cost, counts: Counts) -> Counts:
-    """The counts with all of each rank space that saves nothing."""
+def drop_useless_ranks(cost: Cost, counts: Counts) -> Counts:
+    """Return the counts with full rank wherever a lower one saves nothing."""
     found = counts.copy()
     for space in cost.ranks:
         curve = cost.touched_along(counts, space)

@@ -18,10 +18,10 @@ import numpy as np
 
 from ..channels.interpreter import overload_packet
 from ..channels.spaces import Channels
+from ..cost.builder import Builder
 from ..cost.macs import Macs
 from ..cost.memory import VIEWS, value_terms
-from ..cost.resources import Builder
-from ..cost.terms import Array, Cost, Counts, Mixed, Terms, parts_cost, settled
+from ..cost.terms import Array, Cost, Counts, Mixed, Terms
 from ..ir import graph
 from ..ir.program import Program
 from .correction import Correction
@@ -38,33 +38,23 @@ class LayerTime:
     rank: int = -1  # index of its rank space
     full: int = 0  # full rank: the layer is whole
     parts: tuple[Surface, ...] = ()
-    macs: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)  # scale, first, middle and second of its term
-    gate: int = -1  # index of the space that removes its residual branch
+    gate: int = -1  # the place of the space of the residual branch that it goes with
 
-    def __call__(self, into: Counts, out: Counts, rank: Counts, settled: bool) -> Array:
-        """Return the times for channels read, channels made and ranks, elementwise.
-
-        With `settled` the parts count only if they save both time and MACs: otherwise the layer is whole
-        (`Latency.whole`), and their savings cannot be spent.
-        """
+    def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
+        """Return the time with so many channels read and made, and ranks, elementwise."""
         whole = self.whole(into, out)
         if self.rank < 0:
             return whole
         inner = np.minimum(rank, self.full - 1)
         widths = [into, *[inner] * (len(self.parts) - 1), out]
         split = np.sum([part(widths[place], widths[place + 1]) for place, part in enumerate(self.parts)], 0)
-        if not settled:
-            exact: Array = np.where(rank < self.full, split, whole)
-            return exact
-        scale, first, middle, second = self.macs
-        saves = (rank < self.full) & (parts_cost(first, middle, second, out, into, rank) < scale * out * into)
-        found: Array = np.where(saves, np.minimum(split, whole), whole)
-        return found
+        exact: Array = np.where(rank < self.full, split, whole)
+        return exact
 
 
 @dataclass(frozen=True)
 class Latency:
-    """`Cost` in nanoseconds; with `settled`, layers factor only if that saves time and MACs.
+    """A `Cost` in nanoseconds.
 
     Channels read by layers are `in_fixed` + `in_rows` @ counts, [layers] and [layers, spaces]; channels made likewise.
     """
@@ -75,16 +65,10 @@ class Latency:
     out_fixed: Counts
     out_rows: Counts
     rest: Terms
-    macs: Macs
+    sizes: Counts  # of the dense network
     fixed: float = 0.0
     correction: float = 1.0
-    settled: bool = True
     _known: dict[tuple[int, ...], Array] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def sizes(self) -> Counts:
-        """Return the counts of the dense network."""
-        return self.macs.sizes
 
     def total(self, counts: Counts | None = None) -> int:
         """Return the time for `counts`, by default those of the dense network."""
@@ -116,19 +100,10 @@ class Latency:
         """Return a copy with `correction` in place of the former factor."""
         return replace(self, correction=correction)
 
-    @cached_property
-    def exact(self) -> Latency:
-        """Return a copy whose layers are factored exactly as the counts say, profitable or not."""
-        return replace(self, settled=False)
-
     @property
     def ranks(self) -> list[int]:
         """Return the indices of the rank spaces."""
         return [layer.rank for layer in self.layers if layer.rank >= 0]
-
-    def whole(self, counts: Counts) -> Counts:
-        """Return counts with unprofitable ranks reset to full rank."""
-        return self.macs.whole(settled(self, counts))
 
     @cached_property
     def _touched(self) -> list[list[int]]:
@@ -164,11 +139,11 @@ class Latency:
         layer = self.layers[number]
         own = layer.rank >= 0 and layer.rank == space
         rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])
-        key = (self.settled, number, space, into, out, rank)
+        key = (number, space, into, out, rank)
         if key not in self._known:
             more_in, more_out = (0, 0) if space < 0 else (self.in_rows[number, space], self.out_rows[number, space])
             ranks = steps if own else np.full_like(steps, rank)
-            self._known[key] = layer(into + more_in * steps, out + more_out * steps, ranks, self.settled)
+            self._known[key] = layer(into + more_in * steps, out + more_out * steps, ranks)
         return self._known[key]
 
 
@@ -176,8 +151,8 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
     """Build the cost model of an analysed program whose layers are all in the table."""
     macs = Macs.of(program.fact(Channels))
     rows = [layer.product for layer in layers]
-    fixed_in, fixed_out = macs.fixed_b[rows].astype(np.int64), macs.fixed_a[rows].astype(np.int64)
-    in_rows, out_rows = macs.b_rows[rows].astype(np.int64), macs.a_rows[rows].astype(np.int64)
+    made, read = macs.rows[:, rows].astype(np.int64)
+    (fixed_in, in_rows), (fixed_out, out_rows) = ((side[:, -1], side[:, :-1]) for side in (read, made))
     times, correction = [], Correction.of(table, whole)
     for number, layer in enumerate(layers):
         widest = tuple(
@@ -190,11 +165,11 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
             for place, part in enumerate(layer.parts)
         )
         surface = Surface.of(table, layer.shape, (widest[0], widest[1]), correction.factor(layer.shape))
-        each = tuple(float(one[layer.product]) for one in (macs.scale, macs.first, macs.middle, macs.second))
-        times.append(LayerTime(surface, layer.rank, layer.full, parts, each, int(macs.gate[layer.product])))
+        gate = macs.terms[layer.product].gate
+        times.append(LayerTime(surface, layer.rank, layer.full, parts, -1 if gate is None else gate))
     rest = _values_written(program, layers)
-    nothing = rest.scaled(np.zeros(len(rest.scale)))
-    cost = Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, nothing, macs)
+    nothing = Terms((), macs.sizes)
+    cost = Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, nothing, macs.sizes)
     return cost if whole is None else _calibrated(cost, rest, layers, whole)
 
 
@@ -206,7 +181,7 @@ def _calibrated(cost: Latency, rest: Terms, layers: Sequence[Layer], whole: Whol
     shapes, in_layers = {layer.shape for layer in layers}, cost.dense_ns
     known = sum(one.ms for shape, one in whole.within.items() if shape in shapes) * NS
     wanted, dense = max(whole.rest_ms * NS - max(in_layers - known, 0.0), 0.0), rest.total()
-    shared = rest.scaled(np.full(len(rest.scale), wanted / dense if dense else 0.0))
+    shared = rest.scaled(np.full(len(rest.terms), wanted / dense if dense else 0.0))
     in_rest = float(shared.by_product(cost.sizes).sum())
     return replace(cost, rest=shared, fixed=whole.ms * NS - in_layers - in_rest)
 
@@ -217,7 +192,6 @@ def _values_written(program: Program, layers: Sequence[Layer]) -> Terms:
     timed = {layer.one.node for layer in layers}
     values = graph.example_values(program.module, program.example_inputs)
     build = Builder(channels)
-    build.add(0.0)
     for node in program.module.graph.nodes:
         if node.op == "call_function" and node.name not in timed and overload_packet(node) not in VIEWS:
             value_terms(build, channels, node, values[node], 1)
@@ -239,9 +213,9 @@ class LatencyQuantity:
         return np.array([self.total(counts)], dtype=np.float64)
 
     def total(self, counts: Counts | None = None) -> int:
-        """Return the time for `counts`, by default those of the dense network."""
-        return self.cost.exact.total(counts)
+        """The time with these counts; of the dense network without."""
+        return self.cost.total(counts)
 
     def weighted(self, weights: Array) -> Cost:
-        """Return the time times its weight [1]."""
-        return Mixed((self.cost.exact,), (float(weights[0]),))
+        """The time times its weight [1]."""
+        return Mixed((self.cost,), (float(weights[0]),))

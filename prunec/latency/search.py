@@ -73,7 +73,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
-        facts |= {"predicted_ms": cost.exact.total(counts) / NS, "rounds": []}
+        facts |= {"predicted_ms": cost.total(counts) / NS, "rounds": []}
         return search.timed(cost), counts, {"latency": facts} | search.told.get(counts.tobytes(), {})
     race, tries = _Race(problem, program, context, table, dense), Tries(wanted.allowed(search.dense_ns))
     while not tries.over:  # ends: over after ROUNDS at most
@@ -138,7 +138,7 @@ class _Search:
         """Return the measured time of the counts beside the predicted one."""
         share = 1 / speedup.ratio
         true = share * self.dense_ns if self.wanted.unit is None else ms * NS
-        plain = cost.exact.total(counts) / cost.correction
+        plain = cost.total(counts) / cost.correction
         return Try(cost.correction, counts, plain, true, ms, share, speedup.error)
 
 

@@ -104,10 +104,8 @@ class _Cost:
         self.gates = torch.ones(channels.count + 1)
         self.own = torch.cat([space.coordinates for space in spaces])
         self.coordinates = [space.coordinates for space in channels.prunable]
-        sides = (model.scale / model.total(), model.fixed_a, model.fixed_b, model.a_rows, model.b_rows)
-        self.scale, self.fixed_a, self.fixed_b, self.a_rows, self.b_rows = (
-            torch.from_numpy(side).float() for side in sides
-        )
+        self.scale, rows = (torch.from_numpy(one).float() for one in (model.scale / model.total(), model.rows))
+        (self.a_rows, self.b_rows), (self.fixed_a, self.fixed_b) = rows[:, :, :-1], rows[:, :, -1]
 
     def all_gates(self, gates: Tensor) -> Tensor:
         """The gate of every coordinate, [coordinates + 1]; 1 where there is none."""
@@ -117,7 +115,8 @@ class _Cost:
         every = self.all_gates(gates)
         counts = torch.stack([every[coordinates].sum() for coordinates in self.coordinates])
         products = (self.fixed_a + self.a_rows @ counts) * (self.fixed_b + self.b_rows @ counts)
-        return (self.scale * products).sum()
+        found: Tensor = (self.scale * products).sum()
+        return found
 
     @torch.no_grad()
     def centre(self, alpha: Tensor, temperature: float, wanted: float) -> None:

@@ -22,6 +22,7 @@ from prunec.compare.profiles import kernels
 from prunec.cost.budget import leanest
 from prunec.cost.hardware import TARGETS
 from prunec.cost.macs import Macs
+from prunec.cost.terms import drop_useless_ranks
 from prunec.data.images import as_images
 from prunec.deploy.benchmark.inputs import noise
 from prunec.deploy.onnx.layers import network_of
@@ -223,14 +224,11 @@ def test_widths_asked_for_are_kept_to_with_a_latency_target_and_auto_leaves_them
     assert "alignment" not in prunec.compress(net, IMAGES, **options).report["notes"]["allocate"]
 
 
-def test_a_rank_that_saves_time_and_no_macs_is_not_counted() -> None:
+def test_the_time_of_a_layer_is_exact_whatever_its_rank_saves() -> None:
     ones, column = np.ones(9), np.ones((9, 1))
     fast, slow = (Surface(column, np.full((1, 1), ms), column, ones, ones) for ms in (1.0, 9.0))
-    layer = LayerTime(slow, 0, 8, (fast, fast), (1.0, 1.0, 0.0, 1.0))  # 64 MACs whole, 16 a rank in parts
-    ranks = np.arange(9)
     wide = np.full(9, 8)
-    assert layer(wide, wide, ranks, settled=True).tolist() == [2.0] * 4 + [9.0] * 5
-    assert layer(wide, wide, ranks, settled=False).tolist() == [2.0] * 8 + [9.0]  # where MACs have a limit of their own
+    assert LayerTime(slow, 0, 8, (fast, fast))(wide, wide, np.arange(9)).tolist() == [2.0] * 8 + [9.0]
 
 
 def test_a_rank_that_costs_time_costs_it_where_other_limits_want_it() -> None:
@@ -240,8 +238,7 @@ def test_a_rank_that_costs_time_costs_it_where_other_limits_want_it() -> None:
     counts = cost.sizes.copy()
     counts[cost.ranks] -= 1
     dense = cost.total()
-    assert cost.total(counts) == dense
-    assert cost.total(cost.whole(counts)) == dense
+    assert cost.total(drop_useless_ranks(cost, counts)) == dense
     (time,) = LatencyQuantity(cost, dense).used(counts)
     assert time > dense + 0.9e4 * len(cost.ranks)  # a kernel more each, or two
 

@@ -16,6 +16,7 @@ from prunec.api import PREPARE
 from prunec.channels.analysis import analyse
 from prunec.channels.spaces import Channels, Split
 from prunec.cost import macs as cost
+from prunec.cost.terms import drop_useless_ranks
 from prunec.data.images import as_images
 from prunec.frontend.capture import capture
 from prunec.grammar.registry import STRATEGIES
@@ -83,7 +84,7 @@ def test_what_no_rank_pays_for_stays_whole() -> None:
     counts = model.sizes.copy()
     counts[[space.name for space in channels.prunable].index("b")] = 1  # then no pair is cheaper than the layer
     counts[place] -= 1
-    assert model.whole(counts)[place] == model.sizes[place]
+    assert drop_useless_ranks(model, counts)[place] == model.sizes[place]
 
 
 def test_the_user_has_the_say_on_ranks_too() -> None:
