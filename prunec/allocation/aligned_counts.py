@@ -36,19 +36,20 @@ def aligned(
     if wanted is None or (constraints.align == AUTO and constraints.round_to > 1):  # the user's multiples are enough
         return _spent(problem, method)
     knapsack = STRATEGIES["allocators"].make("knapsack")
-    free = spend(problem, knapsack)  # raises where the target is out of reach
+    weighed = one_limit(problem)
+    free = spend(weighed, knapsack)  # raises where the target is out of reach
     enough = SPENT * problem.used(free).max() if constraints.align == AUTO else 0.0
     for one in wanted.finer():
-        narrow = replace(problem, channels=one.apply(problem.channels))
+        narrow = replace(problem, channels=one.apply(problem.channels), start=weighed.weights)
         try:
             counts, chosen = _chosen(narrow, method)
         except BudgetError:
             continue
         if problem.used(counts).max() >= enough:
-            widest = free if chosen == knapsack else spend(problem, chosen)
+            widest = free if chosen == knapsack else spend(weighed, chosen)
             told = _told(problem, wanted, one, counts, widest)
             return counts, {"allocator": text_of(chosen), "alignment": told}
-    counts, how = _spent(problem, method)
+    counts, how = _spent(weighed, method)
     return counts, how | {"alignment": {"name": wanted.name, "gave_way": "to any width"}}
 
 

@@ -5,8 +5,8 @@
 keeps to each limit i. Whatever meets all limits meets this, so the error can only be lower; weights of limits that are
 overdrawn grow by multiplication (Arora, Hazan, Kale 2012, "The multiplicative weights update method"), until the error
 of counts that keep to each limit is near the least of what only keeps to the sum. What is still overdrawn in the end is
-paid by going down the curves, and what is left is given back where all limits allow it. Where a table of latencies is
-corrected the next weights start from the last.
+paid by going down the curves, and what is left is given back where all limits allow it. A problem with other widths or
+another table of latencies begins with the weights of the first.
 """
 
 from __future__ import annotations
@@ -53,12 +53,11 @@ def one_limit(problem: Allocation) -> Allocation:
 
 def _best(problem: Allocation) -> Array:
     """The weights with which least error keeps to each limit."""
-    if problem.starts:
-        weights, rounds = problem.starts[-1], AGAIN
-    else:
-        weights, rounds = _updated(np.ones(problem.limits), problem.used(problem.model.sizes)), ROUNDS
+    weights = problem.start
+    if weights is None:
+        weights = _updated(np.ones(problem.limits), problem.used(problem.model.sizes))
     best, lowest, least = None, np.inf, 0.0
-    for _ in range(rounds):
+    for _ in range(ROUNDS if problem.start is None else AGAIN):
         mixed = problem.weighed(weights)
         counts = _greedy(mixed)
         least = max(least, problem.expected(counts))
@@ -68,10 +67,7 @@ def _best(problem: Allocation) -> Array:
         if lowest <= NEAR * least:
             break
         weights = _updated(weights, problem.used(counts))
-    if best is None:
-        return weights
-    problem.starts.append(best)
-    return best
+    return weights if best is None else best
 
 
 def _greedy(mixed: Allocation) -> Counts:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,13 +20,13 @@ from ..ir.program import Program
 from ..pipeline.context import Context
 from ..request.target import Target
 from ..statistics.facts import Curves
+from ..statistics.memo import once
 from ..statistics.relative import relative_error
 from ..statistics.sweep import channels_last
 from ..surgery import slicing
 from ..surgery.plan import Plan
 
 Array = npt.NDArray[np.float64]
-Outputs = list[list[torch.Tensor]]  # by batch
 UNIT = 10**9  # the cost that may remain where several are mixed
 
 
@@ -42,8 +41,7 @@ class Allocation:
     context: Context | None = None
     latency: Resource | None = None  # where the target asks for one
     weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.allocation.multi_budget`)
-    starts: list[Array] = field(default_factory=list, compare=False)  # such as were best so far, with other tables, too
-    outputs: dict[Hashable, Outputs] = field(default_factory=dict, compare=False)  # of dense networks that were tried
+    start: Array | None = None  # weights of a problem much like this one, to begin with
 
     @property
     def can_try(self) -> bool:
@@ -148,11 +146,10 @@ class Allocation:
         module, chosen = self.program.module, self.context.choosing
         given = chosen.take(images, self.context.seed).batches(self.context.batch)
         batches = [channels_last(module, batch) for batch in given]
-        key = module, chosen, images
-        if key not in self.outputs:
-            self.outputs[key] = [floats(module(*batch)) for batch in batches]
+        key = "dense outputs", chosen, images, self.context.seed, self.context.batch
+        dense = once(self.program, key, lambda: [floats(module(*batch)) for batch in batches])
         found = [floats(narrow(*batch)) for batch in batches]
-        return relative_error(found, self.outputs[key], [len(batch[0]) for batch in batches])
+        return relative_error(found, dense, [len(batch[0]) for batch in batches])
 
 
 def _allowed(space: Space, error: Array) -> Array:

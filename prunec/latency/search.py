@@ -69,7 +69,7 @@ def within(problem: Allocation, method: Allocator, program: Program, context: Co
         dense_ns = _dense_ns(before, layers_before, table)
     whole_blocks = blocks.at_least_one(problem.channels, layers, cost, table.likes)
     search = _Search(problem, whole_blocks, method, wanted, dense_ns, context)
-    search = replace(search, method=search.settled(cost))
+    search = search.settled(cost)
     facts: dict[str, Any] = {"on": table.name, "target": wanted.own, "dense_ms": search.dense_ns / NS}
     if dense is None:
         counts = search.spent(cost)
@@ -107,12 +107,15 @@ class _Search:
         """Return the problem with latency by `cost`."""
         return replace(self.problem, latency=LatencyQuantity(cost, self.dense_ns))
 
-    def settled(self, cost: Latency) -> Allocator:
-        """Return the allocator of all rounds, unsettled if no counts fit the budget."""
+    def settled(self, cost: Latency) -> _Search:
+        """Fix the allocator, and the weights that all rounds start from, unless no counts are within the budget."""
         try:
-            return self.method.settled(one_limit(self.timed(cost)))
+            problem = one_limit(self.timed(cost))
+            return replace(
+                self, method=self.method.settled(problem), problem=replace(self.problem, start=problem.weights)
+            )
         except BudgetError:
-            return self.method
+            return self
 
     def spent(self, cost: Latency) -> Counts:
         """Return the counts within the budget by this table. Raises BudgetError if none fit."""
