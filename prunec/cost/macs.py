@@ -13,14 +13,19 @@ import numpy as np
 
 from ..channels.spaces import Channels
 from .builder import Builder
-from .terms import Cost, Counts, Terms
+from .terms import Array, Cost, Counts, Terms
 
 __all__ = ["Cost", "Counts", "Macs"]
 
 
 @dataclass(frozen=True)
 class Macs(Terms):
-    """MACs of one sample as a function of how many coordinates of each prunable space stay."""
+    """MACs of one sample, of each layer the least of itself and its parts, which `drop_useless_ranks` makes true."""
+
+    def _cost(self, out: Array, into: Array, rank: Array | Counts) -> Array:
+        found, whole = super()._cost(out, into, rank), self.scale[:, None] * out * into
+        least: Array = np.minimum(found, whole)
+        return least
 
     @staticmethod
     def of(channels: Channels) -> Macs:

@@ -59,7 +59,7 @@ class Quantity:
 
     def used(self, counts: Counts | None = None) -> Array:
         """The cost of each step, [steps], with these counts; of the dense network without."""
-        each = self.terms.by_product(self.terms.sizes if counts is None else counts)
+        each = self._exact.by_product(self.terms.sizes if counts is None else counts)
         found: Array = self.together @ each
         return found
 
@@ -71,6 +71,11 @@ class Quantity:
     def dense(self) -> int:
         """The cost of the dense network."""
         return self.total() - self.extra
+
+    @cached_property
+    def _exact(self) -> Terms:
+        """Return the terms, each layer in as many parts as the counts say."""
+        return Terms(self.terms.terms, self.terms.sizes)
 
     @property
     def steps(self) -> int:

@@ -167,7 +167,7 @@ class Terms:
         """By space: the terms that it has a part in."""
         sides = (self.rows != 0).any(0)
         owned = [sides[:, space] | (self.spaces == space).any(0) for space in range(len(self.sizes))]
-        return [Terms(tuple(itertools.compress(self.terms, mine)), self.sizes) for mine in owned]
+        return [replace(self, terms=tuple(itertools.compress(self.terms, mine))) for mine in owned]
 
     @property
     def ranks(self) -> list[int]:
