@@ -1,4 +1,4 @@
-"""Define the facts that passes learn about a program and hand on."""
+"""Define the facts that passes add to a program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .moments import Moments
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch norm that was folded into the layer before it: its outputs have mean `beta` and deviation `gamma`."""
+    """Mean `beta` and deviation `gamma` of a layer's outputs, from its folded batch norm."""
 
     gamma: Tensor  # float64 [O], absolute
     beta: Tensor  # float64 [O]
@@ -21,13 +21,13 @@ class Norm:
 
 @dataclass(frozen=True)
 class Norms:
-    """The batch norms that were folded, by the weight that they were folded into; perhaps none."""
+    """Folded batch norms, by the weight they were folded into; may be empty."""
 
     by_weight: Mapping[str, Norm]
 
 
 def norms_anew(program: Program) -> list[Norms]:
-    """The `Norms` of a program for one that has rewritten it: as true as before, and a fact of its own."""
+    """Return the `Norms` of a program, copied for its rewritten form."""
     return [replace(program.fact(Norms))] if program.has(Norms) else []
 
 
@@ -40,10 +40,10 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Curve:
-    """The order in which the coordinates of a space go, and the error after each.
+    """Removal order of the coordinates of a space, and the error after each removal.
 
-    `order` int64 [size], first to go first; `error` float64 [size + 1], error[k] with the first k gone; `score` float64
-    [size], by coordinate, where a criterion gave the order: what global rankings compare.
+    `order` int64 [size], first removed first; `error` float64 [size + 1], error[k] without the first k; `score` float64
+    [size], by coordinate, if a criterion gave the order, for global rankings.
     """
 
     order: Tensor
@@ -51,13 +51,13 @@ class Curve:
     score: Tensor | None = None
 
     def keep(self, count: int) -> tuple[int, ...]:
-        """The `count` coordinates that stay, ascending."""
+        """Return the `count` coordinates kept, ascending."""
         return tuple(sorted(self.order[len(self.order) - count :].tolist()))
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The removal curve of each prunable space. `scaled` once the errors are those of the network's outputs."""
+    """Removal curves, by prunable space; `scaled` if their errors are those of the network's outputs."""
 
     by_space: Mapping[str, Curve]
     scaled: bool = False

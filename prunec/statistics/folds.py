@@ -1,7 +1,7 @@
-"""Moments kept a fold, so that a fit can be tried on images that it has not seen, none of which is run again.
+"""Accumulate the moments of a layer by fold, for cross-validated fits in one run.
 
-Images are dealt to folds one by one, or by whole steps where the network fixes its batch; the positions of an image
-stay together. Few images are dealt to few folds, for each fold is run by itself.
+Images are dealt to folds one by one, or by batch if the network fixes its batch; all positions of an image are in one
+fold. Few images give few folds, as each fold runs by itself.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .parts import Parts
 
 FOLDS = 16
 SHARED, LEAST = 4, 4  # images of a fold, and folds, before there are more folds
-WIDE = 512  # columns of a layer; of a wider one folds are left out several at a time
+WIDE = 512  # columns; in wider layers several folds are left out at a time
 FEWEST = 4  # parts
 JUDGES = 4  # parts, or up to twice as many, whose errors decide
-KEPT = -1  # the fold of images of which no choice is made
-FEWER = (-2, -4)  # folds of these once more, beside layers that are fitted to a half and to a quarter of the others
+KEPT = -1  # the fold of images that no choice uses
+FEWER = (-2, -4)  # the same images, for fits to a half and to a quarter of the others
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Dealt:
 
     @property
     def folds(self) -> int:
-        """The number of folds of which a choice is made."""
+        """Return the number of folds used for choices."""
         return len({number for number in self.fold if number >= 0})
 
     @staticmethod
     def of(images: Images, size: int, folds: int = FOLDS, kept: Images | None = None) -> Dealt:
-        """Deal images to `folds` folds at most, image i to fold i mod their number; batches hold `size` at most.
+        """Deal image i to fold i mod n, n <= `folds`.
 
-        Those that were kept back are the fold `KEPT`, and each of `FEWER` as well.
+        Batches hold `size` images at most. Images held out are the fold `KEPT`, and each fold of `FEWER` too.
         """
         steps = torch.arange(len(images)) // images.step
         folds = min(folds, max(LEAST, len(images) // images.step // SHARED))
@@ -63,7 +63,7 @@ class Dealt:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one fold themselves, of a layer whose outputs plus `shortcut` are clamped to `low` … `high`."""
+    """Rows of one fold, and the clamp `low` … `high` on outputs plus `shortcut`."""
 
     fold: int
     z: Tensor  # [R, g, d]
@@ -75,7 +75,7 @@ class Rows:
 
 @dataclass
 class Folds:
-    """The moments of one layer, those of each fold by themselves; folds of a wide layer share some."""
+    """Moments of one layer by fold; the folds of a wide layer share some."""
 
     parts: dict[tuple[int, ...], Moments] = field(default_factory=dict)
     """By the folds, of all `FOLDS`, whose images they are of."""
@@ -99,7 +99,7 @@ class Folds:
         self.parts.setdefault(tuple(range(fold % parts, FOLDS, parts)), Moments()).add(z, y)
 
     def aimed(self, targets: Sequence[Tensor]) -> Folds:
-        """The moments with other targets, [R, g, o] of each of `rows`; all that is known of the inputs is shared."""
+        """Return the moments with other targets, [R, g, o] for each of `rows`. The moments of the inputs are shared."""
         pairs = list(zip(self.rows, targets, strict=True))
         parts = {
             folds: one.aimed([(rows.z, y) for rows, y in pairs if rows.fold in folds])
@@ -109,25 +109,25 @@ class Folds:
         return Folds(parts, kept, like=self)
 
     def on_cpu(self) -> Folds:
-        """Return a copy on the CPU, where all that follows is computed."""
+        """Return a copy on the CPU."""
         kept = None if self.kept is None else self.kept.on_cpu()
         return Folds({folds: one.on_cpu() for folds, one in self.parts.items()}, kept, self.rows)
 
     @cached_property
     def total(self) -> Moments:
-        """The moments of all images but those kept back."""
+        """Return the moments of all images but those held out."""
         known = None if self.like is None else self.like.total
         return next(iter(self.parts.values())) if len(self.parts) == 1 else self.own.joined(known)
 
     @cached_property
     def every(self) -> Moments:
-        """The moments of all images."""
+        """Return the moments of all images."""
         if self.kept is None:
             return self.total
         return Parts.of([self.total, self.kept]).joined(None if self.like is None else self.like.every)
 
     def fewer(self, fold: int) -> Moments:
-        """The moments of a half or a quarter of the images, for one of `FEWER`; of all where the folds are too few."""
+        """Return the moments of one fold of `FEWER`; of all if folds are too few."""
         if fold not in self._fewer:
             some = [one for folds, one in self.parts.items() if folds[0] % -fold == 0]
             known = None if self.like is None else self.like.fewer(fold)
@@ -142,12 +142,12 @@ class Folds:
 
     @cached_property
     def rest(self) -> Parts:
-        """Return for each part the moments of all of `total` but its own; undefined for one part alone."""
+        """Return, for each part, the moments of all other parts; undefined for a single part."""
         return self.own.without_each(self.total, None if self.like is None else self.like.rest.inputs)
 
     @cached_property
     def judges(self) -> tuple[Parts, Parts]:
-        """Return a few of `own` and of `rest`, by whose errors a choice is made."""
+        """Return the subset of `own` and of `rest` whose errors decide choices."""
         places = range(0, len(self.parts), max(1, len(self.parts) // JUDGES))
         own, rest = (one.inputs for one in self.like.judges) if self.like else (None, None)
         return self.own.at(places, own), self.rest.at(places, rest)

@@ -1,4 +1,4 @@
-"""Work that is done once for a network, whoever asks: a gradient sweep serves every space and every criterion."""
+"""Cache results by network, so that all spaces and criteria share one gradient sweep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _known: WeakKeyDictionary[fx.GraphModule, dict[Hashable, tuple[Channels, Any]]] 
 
 
 def once(program: Program, key: Hashable, make: Callable[[], T]) -> T:
-    """Return the value of `make` for `key` and the channels of `program`, kept as long as its module."""
+    """Return the value of `make` for `key` and the channels, cached with the module."""
     found, channels = _known.setdefault(program.module, {}), program.fact(Channels)
     if key not in found or found[key][0] is not channels:
         found[key] = (channels, make())

@@ -1,24 +1,22 @@
-"""First and second moments of the inputs z of a layer and of the targets y it should give.
+"""Accumulate first and second moments of a layer's inputs z and targets y.
 
     mean_z = E[z]    zz = Cov[z, z]    mean_y = E[y]    zy = Cov[z, y]    variance_y = diag Cov[y, y]
 
-each group by itself. Where there are few rows n for p columns, n < `ENOUGH` p, a fit is to believe less of Cov[z, z]:
+by group. With fewer rows n than `ENOUGH` times the p columns, Cov[z, z] is shrunk:
 
     covariance = (1 - s) zz + s m I,      m = mean diag zz,
     s = min(1, ((1 - 2/p) tr zz² + tr² zz) / ((n + 1 - 2/p) (tr zz² - tr² zz / p)))
 
-(OAS: Chen, Wiesel, Eldar & Hero 2010, equation 23.) A classifier that reads 768 values of 256 images has s = 0.2, and
-without it is fitted to those images exactly and to others not at all: MobileNet at 0.85 of its MACs agrees with the
-dense network on 64% of other images without, on 76% with it. Where there are rows enough s would be a hundredth at
-most, change nothing on other images (ResNet-56: 0.0178 and 0.0176), and spoil fits that can be exact.
+(OAS: Chen, Wiesel, Eldar & Hero 2010, equation 23). With more rows shrinkage changes no error and spoils fits that can
+be exact.
 
-Each batch is centred by itself, and what it adds is joined to the rest as Chan, Golub & LeVeque (1983) do, so that a
-mean far above the deviation costs no digits:
+Each batch is centred by itself and joined to the rest (Chan, Golub & LeVeque 1983), so that a mean far above the
+deviation costs no digits:
 
     M <- M + M_b + n n_b / (n + n_b) (m_b - m) (m_b - m)'
 
-Products of a batch are float32, their sums float64, both where the network is. The sums become covariances in place
-when one is first asked for, since those of a wide layer take hundreds of megabytes.
+Products of a batch are float32, their sums float64, on the device of the network. The sums become covariances in place
+on first use, since those of a wide layer take hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ Factors = dict[float, Tensor]  # Cholesky factors of Cov[z, z] with a ridge, [g,
 
 @dataclass(frozen=True)
 class _Centred:
-    """Rows [g, R, c] less their mean as it could be rounded; `rest` of it they still have; by how much it is new."""
+    """Rows [g, R, c] less their rounded mean, its remainder `rest` and its `step`."""
 
     rows: Tensor
     rest: Tensor  # float64 [g, c]
@@ -48,7 +46,7 @@ class _Centred:
 
 
 class Moments:
-    """Accumulates rows z [R, g, d] and y [R, g, o]."""
+    """Accumulator of the moments of rows z [R, g, d] and y [R, g, o]."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -57,7 +55,7 @@ class Moments:
         self.factors: Factors = {}
 
     def add(self, z: Tensor, y: Tensor | None = None) -> None:
-        """Add rows; with `y` the cross moments too."""
+        """Add rows; with `y`, add the cross moments too."""
         self._multiply()
         self.factors = {}
         before, more = self.count, len(z)
@@ -72,7 +70,7 @@ class Moments:
             self._sum("zy", left.rows.mT @ right.rows, _joint(left, right, steps, more))
 
     def on_cpu(self) -> Moments:
-        """Return a copy on the CPU, where all that follows is computed."""
+        """Return a copy on the CPU."""
         self._divide()
         found = Moments()
         found.count, found._divided = self.count, True
@@ -80,12 +78,12 @@ class Moments:
         return found
 
     def sums(self) -> dict[str, Tensor]:
-        """Everything that is known, to be saved."""
+        """Return the state by name, for `restore`."""
         self._divide()
         return {"count": torch.tensor(self.count), **self._sums}
 
     def restore(self, name: str, value: Tensor) -> None:
-        """Put back one of `sums`."""
+        """Set one entry of `sums`."""
         self._divided = True
         if name == "count":
             self.count = int(value)
@@ -101,9 +99,9 @@ class Moments:
         variance_y: Tensor,
         factors: Factors | None = None,
     ) -> Moments:
-        """Create the moments of `count` rows from means of z and y, covariances and variances.
+        """Build the moments of `count` rows from means of z and y, covariances and variances.
 
-        `factors` are those of the same zz, known from other targets.
+        `factors` are the Cholesky factors of the same zz, if known.
         """
         found = Moments()
         found.count, found._divided = count, True
@@ -112,7 +110,7 @@ class Moments:
         return found
 
     def aimed(self, rows: Sequence[tuple[Tensor, Tensor]]) -> Moments:
-        """The moments of the same rows z with other targets y; Cov[z, z] is taken as it is."""
+        """Return the moments of the same rows z with targets y; Cov[z, z] is reused."""
         mean_z, steps = self.mean_z, []
         for z, y in rows:
             left, right = (z - mean_z.to(z)).transpose(0, 1), y.transpose(0, 1)
@@ -122,9 +120,9 @@ class Moments:
         return Moments.of(self.count, (mean_z, sums), self.zz, zy, squares - sums.square(), self.factors)
 
     def solved(self, ridge: float | Tensor, right: Tensor) -> Tensor:
-        """(Cov[z, z] + ridge · mean diag Cov[z, z] · I)^-1 right, [g, d, o].
+        """Return (Cov[z, z] + ridge · mean diag · I)^-1 right, [g, d, o].
 
-        The factors of narrow layers are kept, for other targets. Raises NumericsError as `solvers.solve`.
+        Factors of narrow layers are cached, for other targets. Raises NumericsError as `solvers.solve`.
         """
         if isinstance(ridge, Tensor) or self.width > NARROW:
             return solve(add_ridge(self.zz, ridge), right)
@@ -134,11 +132,11 @@ class Moments:
 
     @property
     def finite(self) -> bool:
-        """False once a row has held NaN or infinity, or values whose squares exceed float32."""
+        """Return False if a row held NaN, infinity, or values whose squares exceed float32."""
         return all(bool(value.isfinite().all()) for value in self._sums.values())
 
     def _centred(self, name: str, rows: Tensor) -> _Centred:
-        """Center rows [R, g, c], in float32 at least, and move the mean on; `count` has them already."""
+        """Center rows [R, g, c], in float32 at least, and update the mean. `count` includes them."""
         rows = in_full(rows.transpose(0, 1))
         mean = rows.mean(1, keepdim=True)
         rows = rows - mean
@@ -149,7 +147,10 @@ class Moments:
         return _Centred(rows, rest, step)
 
     def _sum(self, name: str, value: Tensor, joint: Tensor | tuple[Tensor, Tensor]) -> None:
-        """Add the products of a batch, and those that join it to the others: a sum, or two factors of one."""
+        """Add the products of a batch and the term that joins it to the rest.
+
+        `joint` is a sum, or two factors of it.
+        """
         if name in self._sums:
             self._sums[name] += value
         else:
@@ -161,34 +162,34 @@ class Moments:
 
     @property
     def width(self) -> int:
-        """Columns d."""
+        """Return the number of columns d."""
         return self._sums["z"].shape[-1]
 
     @property
     def mean_z(self) -> Tensor:
-        """[g, d]."""
+        """Return E[z], [g, d]."""
         return self._sums["z"]
 
     @property
     def mean_y(self) -> Tensor:
-        """[g, o]."""
+        """Return E[y], [g, o]."""
         return self._sums["y"]
 
     @property
     def variance_y(self) -> Tensor:
-        """[g, o]."""
+        """Return diag Cov[y, y], [g, o]."""
         found = self._sums["yy"] / self.count
         return found.where(found > FLAT * self.mean_y.square(), 0.0)
 
     @property
     def zz(self) -> Tensor:
-        """[g, d, d]; exactly zero for a constant. Not to be written to."""
+        """Return Cov[z, z], read-only [g, d, d], exactly zero for a constant."""
         self._divide()
         return self._sums["zz"]
 
     @property
     def shrinkage(self) -> Tensor:
-        """s of each group, [g]."""
+        """Return the shrinkage s of each group, [g]."""
         zz, width = self.zz, self.width
         if self.count >= ENOUGH * width:
             return zz.new_zeros(len(zz))
@@ -200,7 +201,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """Cov[z, z] shrunk by what its rows leave uncertain, [g, d, d]."""
+        """Return the shrunk Cov[z, z], [g, d, d]."""
         zz, share = self.zz, self.shrinkage[:, None]
         if not share.any():
             return zz
@@ -211,12 +212,12 @@ class Moments:
 
     @property
     def zy(self) -> Tensor:
-        """[g, d, o]; exactly zero for a constant column of z. Not to be written to."""
+        """Return Cov[z, y], read-only [g, d, o], exactly zero for a constant column of z."""
         self._divide()
         return self._sums["zy"]
 
     def _divide(self) -> None:
-        """Turn the sums of products into covariances, with zeros for columns of z that do not vary."""
+        """Convert sums of products to covariances, with zeros for constant columns of z."""
         if self._divided or not self.count:
             return
         self._divided = True
@@ -225,12 +226,12 @@ class Moments:
         self._clear_constants()
 
     def _clear_constants(self) -> None:
-        """Set the covariances of columns that do not vary to zero."""
+        """Set the covariances of constant columns to zero."""
         zz = self._sums["zz"]
         clear(zz.diagonal(dim1=1, dim2=2) <= FLAT * self.mean_z.square(), zz, self._sums.get("zy"))
 
     def _multiply(self) -> None:
-        """Turn covariances back into sums, for more rows to be added."""
+        """Convert covariances back to sums, before rows are added."""
         if self._divided:
             self._divided = False
             for name in {"zz", "zy"} & self._sums.keys():
@@ -238,12 +239,12 @@ class Moments:
 
 
 def in_full(rows: Tensor) -> Tensor:
-    """The rows in float32 at least."""
+    """Return the rows in float32 at least."""
     return rows.float() if rows.element_size() < 4 else rows
 
 
 def clear(flat: Tensor, zz: Tensor, zy: Tensor | None) -> None:
-    """Set covariances [..., d, d] and [..., d, o] to zero for the columns of z that do not vary, bool [..., d]."""
+    """Zero covariances [..., d, d], [..., d, o] at constant columns `flat`, bool [..., d]."""
     if bool(flat.any()):
         zz.masked_fill_(flat[..., None] | flat[..., None, :], 0.0)
         if zy is not None:
@@ -251,23 +252,27 @@ def clear(flat: Tensor, zz: Tensor, zy: Tensor | None) -> None:
 
 
 def clear_rows(zz: Tensor, zy: Tensor) -> None:
-    """Set covariances [..., d, o] to zero for the columns of z whose variance in [..., d, d] is zero."""
+    """Zero covariances [..., d, o] at columns with zero variance in [..., d, d]."""
     zy.masked_fill_((zz.diagonal(dim1=-2, dim2=-1) <= 0)[..., None], 0.0)
 
 
 def _joint(left: _Centred, right: _Centred, steps: float, more: int) -> tuple[Tensor, Tensor]:
-    """Factors [g, d, 2] and [g, 2, o] of what joins a batch to the rest: of its step, less what its own rows have."""
+    """Return factors [g, d, 2], [g, 2, o] of the term that joins a batch.
+
+    The term is that of the batch's step, less that of its own rows' remainders.
+    """
     return torch.stack([steps * left.step, -more * left.rest], 2), torch.stack([right.step, right.rest], 1)
 
 
 def positions_per_sample(columns: int, minimum: int, samples: int) -> int:
-    """Return how many positions to draw from each sample: for twelve rows a column, and `minimum` in all.
+    """Return the positions to draw per sample.
 
-    A narrow layer, depthwise for instance, has `PLENTY` rows a column at most.
+    Twelve rows a column and `minimum` in all; a narrow layer, depthwise for instance, has `PLENTY` rows a column at
+    most.
     """
     return max(1, -(-max(12 * columns, min(minimum, PLENTY * columns)) // max(samples, 1)))
 
 
 def grouped(y: Tensor, groups: int) -> Tensor:
-    """Outputs [R, O] as [R, g, O/g]."""
+    """Return outputs [R, O] as [R, g, O/g]."""
     return y.reshape(len(y), groups, -1)

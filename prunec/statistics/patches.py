@@ -1,6 +1,6 @@
-"""Sampled rows of a contraction: x (what the weight multiplies) and the output positions they belong to.
+"""Sample rows of a contraction: its inputs x and their output positions.
 
-Positions are drawn before anything is gathered, so a feature map is never unfolded whole.
+Positions are drawn before the inputs are gathered, so no feature map is unfolded in full.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SHARED = 0.5  # of the draws: as many as leave the number of different rows larg
 
 @dataclass(frozen=True)
 class Positions:
-    """The output positions drawn for one batch: `sample` int64 [R] and one index [R] for each spatial axis."""
+    """Output positions drawn for one batch: `sample` and one index per spatial axis, int64 [R]."""
 
     sample: Tensor
     place: tuple[Tensor, ...]
@@ -32,14 +32,14 @@ class Positions:
         return len(self.sample)
 
     def of(self, value: Tensor, channel_axis: int) -> Tensor:
-        """The rows [R, C] of a value at these positions."""
+        """Return the rows [R, C] of a value at these positions."""
         return value.movedim(channel_axis, -1)[(self.sample, *self.place)]
 
 
 class Draws:
-    """The positions of one layer, drawn once for all samples: how these are cut into batches changes none of them.
+    """Positions of one layer for all samples, independent of the batch size.
 
-    With a `share` of each position, float64 [positions], a part `SHARED` of the draws follows it, the rest are even.
+    With a `share` of each position, float64 [positions], a part `SHARED` of the draws follows it; the rest are even.
     """
 
     def __init__(self, samples: int, each: int, name: str, seed: int, share: Tensor | None = None) -> None:
@@ -48,9 +48,10 @@ class Draws:
         self._drawn: tuple[Tensor, Tensor | None] | None = None
 
     def of(self, shape: torch.Size, batch: slice) -> Positions:
-        """The positions of samples `batch` in an output [N, *spatial]; all where there are no more.
+        """Return the positions of samples `batch` in an output [N, *spatial].
 
-        N is a multiple of the batch where a network cuts its images into windows, each sample's in a row.
+        All are returned if there are no more. N is a multiple of the batch if a network cuts its images into windows,
+        those of a sample in a row.
         """
         size, space = batch.stop - batch.start, math.prod(shape[1:])
         if shape[0] % size:  # no sample has entries of its own: each batch by itself
@@ -68,7 +69,10 @@ class Draws:
         return Positions(sample, torch.unravel_index(places, shape[1:]) if len(shape) > 1 else ())
 
     def _draw(self, entries: int, space: int) -> tuple[Tensor, Tensor | None]:
-        """Draw entries, int64 [samples, e], and places in them, [samples, e · each], for each sample; None for all."""
+        """Draw entries, int64 [samples, e], and positions in them, [samples, e · each].
+
+        None stands for all positions.
+        """
         generator = torch.Generator().manual_seed(self._seed)
         if self.each < entries:
             order = torch.rand(self.samples, entries, generator=generator).argsort(1)
@@ -87,7 +91,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Layer:
-    """Groups, kernel and other arguments of a convolution or linear node, as sampling needs them."""
+    """Groups, kernel and other arguments of a convolution or linear node, for sampling."""
 
     groups: int
     taps: int
@@ -100,7 +104,7 @@ class Layer:
 
     @staticmethod
     def of(module: fx.GraphModule, node: fx.Node, one: Contraction, groups: int) -> Layer:
-        """Read the arguments of a node of `module`, `groups` of whose groups are left."""
+        """Read the arguments of a node of `module` with `groups` groups left."""
         kernel = tuple(graph.attribute(module, one.weight).shape[2:])
         if not kernel:
             return Layer(groups, one.taps, convolution=False)
@@ -121,15 +125,18 @@ class Layer:
 
     @property
     def channel_axis(self) -> int:
-        """The channel axis of the input and of the output."""
+        """Return the channel axis of the input and of the output."""
         return 1 if self.convolution else -1
 
     def space(self, output: Tensor) -> torch.Size:
-        """[N, *spatial] of an output."""
+        """Return the size [N, *spatial] of an output."""
         return torch.Size([*output.shape[:1], *output.shape[2:]]) if self.convolution else output.shape[:-1]
 
     def rows(self, x: Tensor, at: Positions) -> Tensor:
-        """The inputs [R, g, C/g · taps] that make the outputs at `at`, ordered as the weight [O, C/g, *kernel]."""
+        """Return the inputs [R, g, C/g · taps] of the outputs at `at`.
+
+        Columns are ordered as the weight [O, C/g, *kernel].
+        """
         if not self.convolution:
             return at.of(x, -1)[:, None]
         if self.taps == 1 and not self._padded and not self.stuffing:
@@ -141,7 +148,7 @@ class Layer:
         return rows.reshape(len(at), self.groups, -1)
 
     def _stuffed(self, x: Tensor) -> Tensor:
-        """The input of a transposed convolution with its zeros."""
+        """Return the input of a transposed convolution, with zeros inserted."""
         if not self.stuffing:
             return x
         sizes = [(size - 1) * step + 1 for size, step in zip(x.shape[2:], self.stuffing, strict=True)]
@@ -154,7 +161,7 @@ class Layer:
         return any(map(any, self.padding))
 
     def _windows(self, x: Tensor) -> Tensor:
-        """A view [N, *out, C, *kernel] of the padded input; nothing is copied but the padding."""
+        """Return a view [N, *out, C, *kernel] of the padded input, without a copy."""
         if self._padded:
             x = F.pad(x, [side for sides in reversed(self.padding) for side in sides])
         sizes = [

@@ -1,10 +1,9 @@
-"""Relative squared error of outputs, pooled over batches.
+"""Compute the relative squared error of outputs, pooled over batches.
 
-    error = sum |f_s(x) - f(x)|² / sum |f(x) - mean f|²         over all images; mean f is over all images, too
+    error = sum |f_s(x) - f(x)|² / sum |f(x) - mean f|²         sums and mean f over all images
 
-so that it is the same however the images are cut into batches, of one image each if need be. Batches are joined as in
-`prunec.statistics.moments`. Outputs that are alike for all images have no variance: the error is relative to their
-squares then. Where the dense network gives infinity there is no error to square: those entries are left out.
+It does not depend on the batch size: batches are joined as in `prunec.statistics.moments`. If the outputs are constant
+over the images, the error is relative to their squares. Entries where the dense network gives infinity are left out.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ CHUNK = 1 << 22  # entries that are looked at in double at once
 
 
 class Spread:
-    """The squared deviations of the dense outputs from their mean over all images added."""
+    """Squared deviations of the dense outputs from their mean over all images added."""
 
     def __init__(self) -> None:
         self.about_mean = self.about_zero = 0.0
         self._known: dict[tuple[int, int], tuple[int, Tensor]] = {}  # images and mean, by output and its entries
 
     def add(self, outputs: Sequence[Tensor], samples: int) -> None:
-        """Add the outputs for so many images. Raises NumericsError where one is NaN."""
+        """Add the outputs for `samples` images. Raises NumericsError if one is NaN."""
         for place, output in enumerate(outputs):
             if bool(output.isnan().any()):
                 raise NumericsError(
@@ -39,13 +38,13 @@ class Spread:
 
     @property
     def scale(self) -> float:
-        """Return the sum of squares that a squared error is divided by: about the mean, or about 0 for constants."""
+        """Return the sum of squares about the mean, or about 0 for constant outputs."""
         if self.about_mean > CONSTANT * self.about_zero:
             return self.about_mean
         return self.about_zero or 1.0
 
     def relative(self, squared: float) -> float:
-        """A squared error over all images, relative. Raises NumericsError where it is not finite."""
+        """Return a squared error over all images, relative. Raises NumericsError if it is not finite."""
         found = squared / self.scale
         if not found < float("inf"):
             raise NumericsError(
@@ -64,7 +63,7 @@ class Spread:
 
 
 def squared_error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The squared error of all outputs of a batch."""
+    """Return the squared error of all outputs of a batch."""
     total = 0.0
     for one, other in zip(found, wanted, strict=True):
         for mine, dense in zip(_chunks(one.reshape(-1, 1)), _chunks(other.reshape(-1, 1)), strict=True):
@@ -75,7 +74,7 @@ def squared_error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 def relative_error(
     found: Sequence[Sequence[Tensor]], wanted: Sequence[Sequence[Tensor]], sizes: Sequence[int]
 ) -> float:
-    """The relative squared error of the outputs of several batches, which hold so many images."""
+    """Return the relative squared error over batches of `sizes` images."""
     spread, squared = Spread(), 0.0
     for one, dense, samples in zip(found, wanted, sizes, strict=True):
         spread.add(dense, samples)
@@ -84,7 +83,7 @@ def relative_error(
 
 
 def by_sample(output: Tensor, samples: int) -> Tensor:
-    """Return an output as [samples, entries], or as [1, entries] where no axis holds the images."""
+    """Return an output as [samples, entries], or [1, entries] without an image axis."""
     axis = next((axis for axis, size in enumerate(output.shape) if size == samples), None)
     if axis is not None:
         return output.movedim(axis, 0).reshape(samples, -1)
@@ -93,6 +92,6 @@ def by_sample(output: Tensor, samples: int) -> Tensor:
 
 
 def _chunks(rows: Tensor) -> Iterator[Tensor]:
-    """A few rows at a time, in double."""
+    """Yield chunks of rows, in double."""
     for part in rows.split(max(1, CHUNK // max(rows.shape[1], 1))):
         yield part.double()

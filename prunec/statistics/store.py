@@ -1,10 +1,8 @@
-"""Dense statistics on disk, so that many methods can be tried on one calibration.
+"""Save and load dense statistics, so that many methods share one calibration.
 
-A file is named by the digest of all that its content depends on: the network's graph and every tensor that it reads,
-the images, the layers that are measured and how, the number of rows, the seed, the batch, the versions of prunec and
-of torch, the device. Another network is another file, never a wrong one. Each carries the digest of its numbers; a file
-that differs from it, is cut short or is something else is measured anew. It is written whole under a hidden name and
-renamed, so of two processes each finds nothing or all, and both write the same.
+A file is named by the digest of the inputs of the calibration: graph, tensors, images, measured layers, rows, seed,
+batch, device, and the versions of prunec and torch. It carries the digest of its numbers; a file that does not match is
+measured anew. It is written under a hidden name and renamed, so concurrent runs never read a partial file.
 """
 
 from __future__ import annotations
@@ -32,9 +30,10 @@ FORMAT = 3  # of the file, and of how rows are drawn and summed
 
 
 def place(program: Program, context: Context, rows: int, layers: Iterable[str] = ()) -> Path | None:
-    """Return the file for the statistics of this calibration; None without a folder, or where no name would do.
+    """Return the path of this calibration's statistics; None without a folder.
 
-    `layers` say which are measured and how. Of an opaque sub-module neither weights nor code are in the graph.
+    `layers` lists the measured layers. None too if the network has an opaque sub-module, whose weights and code are not
+    in the graph.
     """
     if context.cache is None or paths_in(program.module):
         return None
@@ -57,7 +56,7 @@ def place(program: Program, context: Context, rows: int, layers: Iterable[str] =
 
 
 def load(path: Path, wanted: Iterable[str]) -> tuple[dict[str, Moments] | None, str]:
-    """The moments of all `wanted` nodes; or None and, where there is a file that is no use, a sentence that says so."""
+    """Return the moments of all `wanted` nodes, or None and a message. The message is empty if there is no file."""
     from safetensors import safe_open
 
     try:
@@ -80,7 +79,7 @@ def load(path: Path, wanted: Iterable[str]) -> tuple[dict[str, Moments] | None, 
 
 
 def save(path: Path, moments: Mapping[str, Moments]) -> str:
-    """Write the moments, whole or not at all; a sentence where the folder does not take them."""
+    """Write the moments atomically; return a message if the folder cannot be written."""
     from safetensors.torch import save as serialised
 
     tensors = {f"{node}|{name}": value for node, one in moments.items() for name, value in one.sums().items()}
@@ -93,7 +92,7 @@ def save(path: Path, moments: Mapping[str, Moments]) -> str:
 
 
 def warned(*sentences: str) -> list[str]:
-    """The sentences that say something, each given as a warning too."""
+    """Return the non-empty sentences, after a warning for each."""
     found = [sentence for sentence in sentences if sentence]
     for sentence in found:
         warnings.warn(sentence, RuntimeWarning, stacklevel=2)

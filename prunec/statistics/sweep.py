@@ -1,4 +1,4 @@
-"""Run a graph over batches of images, side by side, so that two programs advance segment by segment."""
+"""Run a graph over several batches, segment by segment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY_STRIDE = {torch.ops.aten.as_strided, torch.ops.aten.as_strided_copy, torch.op
 
 
 class Frontier(Interpreter):
-    """A run of one program for each of several batches, side by side."""
+    """Run of one program over several batches, side by side."""
 
     def __init__(self, module: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]) -> None:
         super().__init__(module)
@@ -26,12 +26,12 @@ class Frontier(Interpreter):
         return sum(self.sizes)
 
     def slice_of(self, batch: int) -> slice:
-        """Return the place of the samples of one batch among all."""
+        """Return the slice of one batch among all samples."""
         start = sum(self.sizes[:batch])
         return slice(start, start + self.sizes[batch])
 
     def forked(self, module: fx.GraphModule) -> Frontier:
-        """Return a copy with the values of nodes of the same names in another network, or in this one once more."""
+        """Return a copy that runs `module`, with the values of nodes of equal name."""
         found = Frontier(module, [])
         names = {node.name: node for node in module.graph.nodes}
         for values in self.values:
@@ -42,12 +42,12 @@ class Frontier(Interpreter):
 
     @torch.no_grad()
     def run(self, batch: int, start: int, stop: int) -> None:
-        """Compute nodes start … stop - 1 for one batch; one computed ahead is not computed again."""
+        """Compute nodes start … stop - 1 for one batch, skipping those computed ahead."""
         self.advance(self.values[batch], start, stop)
 
     @torch.no_grad()
     def value_ahead(self, batch: int, place: int) -> Tensor:
-        """Compute the value of a node ahead of its turn; its inputs are kept until then."""
+        """Compute the value of a node ahead of its turn. Its inputs are kept until then."""
         value: Tensor = self.compute(self.nodes[place], self.values[batch])
         return value
 
@@ -58,9 +58,9 @@ class Frontier(Interpreter):
 
 
 def channels_last(module: fx.GraphModule, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The images with their channels innermost: CPUs run convolutions faster so, and gather rows whole.
+    """Return the images with channels innermost, for faster convolutions and row gathers.
 
-    They stay as they are where an operator looks at how its input lies in memory.
+    They are unchanged if an operator depends on the memory layout of its input.
     """
     if any(getattr(node.target, "overloadpacket", None) in BY_STRIDE for node in module.graph.nodes):
         return batch
