@@ -1,4 +1,4 @@
-"""Collect the evidence on one space: the layers that read it, those that make it, and its calibration statistics."""
+"""Collect the evidence on one space: readers, producers and calibration statistics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .gradients import contributions
 
 @dataclass(frozen=True)
 class Maker:
-    """A layer that makes the channels of a space, or passes them on one by one (`layer.by_group`)."""
+    """Layer that produces the channels of a space, or carries them one by one (`layer.by_group`)."""
 
     layer: Contraction
     beta: Tensor | None  # float64 [size]: mean and deviation of what it puts out, from the batch norm after it; None
@@ -32,7 +32,7 @@ class Maker:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One space of an analysed and calibrated program. Everything is computed when it is first asked for."""
+    """Lazily computed evidence on one space of an analysed and calibrated program."""
 
     program: Program
     context: Context
@@ -40,12 +40,12 @@ class Evidence:
 
     @property
     def channels(self) -> Channels:
-        """All spaces."""
+        """Return all channel spaces."""
         return self.program.fact(Channels)
 
     @cached_property
     def layers(self) -> list[Contraction]:
-        """The layers that read the space. Raises PassError where there is none."""
+        """Return the layers that read the space. Raises PassError if there are none."""
         found = readers_of(self.channels, self.space)
         if not found:
             name = self.space.name
@@ -54,18 +54,18 @@ class Evidence:
 
     @cached_property
     def readers(self) -> list[Reader]:
-        """List the layers that read the space with their weights and dense covariances, for least squares."""
+        """List the readers of the space with weights and dense covariances, for least squares."""
         moments = self.program.fact(Statistics).moments
         return [reader(self.program.module, one, self.space, moments[one.node]) for one in self.layers]
 
     @cached_property
     def producers(self) -> list[Tensor]:
-        """List the weights by coordinate of each layer that makes the space, float64 [size, rows, weights of a row]."""
+        """List each producer's weights by coordinate, float64 [size, rows, weights of a row]."""
         return self._weights(PRODUCES)
 
     @cached_property
     def consumers(self) -> list[Tensor]:
-        """List the weights by coordinate of each reader of the space, float64 [size, columns, weights of a column]."""
+        """List each reader's weights by coordinate, float64 [size, columns, weights of a column]."""
         return self._weights(CONSUMES)
 
     def _weights(self, role: str) -> list[Tensor]:
@@ -79,7 +79,7 @@ class Evidence:
 
     @cached_property
     def makers(self) -> list[Maker]:
-        """The layers that make the space or pass it on, in graph order, and their batch norms."""
+        """List the layers that produce or carry the space, in graph order, with batch norms."""
         mine = self.space.coordinates
         return [self._maker(one) for one in self.channels.contractions if bool(torch.isin(mine, one.outputs).any())]
 
@@ -99,7 +99,7 @@ class Evidence:
 
     @cached_property
     def macs(self) -> float:
-        """MACs of a sample that go with one coordinate of the dense network."""
+        """Return the MACs per sample of one coordinate in the dense network."""
         model = Macs.of(self.channels)
         place = [space.name for space in self.channels.prunable].index(self.space.name)
         kept = model.along(model.sizes, place)
@@ -107,13 +107,13 @@ class Evidence:
 
     @cached_property
     def parameters(self) -> float:
-        """Parameters that go with one coordinate."""
+        """Return the number of parameters of one coordinate."""
         shapes = [(graph.attribute(self.program.module, site.parameter).shape, site) for site in self.space.sites]
         return float(sum(shape.numel() / shape[site.dim] * site.rows.shape[1] for shape, site in shapes))
 
     @cached_property
     def contributions(self) -> Tensor:
-        """Activation times gradient of each coordinate, by sample, float64 [samples, size] (`gradients`)."""
+        """Return activation times gradient by sample and coordinate, float64 [samples, size]."""
         return contributions(self.program, self.context)[:, self.space.coordinates]
 
 

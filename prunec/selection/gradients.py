@@ -1,11 +1,12 @@
-"""How the outputs feel what each layer reads, without a label.
+"""Compute label-free activation times gradient of each coordinate, at the layers that read it.
 
-A coordinate is gone when every layer that reads it reads zero there. To first order that moves the loss by the sum,
-over those layers, over positions and over the channels of the coordinate, of activation times gradient. The gradient
-is that of the path through the layer alone: a shortcut around it stays.
+    contribution_j = sum over readers, positions and channels of j of  a · dL/da
 
-The loss is the surprise of the network at answers drawn from itself: classes from its softmax, and where the outputs
-are not [N, classes], values from a normal distribution of variance one around them.
+the first-order change of the loss L if every reader reads zero for the coordinate (Molchanov et al., ICLR 2017). The
+gradient is that of the path through the reader alone, without a shortcut around it.
+
+L is the surprise of the network at answers drawn from itself: classes from its softmax for outputs [N, classes],
+otherwise values from a normal distribution of variance one around the outputs.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ Edit = Callable[[Contraction, Tensor], Tensor]
 
 
 def reading_layers(channels: Channels) -> dict[str, Contraction]:
-    """Every layer that reads a prunable space, by node."""
+    """Return every layer that reads a prunable space, by node."""
     return {one.node: one for space in channels.prunable for one in readers_of(channels, space)}
 
 
 def through(program: Program, inputs: tuple[Tensor, ...], edit: Edit) -> list[Tensor]:
-    """Return the outputs if each reader of a prunable space reads `edit(layer, input [..., C])`, channels last."""
+    """Return the outputs with readers of prunable spaces reading `edit(layer, input)`.
+
+    The input of `edit` is [..., C], channels last.
+    """
     wanted = once(program, "reading layers", lambda: reading_layers(program.fact(Channels)))
 
     def edited(node: fx.Node, values: Live) -> Any:
@@ -51,10 +55,10 @@ def through(program: Program, inputs: tuple[Tensor, ...], edit: Edit) -> list[Te
 
 
 def contributions(program: Program, context: Context) -> Tensor:
-    """Activation times gradient of each coordinate of all prunable spaces, float64 [samples, coordinates].
+    """Return activation times gradient of all prunable coordinates, float64 [samples, coordinates].
 
-    One sample at a time, for a graph may fold samples into any axis; a network with a fixed batch gets that, and a loss
-    for each of its samples.
+    Samples run one at a time, as a graph may fold samples into any axis; a network with a fixed batch runs that batch,
+    with a loss for each sample.
     """
     images = context.images()
     return once(program, ("contributions", images, context.seed), lambda: _contributions(program, context))
@@ -98,9 +102,9 @@ def _of_batch(program: Program, batch: tuple[Tensor, ...], generator: torch.Gene
 
 
 def surprise(found: list[Tensor], samples: int, generator: torch.Generator) -> Tensor:
-    """Return by sample what has the slope of -log p of an answer drawn from the outputs themselves, [samples].
+    """Return a loss by sample with the slope of -log p(drawn answer), [samples].
 
-    Answers are drawn sample by sample, so they are the same however the samples are cut into batches.
+    Answers are drawn from the outputs sample by sample, so they do not depend on the batch size.
     """
     outputs = [_rows(output, samples) for output in found]
     losses = [found[0].new_zeros(()) for _ in range(samples)]
@@ -112,14 +116,14 @@ def surprise(found: list[Tensor], samples: int, generator: torch.Generator) -> T
 
 
 def _rows(output: Tensor, samples: int) -> Tensor:
-    """Return an output with its samples in front: logits as [samples, rows, classes], values as [samples, entries]."""
+    """Return logits as [samples, rows, classes], values as [samples, entries]."""
     if output.dim() == 2 and output.shape[1] > 1:
         return output.reshape(samples if len(output) % samples == 0 else 1, -1, output.shape[1])
     return by_sample(output, samples)
 
 
 def _of_answer(row: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw an answer from the outputs for one sample: logits [rows, classes] or values [entries]."""
+    """Return the loss of one sample at a drawn answer. `row` holds logits [rows, classes] or values [entries]."""
     if row.dim() == 2:
         drawn = torch.multinomial(row.detach().double().softmax(1).cpu(), 1, generator=generator)[:, 0]
         return functional.cross_entropy(row, drawn.to(row.device), reduction="sum")

@@ -1,9 +1,9 @@
-"""How much each position of a layer's output matters to the answers, so that fits draw the rows that count.
+"""Compute the importance of each output position of a layer, for sampling rows.
 
     share_p = mean over images of |∂L/∂y_p|² / sum over p        L: the surprise at an answer drawn from the outputs
 
-Of a vision transformer's last layers only the class token reaches the output; a fit to positions drawn evenly is one to
-values that nothing reads. Half of the draws stay even, so that the number of different rows stays large.
+In the last layers of a vision transformer only the class token reaches the output, and even draws would fit values that
+nothing reads. Half of the draws are even, so that many different rows are drawn.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SPECIAL = 4.0  # times an even share, and a position is drawn more often
 
 
 def by_position(program: Program, context: Context) -> Mapping[str, Tensor]:
-    """Shares of the positions of each layer's output, float64 [positions], by node; of layers with special ones only.
+    """Return the share of each output position, float64 [positions], by node.
 
-    Empty for a network that cannot be differentiated, and left out where no axis of a layer holds the images.
+    Only layers with special positions and an image axis are listed; none if the network cannot be differentiated.
     """
     images = context.fitting
     return once(program, ("importance", images, context.seed), lambda: _measured(program, context))
@@ -52,7 +52,7 @@ def _measured(program: Program, context: Context) -> dict[str, Tensor]:
 
 
 def _slopes(program: Program, batch: tuple[Tensor, ...], generator: torch.Generator) -> dict[str, Tensor]:
-    """The squared slopes of one batch at each layer's output by position, summed over images and channels."""
+    """Return squared slopes by node and position, summed over images and channels."""
     module = program.module
     layers = {one.node: one for one in program.fact(Channels).contractions}
     read: dict[fx.Node, Tensor] = {}

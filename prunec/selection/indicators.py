@@ -1,17 +1,15 @@
-"""Differentiable annealing indicators, with the weights frozen (DAIS: Guan et al., 2011.02166, TNNLS).
+"""Optimise annealed channel indicators with the weights frozen.
 
     I = sigmoid(alpha / T),   T = 1 / (1 + 49 · step / steps),  a <- I a + (1 - I) mean a  where a layer reads channels
     min over alpha  D(dense, masked)   subject to   MACs(sum I) = share · MACs
 
-The constraint holds at every step: a common shift of alpha, found by bisection, restores it, and its multiplier is the
-one with which no common shift would help, m = - sum_j dD/dalpha_j / sum_j dMACs/dalpha_j. (Dual ascent, tried first,
-missed the share by a tenth and more, for an indicator that is cold no longer moves.)
+(DAIS: Guan et al., 2011.02166, TNNLS.) A common shift of alpha, computed by bisection, restores the constraint at every
+step; its multiplier is the one for which no common shift helps, m = - sum_j dD/dalpha_j / sum_j dMACs/dalpha_j.
 
-No label is read: D is KL(dense || masked) where an output is [N, classes], and the relative squared error elsewhere.
-The mean stands for a refitted bias, so that what compensation gives for nothing is not paid for here. What a norm over
-the channels makes of the rest is not seen: it runs on all of them.
+No label is read: D is KL(dense || masked) for outputs [N, classes], and the relative squared error otherwise. The mean
+stands for a refitted bias, which compensation gives for free. A norm over the channels still runs on all of them.
 
-A network that fixes its batch sees a step's images in parts, node by node side by side, with means and D over all.
+A network with a fixed batch runs a step's images in parts, side by side, with means and D over all.
 """
 
 from __future__ import annotations
@@ -49,10 +47,11 @@ def indicators(
     images: int = 256,
     batch: int = 32,
 ) -> dict[str, Tensor]:
-    """By space with sites: alpha of each coordinate, float64 [size]; those above 0 stay, the highest matter most.
+    """Return alpha of each coordinate by space with sites, float64 [size].
 
-    `steps` of Adam at `rate`, each on `batch` of `images` calibration images. `target_share` of the MACs remain, up to
-    rounding. Raises PassError where the network has an operator that torch cannot differentiate.
+    Coordinates above 0 are kept; the highest matter most. `steps` of Adam at `rate`, each on `batch` of `images`
+    calibration images. `target_share` of the MACs remain, up to rounding. Raises PassError if torch cannot
+    differentiate an operator.
     """
     channels = program.fact(Channels)
     if not any(space.sites for space in channels.prunable):
@@ -77,7 +76,7 @@ def annealed(
     rate: float = 0.05,
     track: Track = silent,
 ) -> dict[str, Tensor]:
-    """Anneal the indicators of all spaces with sites for a distance of a step and its gates [coordinates + 1]."""
+    """Anneal the indicators of all spaces with sites. `distance` maps a step and its gates [coordinates + 1] to D."""
     spaces = [space for space in channels.prunable if space.sites]
     cost = _Cost(channels, spaces)
     alpha = torch.zeros(sum(space.size for space in spaces), requires_grad=True)
@@ -97,7 +96,7 @@ def annealed(
 
 
 class _Cost:
-    """The share of the dense MACs as a function of the gates of some spaces; ranks and all else stay whole."""
+    """Share of the dense MACs as a function of the gates of some spaces. Ranks and other spaces are kept in full."""
 
     def __init__(self, channels: Channels, spaces: Sequence[Space]) -> None:
         model = Macs.of(channels)
@@ -108,7 +107,7 @@ class _Cost:
         (self.a_rows, self.b_rows), (self.fixed_a, self.fixed_b) = rows[:, :, :-1], rows[:, :, -1]
 
     def all_gates(self, gates: Tensor) -> Tensor:
-        """The gate of every coordinate, [coordinates + 1]; 1 where there is none."""
+        """Return the gate of every coordinate, [coordinates + 1]; 1 without one."""
         return self.gates.index_put((self.own,), gates)
 
     def share(self, gates: Tensor) -> Tensor:
@@ -120,7 +119,7 @@ class _Cost:
 
     @torch.no_grad()
     def centre(self, alpha: Tensor, temperature: float, wanted: float) -> None:
-        """Shift alpha, in place, so that the gates leave the share that is wanted, or the nearest there is."""
+        """Shift alpha, in place, so that the gates meet the share `wanted`, or nearly."""
         low, high = float(alpha.min()) - 20 * temperature, float(alpha.max()) + 20 * temperature
         for _ in range(40):
             middle = (low + high) / 2
@@ -140,7 +139,7 @@ def _gradient(value: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _batches(images: Images, batch: int, only: int | None) -> list[list[Part]]:
-    """Return the images of each step, in parts that the network takes."""
+    """Return the images of each step, in parts of the network's batch."""
     parts = list(images.batches(only or batch))
     count = 1 if only is None else max(1, batch // only)
     return [parts[first : first + count] for first in range(0, len(parts), count)]
@@ -157,7 +156,7 @@ def _joined(outputs: Sequence[Sequence[Tensor]], parts: Sequence[Part]) -> list[
 
 
 def _masked(module: fx.GraphModule, channels: Channels, parts: Sequence[Part], gates: Tensor) -> list[list[Tensor]]:
-    """Return the outputs, by part, of the network whose mixing operators read every channel through its gate."""
+    """Return the outputs, by part, with channels gated before every mixing operator."""
     walk = Interpreter(module)
     states = [walk.start(part) for part in parts]
     for node in walk.nodes:
@@ -177,7 +176,7 @@ def _gated_inputs(states: Sequence[Live], node: fx.Node, channels: Channels, gat
 
 
 def _gated(parts: Sequence[Any], node: fx.Node, channels: Channels, gates: Tensor) -> list[Any]:
-    """Mix the channels of a value, given in parts, with their means over all; parameters stay."""
+    """Mix a value's channels, given in parts, with their overall means; parameters are unchanged."""
     axis = channels.values.get(node.name)
     if node.op == "get_attr" or not isinstance(axis, Axis) or not parts[0].is_floating_point():
         return list(parts)
@@ -197,7 +196,7 @@ def _distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
 
 
 def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
-    """How far outputs lie from those wanted; entries that are wanted infinite are left out."""
+    """Return the distance of outputs from those wanted, without entries wanted infinite."""
     logits = _are_logits(wanted)
     if not bool((finite := wanted.isfinite()).all()):
         found, wanted = (one.masked_fill(~finite, IMPOSSIBLE if logits else 0.0) for one in (found, wanted))

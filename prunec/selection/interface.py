@@ -1,4 +1,4 @@
-"""Define the interfaces of criteria, selectors and decomposers; one algorithm a file."""
+"""Define the interfaces of criteria, selectors and decomposers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from .evidence import Evidence
 
 
 class Criterion(ABC):
-    """Scores the coordinates of a space: how much each matters by itself, before anything makes up for its loss."""
+    """Score of each coordinate of a space by itself, before compensation."""
 
     @abstractmethod
     def scores(self, evidence: Evidence) -> Tensor:
-        """The importance of each coordinate, float64 [size]; the lowest go first.
+        """Return the importance of each coordinate, float64 [size]; the lowest are removed first.
 
-        Raises PassError where the network has not what it needs, a batch norm for instance.
+        Raises PassError if the network lacks what the criterion needs, a batch norm for instance.
         """
 
 
 class Selector(ABC):
-    """Chooses *which* coordinates of a space go, in a nested order."""
+    """Nested removal order of the coordinates of a space."""
 
     @abstractmethod
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order of one space and the error after each removal."""
+        """Return the removal order of one space and the error after each removal."""
 
 
 class Decomposer(ABC):
-    """Says how a layer may become two."""
+    """Ways to factor a layer into two or more."""
 
     @abstractmethod
     def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
-        """The ways that may be tried: which axes of the kernel the first of the two has; empty where it stays one."""
+        """Return the candidate splits of the kernel's axes; empty to keep one layer."""
