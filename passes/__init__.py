@@ -1,4 +1,4 @@
-"""Everything that a user may add to, shipped as `prunec.passes`: one idea a file, the file's name is the pass's."""
+"""Passes and strategies shipped as `prunec.passes`, one per file, named by the file."""
 
 if __name__ != "prunec.passes":
     raise ImportError(

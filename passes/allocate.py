@@ -1,4 +1,4 @@
-"""Choose how many coordinates of each space stay, for a target, or for several at once."""
+"""Choose the number of coordinates kept of each space, for one or more targets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prunec.surgery.plan import Plan
 
 @dataclass(frozen=True)
 class Allocate(Pass):
-    """Fill the plan's keep sets."""
+    """Choose the keep sets of the plan."""
 
     method: Allocator = field(default_factory=lambda: STRATEGIES["allocators"].make("portfolio"))
 
@@ -29,7 +29,7 @@ class Allocate(Pass):
     strategies = MappingProxyType({"method": "allocators"})
 
     def run(self, program: Program, context: Context) -> Program:
-        """Add the `Plan` fact. Raises BudgetError where the target is out of reach."""
+        """Add the `Plan` fact. Raises BudgetError if the target is out of reach."""
         channels, curves = program.fact(Channels), program.fact(Curves)
         if not channels.products:
             raise BudgetError("the network has no layer that multiplies by weights, so there is nothing to remove")

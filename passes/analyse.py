@@ -1,4 +1,4 @@
-"""Channel analysis: find the channel spaces (DESIGN, "Channel analysis is abstract interpretation")."""
+"""Analyse channels: compute the channel spaces (DESIGN, "Channel analysis is abstract interpretation")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunec.surgery.trial import analysed
 
 @dataclass(frozen=True)
 class Analyse(Pass):
-    """Find which channels stand or fall together, and which may not fall."""
+    """Compute which channels are removed together, and which must be kept."""
 
     provides = (Channels,)
 

@@ -1,4 +1,4 @@
-"""Write as linear layers what is one: x W with a parameter W.
+"""Rewrite products with a parameter as linear layers.
 
 x @ W = linear(x, W')          b + x @ W = linear(x, W', b)
 """
@@ -21,13 +21,13 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class AsLinear(Pass):
-    """Turn products with parameters into linear layers; the outputs stay as they are."""
+    """Turn products with parameters into linear layers; the outputs are unchanged."""
 
     rewrites = True
     exact = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network with more linear layers."""
+        """Return the network with more linear layers."""
         module = graph.rebuild(program.module, {})
         for node in list(module.graph.nodes):
             if (found := _matrix(module, node)) is not None:
@@ -41,7 +41,7 @@ Found = tuple[fx.Node, Tensor, "Tensor | None", str]  # input, weight [O, I], bi
 
 
 def _matrix(module: fx.GraphModule, node: fx.Node) -> Found | None:
-    """x @ W, or b + x @ W."""
+    """Match x @ W, or b + x @ W."""
     packet = overload_packet(node)
     if packet not in (aten.matmul, aten.mm, aten.addmm):
         return None
@@ -73,7 +73,7 @@ def _replace(
 
 
 def _stored(module: fx.GraphModule, name: str, tensor: Tensor) -> str:
-    """Store a tensor beside the others; return its name, which is `name` unless another tensor has that."""
+    """Store a tensor beside the others, and return its unique name."""
     read = {str(one.target) for one in module.graph.nodes if one.op == "get_attr"}
     while name in read and not torch.equal(graph.attribute(module, name), tensor):  # ends: finitely many names are read
         name += "_"

@@ -1,15 +1,11 @@
-"""Give each residual branch that may go whole a space of one coordinate, so that depth competes with width and rank.
+"""Add a space of one coordinate for each removable residual branch.
 
     x + f(x)  ->  x:      error = sum |net_without_f(x) - net(x)|² / sum |net(x) - mean net|²
 
-It costs what its layers cost while that coordinate stays, and nothing when it goes. The error is measured after a refit
-of the layers up to the end of the next branch, whose last also makes up for the missing f: of ResNet-56 without
-`layer2.7` it is 0.005, without the refit 0.022. The errors of channels and ranks are measured without such refits and
-come to 2.3 times what is left of them in the end (ResNet-56 at 0.5, 0.3 and 0.2 of its MACs: 0.0345 for 0.0133, 0.127
-for 0.056, 0.254 for 0.119), so in one currency a branch costs `factor` times its own. Error of the outputs on training
-images that were not calibrated on, without branches and with, ResNet-56: 0.5 of the MACs 0.0176 and 0.0176, 0.3 0.0736
-and 0.0732, 0.2 0.156 and 0.152, with widths in 16s 0.318 and 0.219; ResNet-20: 0.5 0.049 and 0.049, 0.3 0.161 and
-0.146. With factor 1: 0.3 of ResNet-56 0.089.
+Depth then competes with width and rank. The branch costs what its layers cost if kept, and nothing if removed. The
+error is measured after a refit of the layers up to the end of the next branch, the last of which also compensates the
+missing f. The errors of channels and ranks are measured without such refits and are about twice their final values, so
+in one currency a branch costs `factor` times its own (no paper; measurements in `docs/measurements.md`).
 """
 
 from __future__ import annotations
@@ -39,14 +35,15 @@ from prunec.statistics.sweep import Frontier
 from prunec.surgery import slicing
 from prunec.surgery.plan import Plan
 
-MOST = 8  # layers refitted behind a branch that is gone
+MOST = 8  # layers refitted behind a removed branch
 
 
 @dataclass(frozen=True)
 class Branches(Pass):
-    """Add the spaces, with errors measured on `images` images; layers that the user holds on to hold their branch.
+    """Add branch spaces, with errors measured on `images` images.
 
-    `method` refits over `rows` sampled positions a layer, or more where there are more columns.
+    A layer that a constraint keeps, keeps its branch. `method` refits over `rows` sampled positions a layer, or more if
+    there are more columns.
     """
 
     method: Compensator = field(default_factory=lambda: STRATEGIES["compensators"].make("sequential"))
@@ -59,7 +56,7 @@ class Branches(Pass):
     strategies = MappingProxyType({"method": "compensators"})
 
     def run(self, program: Program, context: Context) -> Program:
-        """Replace the `Channels` and `Curves` facts by longer ones."""
+        """Replace the `Channels` and `Curves` facts by extended ones."""
         channels, curves = program.fact(Channels), dict(program.fact(Curves).by_space)
         spaces, found, start = list(channels.spaces), list(channels.branches), channels.count
         names = [str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"]
@@ -76,7 +73,10 @@ class Branches(Pass):
 
     @torch.no_grad()
     def _errors(self, program: Program, context: Context, channels: Channels) -> dict[str, float]:
-        """By space: the error without each branch in turn, in one walk of the dense network that forks at each."""
+        """Return the error without each branch in turn, by space.
+
+        One walk of the dense network, forked at each branch.
+        """
         if not channels.branches:
             return {}
         dealt = Dealt.of(context.images().take(self.images, context.seed), context.batch, FEWEST)
@@ -95,7 +95,7 @@ class Branches(Pass):
     def _without(
         self, program: Program, whole: Frontier, place: int, plan: Plan, fold: list[int], seed: int
     ) -> list[list[Tensor]]:
-        """The outputs of all batches without one branch, the next refitted, from `place` on."""
+        """Return the outputs of all batches without one branch, run from `place`. The next branch is refitted."""
         pruned = slicing.apply(program.module, plan)
         narrow = whole.forked(pruned)
         (add,) = plan.bypassed
@@ -111,12 +111,12 @@ class Branches(Pass):
 
 
 def _may_go(constraints: Constraints, layers: list[str]) -> bool:
-    """Return whether no constraint of the user keeps one of these layers, or a share of it."""
+    """Return whether no constraint keeps any of these layers, in full or in part."""
     return not any(constraints.reason([layer]) or constraints.share([layer]) < 1 for layer in layers)
 
 
 def _next(stops: Sequence[Stop]) -> list[Stop]:
-    """List the stops up to the first that is added to a value without the branch, `MOST` at most."""
+    """List the stops up to the first added to a branch-free value, `MOST` at most."""
     last = next((place for place, stop in enumerate(stops) if stop.other is not None), len(stops))
     return list(stops[: min(last + 1, MOST)])
 

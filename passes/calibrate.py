@@ -1,4 +1,4 @@
-"""One sweep of the dense network over the calibration images: means and covariances of what every layer reads."""
+"""Compute means and covariances of every layer's input over the calibration images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from prunec.statistics.sweep import channels_last
 
 @dataclass(frozen=True)
 class Calibrate(Pass):
-    """Collect the dense statistics; `rows` sampled positions a layer at least, where the images have so many."""
+    """Collect the dense statistics over at least `rows` sampled positions a layer, if available."""
 
     rows: int = 4096
 
@@ -52,7 +52,7 @@ class Calibrate(Pass):
         return program.knowing(Statistics(moments))
 
     def _measured(self, program: Program, context: Context, wanted: Mapping[str, Contraction]) -> dict[str, Moments]:
-        """One sweep. Raises NumericsError where a layer reads NaN or infinity."""
+        """Measure in one sweep. Raises NumericsError if a layer reads NaN or infinity."""
         images, shares = context.fitting, by_position(program, context)
         count = partial(positions_per_sample, minimum=self.rows, samples=len(images))
         draws = {
@@ -84,13 +84,13 @@ class Calibrate(Pass):
 
 
 def _wanted(channels: Channels) -> dict[str, Contraction]:
-    """By node: the layers that read a prunable space, and those that may become several."""
+    """Return the readers of prunable spaces and the factorable layers, by node."""
     wanted = {one.node: one for space in channels.prunable for one in readers_of(channels, space)}
     return wanted | {one.node: one for one in channels.contractions if one.groups == 1 and not Blocks.of(one).folded}
 
 
 def _text(one: Contraction) -> str:
-    """All of a layer that its rows depend on, beside the graph."""
+    """Return the properties of a layer, beside the graph, that determine its rows."""
     blocks = Blocks.of(one)
     return f"{one.node} {one.weight} {one.groups} {one.taps} {one.transposed} {blocks}"
 
@@ -104,6 +104,6 @@ def _require_finite(one: Contraction, moments: Moments) -> None:
 
 
 def _starved(channels: Channels, moments: Mapping[str, Moments]) -> list[dict[str, Any]]:
-    """For the report: the layers that saw fewer rows than they have columns."""
+    """Report the layers with fewer rows than columns."""
     known = [(graph.layer_of(one.weight), moments[one.node]) for one in channels.contractions if one.node in moments]
     return [{"layer": layer, "rows": one.count, "columns": one.width} for layer, one in known if one.count < one.width]

@@ -1,4 +1,4 @@
-"""Refit every layer whose input has changed, front to back, in one sweep of both networks."""
+"""Refit every layer whose input has changed, front to back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOLD = 5 << 28  # bytes of the rows of one layer
 
 @dataclass(frozen=True)
 class Compensate(Pass):
-    """Fill the plan's refits; `rows` sampled positions a layer at least."""
+    """Refit the plan's layers over at least `rows` sampled positions each."""
 
     method: Compensator = field(default_factory=lambda: STRATEGIES["compensators"].make("sequential"))
     rows: int = 16384

@@ -1,7 +1,7 @@
-"""Write each layer whose rank the plan has lowered as two layers, or more.
+"""Factor each layer of lowered rank into two or more layers.
 
-conv(x, W) = conv(conv(x, A), B),  W = B A:  each axis of the kernel, with its stride, padding and dilation, goes to one
-of them. The weight has that rank already where `compensate` has fitted it; otherwise the SVD cuts it.
+conv(x, W) = conv(conv(x, A), B), W = B A: each axis of the kernel, with its stride, padding and dilation, belongs to
+one of them. A weight fitted by `compensate` has that rank already; otherwise the SVD cuts it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SHARED_OUT = {"stride": 1, "padding": 0, "dilation": 1}  # arguments by axis, an
 
 @dataclass(frozen=True)
 class Decompose(Pass):
-    """Split the layers of lower rank, after `slice`; the plan stays known."""
+    """Split the layers of lower rank, after `slice`; the plan is kept."""
 
     requires = (Plan,)
     provides = (Plan,)
     rewrites = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network with several layers where that is cheaper than one."""
+        """Return the network with several layers where those are cheaper than one."""
         plan = program.fact(Plan)
         if not plan.ranks:
             return program
@@ -63,7 +63,10 @@ def _split(module: fx.GraphModule, node: fx.Node, split: Split, rank: int) -> No
 
 
 def _owner(module: fx.GraphModule, weight: str) -> str:
-    """Path of the module that gets the parts: the layer's, unless a parameter has that path or one below it."""
+    """Return the path of the module that holds the parts.
+
+    It is the layer's, unless a parameter has that path or one below it.
+    """
     taken = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
     stem = graph.layer_of(weight)
     # ends: finitely many names are taken
@@ -73,7 +76,7 @@ def _owner(module: fx.GraphModule, weight: str) -> str:
 
 
 def _shared_out(node: fx.Node, axes: tuple[bool, ...]) -> list[Any]:
-    """The arguments after the bias, for the layer that has these axes of the kernel."""
+    """Return the arguments after the bias, for the layer with these kernel axes."""
     names = [item.name for item in node.target._schema.arguments][3:]  # type: ignore[union-attr]
     values = {name: argument(node, name) for name in names}
     values |= {name: _of_axes(values[name], SHARED_OUT[name], axes) for name in names if name in SHARED_OUT}
@@ -81,7 +84,7 @@ def _shared_out(node: fx.Node, axes: tuple[bool, ...]) -> list[Any]:
 
 
 def _of_axes(value: Any, other: int, axes: tuple[bool, ...]) -> list[int]:
-    """A number for each axis: the node's where the axis is this layer's, else `other`."""
+    """Return the node's number on this layer's axes, `other` on the rest."""
     given = [value] if isinstance(value, int) else list(value)
     spread = given * len(axes) if len(given) == 1 else given
     return [one if mine else other for one, mine in zip(spread, axes, strict=True)]

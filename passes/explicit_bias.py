@@ -1,6 +1,6 @@
-"""Give every convolution and linear layer an explicit bias, zero where it had none, so that means can move.
+"""Give every convolution and linear layer an explicit bias, zero by default.
 
-He et al. 2017 and CaP add a bias to bias-free layers: the mean of what was removed has to go somewhere.
+The mean of the removed channels moves into it, as in He et al. 2017 and CaP.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from prunec.statistics.facts import norms_anew
 
 @dataclass(frozen=True)
 class ExplicitBias(Pass):
-    """Give layers without a bias a bias of zeros; the outputs stay as they are."""
+    """Add a bias of zeros to layers without one; the outputs are unchanged."""
 
     rewrites = True
     exact = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network in which each layer with a parameter for a weight has a bias of its own."""
+        """Return the network in which each layer with a parameter weight has its own bias."""
         module = graph.rebuild(program.module, {})
         for node in list(module.graph.nodes):
             if overload_packet(node) in RULES and argument(node, "bias") is None:
@@ -41,7 +41,7 @@ def _add(module: fx.GraphModule, layer: fx.Node) -> None:
     if weight.op != "get_attr":
         return
     tensor = graph.attribute(module, weight.target)
-    if tensor.dim() < 2:  # a vector: one output, and no axis of it
+    if tensor.dim() < 2:  # a vector: one output, without an axis
         return
     outputs = tensor.shape[1] * int(argument(layer, "groups")) if is_transposed(layer) else tensor.shape[0]
     graph.set_bias(module, layer, tensor.new_zeros(outputs))

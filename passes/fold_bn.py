@@ -1,10 +1,10 @@
 """Fold batch norm into the convolution or linear layer before it, exactly.
 
-With stored mean m, variance v, scale g, shift b:   W <- W · g / sqrt(v + eps),  c <- (c - m) · g / sqrt(v + eps) + b.
-Folded in float64. A batch norm runs over axis 1 of its input, so it stays where the layer's outputs lie along another
-axis: a linear layer on [N, L, C], a convolution without a batch. It stays as well where its input has other readers,
-where a weight is shared, or where a tensor of it is computed. What was folded is remembered: b and |g| are the mean and
-the deviation of the layer's outputs, as far as training saw them.
+With stored mean m, variance v, scale g, shift b: W <- W · g / sqrt(v + eps), c <- (c - m) · g / sqrt(v + eps) + b, in
+float64. A batch norm runs over axis 1 of its input, so it is kept if the layer's outputs lie along another axis: a
+linear layer on [N, L, C], a convolution without a batch. It is also kept if its input has other readers, a weight is
+shared, or one of its tensors is computed. `Norms` records b and |g|, the mean and deviation of the layer's outputs in
+training.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ STORED = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True)
 class FoldBn(Pass):
-    """Fold batch norms into the layers before them; the outputs stay as they are."""
+    """Fold batch norms into the layers before them; the outputs are unchanged."""
 
     provides = (Norms,)
     rewrites = True
     exact = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network without the batch norms that could be folded; add the `Norms` fact, which tells of them."""
+        """Return the network with batch norms folded, and add the `Norms` fact."""
         module = graph.rebuild(program.module, {})
         examples = graph.example_values(module, program.example_inputs)
         norms: dict[str, Norm] = {}
@@ -69,7 +69,7 @@ def _along_outputs(norm: fx.Node, examples: graph.Values) -> bool:
 
 
 def _fold(module: fx.GraphModule, norm: fx.Node) -> dict[str, Norm]:
-    """Fold one, in place; return what it was, by the weight that it went into; nothing where a number overflows."""
+    """Fold one norm in place, and return it by the weight it is folded into. Empty if a number overflows."""
     layer: Any = norm.args[0]
     weight_node, bias_node = argument(layer, "weight"), argument(layer, "bias")
     weight = graph.attribute(module, weight_node.target)
@@ -89,7 +89,7 @@ def _fold(module: fx.GraphModule, norm: fx.Node) -> dict[str, Norm]:
 
 
 def _affine(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
-    """The batch norm as y = scale · x + shift, float64 [C]."""
+    """Return scale and shift of the batch norm as an affine map, float64 [C]."""
 
     variance = _vector(module, norm, "running_var", 1.0)
     scale = _vector(module, norm, "weight", 1.0) / torch.sqrt(variance + float(argument(norm, "eps")))
@@ -97,7 +97,7 @@ def _affine(module: fx.GraphModule, norm: fx.Node) -> tuple[Tensor, Tensor]:
 
 
 def _vector(module: fx.GraphModule, norm: fx.Node, name: str, default: float) -> Tensor:
-    """An argument of a batch norm, float64 [C]; [] where it has none."""
+    """Return an argument of a batch norm, float64 [C], or [] without one."""
     node = argument(norm, name)
     if node is None:
         return torch.tensor(default, dtype=torch.float64)

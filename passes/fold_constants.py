@@ -1,7 +1,7 @@
-"""Compute once what depends on parameters alone: standardised weights, transposed weights, tables of positions.
+"""Replace arithmetic on parameters alone by its value.
 
-What a layer reads is then a parameter again, so a convolution with weight standardisation (Qiao et al. 2019) is a
-plain one for every pass that follows.
+Standardised or transposed weights and position tables become parameters, so a convolution with weight standardisation
+(Qiao et al. 2019) is a plain one for later passes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LAZY = (aten.expand, aten.expand_as, aten.repeat)  # they would only be stored a
 
 @dataclass(frozen=True)
 class FoldConstants(Pass):
-    """Replace what is computed from parameters alone by its value; the outputs stay as they are."""
+    """Replace arithmetic on parameters alone by its value; the outputs are unchanged."""
 
     rewrites = True
     exact = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network without arithmetic on parameters."""
+        """Return the network without arithmetic on parameters."""
         module = graph.rebuild(program.module, {})
         constants = _constants(module)
         taken: set[str] = set()
@@ -46,7 +46,7 @@ class FoldConstants(Pass):
 
 @torch.no_grad()
 def _constants(module: fx.GraphModule) -> graph.Values:
-    """The value of every node that depends on no input."""
+    """Return the value of every node that depends on no input."""
     values: graph.Values = {}
     for node in module.graph.nodes:
         known = all(source in values for source in node.all_input_nodes)
@@ -75,7 +75,7 @@ def _replace(module: fx.GraphModule, node: fx.Node, constants: graph.Values, tak
 
 
 def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken: set[str]) -> str:
-    """Name a constant after the largest parameter in it, with `_folded` where that is read by others too.
+    """Name a constant after its largest parameter, with `_folded` if that is shared.
 
     `conv.weight_v`, `conv.weight_orig` and `conv.parametrizations.weight.original1` make `conv.weight`.
     """
@@ -89,7 +89,7 @@ def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken:
 
 
 def _ancestors(node: fx.Node) -> list[fx.Node]:
-    """List the nodes that a node is computed from, directly or through others."""
+    """List the nodes that a node depends on, directly or not."""
     found: dict[fx.Node, None] = {}
     queue = list(node.all_input_nodes)
     while queue:  # ends: a graph has no circle

@@ -1,11 +1,10 @@
-"""Compute only the positions that something reads.
+"""Move slices up, to compute only the positions that are read.
 
-Behind the last attention of a vision transformer only the class token is read: the layers there work on 197 positions,
-and 196 results are thrown away. The slice that takes the class token is moved up, past every operator that treats
-positions alike (`prunec.channels.windows`), so that these layers see one position. ViT-Tiny loses 6.4% of its MACs, and
-no output moves. Where no product gets smaller the network stays as it is.
+After the last attention of a vision transformer only the class token is read. Its slice moves up past every operator
+that treats positions independently (`prunec.channels.windows`), so that these layers compute one position. The outputs
+are unchanged; if no product gets smaller, so is the network.
 
-What a target asks for a share of is the network as it was before: the fact `Unhoisted`.
+A target is a share of the network before: the fact `Unhoisted`.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ Wanted = Mapping[fx.Node, Window]
 
 @dataclass(frozen=True)
 class HoistSlices(Pass):
-    """Move slices up, so that positions that nothing reads are not computed; the outputs stay as they are."""
+    """Move slices up, to skip positions that nothing reads; the outputs are unchanged."""
 
     rewrites = True
     exact = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network that computes fewer positions, with the `Unhoisted` fact, or the one given."""
+        """Return the network with fewer positions and the `Unhoisted` fact, or `program`."""
         if not any(overload_packet(node) in PICKS for node in program.module.graph.nodes):
             return program
         module = graph.rebuild(program.module, {})
@@ -60,7 +59,7 @@ def _shapes(program: Program, module: fx.GraphModule) -> Shapes:
 
 
 def _demanded(module: fx.GraphModule, shapes: Shapes) -> tuple[Wanted, dict[fx.Node, Needs]]:
-    """The window that each node is to compute, of those that can; and by node, what it needs of its inputs."""
+    """Return the window each node computes, and the windows of its inputs by node."""
     read: dict[fx.Node, Window | None] = {}
     computed: dict[fx.Node, Window] = {}
     needs: dict[fx.Node, Needs] = {}
@@ -75,7 +74,7 @@ def _demanded(module: fx.GraphModule, shapes: Shapes) -> tuple[Wanted, dict[fx.N
 
 
 def _needs(node: fx.Node, window: Window | None, shapes: Shapes, computed: dict[fx.Node, Window]) -> Needs:
-    """The windows that a node needs of its inputs where `window` of it is read; it is `computed` so if it can be."""
+    """Return the windows that a node reads of its inputs to give `window`. It is `computed` on these if possible."""
     picked = shapes.picked(node)
     if picked is not None:
         return {node.all_input_nodes[0]: picked}
@@ -87,7 +86,7 @@ def _needs(node: fx.Node, window: Window | None, shapes: Shapes, computed: dict[
 
 
 def _rewrite(node: fx.Node, shapes: Shapes, computed: Wanted, needs: Needs) -> None:
-    """Let a node read what its inputs have now, and say the sizes that it has now."""
+    """Update a node's inputs and sizes to the windows computed."""
     picks = node not in computed and shapes.picked(node) is not None
     for source, window in needs.items():
         has = computed.get(source)
@@ -103,14 +102,14 @@ def _rewrite(node: fx.Node, shapes: Shapes, computed: Wanted, needs: Needs) -> N
 
 
 def _shift(pick: fx.Node, window: Window, start: int) -> None:
-    """Let a `select` or `slice` take the window from an input that begins at `start`."""
+    """Shift a `select` or `slice` to an input that begins at `start`."""
     ends = dict(zip(ends_of(pick), (window.start - start, window.stop - start, 1), strict=False))
     source, *_ = pick.args
     pick.args, pick.kwargs = (source, window.axis, *ends.values()), {}
 
 
 def _resize(node: fx.Node, computed: Wanted) -> None:
-    """Let a reshape say the size that its output has now."""
+    """Update the size of a reshape to that of its output."""
     place = SIZED.get(overload_packet(node))
     if place is not None and node in computed:
         sizes = list(node.args[place])  # type: ignore[arg-type]

@@ -1,9 +1,8 @@
-"""Give each layer that may become several a space of ranks, so that ranks and channels compete for one budget.
+"""Add a rank space for each factorable layer, so that ranks compete with channels.
 
-A layer with some coordinates of its rank space left costs what its parts cost; with all of them it stays one layer.
-Of several ways the one whose error is lowest at half of the layer's MACs is taken. The error curve is that of the best
-parts (CC: Li et al., CVPR 2021, "Collaborative Compression", with its currency, error for MACs, and with least
-squares in the place of its gradient metric).
+A layer costs what its parts cost at the kept rank; at full rank it is one layer. Of several splits the one with the
+least error at half of the layer's MACs is used. The error curve is that of the best parts (CC: Li et al., CVPR 2021,
+"Collaborative Compression", with its currency, error for MACs, and least squares for its gradient metric).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Ranks(Pass):
     strategies = MappingProxyType({"method": "decomposers"})
 
     def run(self, program: Program, context: Context) -> Program:
-        """Replace the `Channels` and `Curves` facts by longer ones."""
+        """Replace the `Channels` and `Curves` facts by extended ones."""
         channels, moments = program.fact(Channels), program.fact(Statistics).moments
         curves = dict(program.fact(Curves).by_space)
         spaces, factorings = list(channels.spaces), list(channels.factorings)
@@ -70,7 +69,7 @@ class Ranks(Pass):
 def _best(
     one: Contraction, ways: list[tuple[Factoring, Space]], product: Product, layer: lowrank.Layer
 ) -> tuple[Factoring, Space, lowrank.Parts]:
-    """The way with the least error at half of the layer's MACs, of equals the first; and its parts."""
+    """Return the first split with least error at half the layer's MACs, with parts."""
     tried = [(found, space, lowrank.Parts.of(layer, found.split, space.size - 1)) for found, space in ways]
     if len(tried) == 1:
         return tried[0]
@@ -83,7 +82,7 @@ def _best(
 
 
 def _space(one: Contraction, found: Factoring, product: Product, start: int, context: Context) -> Space | None:
-    """Ranks up to the one where the parts cost as much as the one layer."""
+    """Return the ranks up to the break-even with the one layer, or None."""
     layer = graph.layer_of(one.weight)
     full, even = factoring.highest(one, found), factoring.even(one, found, product)
     least = context.constraints.least([layer], full)
@@ -93,5 +92,5 @@ def _space(one: Contraction, found: Factoring, product: Product, start: int, con
 
 
 def _curve(errors: Tensor) -> Curve:
-    """The highest rank goes first; with none gone the layer is whole and exact."""
+    """Return a curve that removes the highest rank first, exact at full rank."""
     return Curve(torch.arange(len(errors)).flip(0), torch.cat([errors.new_zeros(1), errors.flip(0)]))

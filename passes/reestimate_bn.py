@@ -1,10 +1,10 @@
-"""Measure again what each remaining batch norm sees, on the compressed network (FSM: Duan et al. 2022; REPAIR 2022).
+"""Re-estimate batch norm statistics on the compressed network.
 
     m <- E[x],   v <- Var[x]       over the calibration images and all positions, one norm after the other
 
-A norm that could not be folded (pre-activation networks, DenseNets) still holds the statistics of the dense network.
-All batches advance together from norm to norm, so each sees what those before it give now, and no prefix runs twice.
-The mean is taken first and the variance about it, in float64; it is that of the population.
+(FSM: Duan et al. 2022; REPAIR 2022.) An unfolded norm (pre-activation networks, DenseNets) still holds the statistics
+of the dense network. All batches advance together from norm to norm, so each uses the corrected ones before it and no
+prefix runs twice. The mean is computed first, then the population variance about it, in float64.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NORMS = (aten.batch_norm.default, aten._native_batch_norm_legit_no_training.defa
 
 @dataclass(frozen=True)
 class ReestimateBn(Pass):
-    """Give the norms that remain the statistics of the narrow network, after `slice`; the plan stays known."""
+    """Re-estimate the remaining batch norms on the sliced network; the plan is kept."""
 
     requires = (Plan,)
     provides = (Plan,)
     rewrites = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The network with other running means and variances; the same where it has no norm."""
+        """Return the network with new running means and variances, if it has norms."""
         norms = [node.name for node in program.module.graph.nodes if _measurable(node)]
         if not norms:
             return program
@@ -50,7 +50,7 @@ class ReestimateBn(Pass):
 
 
 def _measurable(node: fx.Node) -> bool:
-    """Return whether a node is a batch norm with stored statistics that no other node reads."""
+    """Return whether a node is a batch norm with statistics that no other node reads."""
     if node.target not in NORMS or (node.target is NORMS[0] and argument(node, "training")):
         return False
     stored = [argument(node, name) for name in ("running_mean", "running_var")]
@@ -59,7 +59,7 @@ def _measurable(node: fx.Node) -> bool:
 
 
 def _reestimate(frontier: Frontier, start: int, stop: int) -> None:
-    """Advance all batches to a norm and write what it is given into its statistics."""
+    """Advance all batches to a norm and store the statistics of its input."""
     norm = frontier.nodes[stop]
     for batch in range(len(frontier.values)):
         frontier.run(batch, start, stop)
@@ -72,7 +72,7 @@ def _reestimate(frontier: Frontier, start: int, stop: int) -> None:
 
 
 def _mean(batches: Sequence[Tensor], about: Tensor | None = None) -> Tensor:
-    """The mean of each channel, or of its squares about `about`, float64 [C]."""
+    """Return the channel means, or mean squares about `about`, float64 [C]."""
     total, count = batches[0].new_zeros(batches[0].shape[1], dtype=torch.float64), 0
     for batch in batches:
         rows = batch.double().transpose(0, 1).flatten(1)  # [C, N · positions]

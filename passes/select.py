@@ -1,4 +1,4 @@
-"""Order the coordinates of every space by what their loss costs after compensation."""
+"""Order the coordinates of every space by their compensated error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunec.statistics.facts import Curves, Statistics
 
 @dataclass(frozen=True)
 class Select(Pass):
-    """Give each space a nested removal order and its error curve."""
+    """Compute a nested removal order and error curve for each space."""
 
     method: Selector = field(default_factory=lambda: STRATEGIES["selectors"].make("obs"))
 

@@ -1,21 +1,17 @@
-"""Scale each curve to what the outputs feel: remove a part of one space at a time, refit its readers, run to the end.
+"""Scale each curve to the error of the network's outputs.
 
     scale_s(k) = ( sum |f_s(x) - f(x)|² / sum |f(x) - mean f|² ) / error_s(k)          k coordinates removed at first
 
-is measured with half of the space gone and, by `levels`, with 7/8 of it, 31/32 …; between, the logarithm of the scale
-is interpolated. Measured on ResNet-56: with 1/8 of the ranks left the scale is 0.5 to 6.6 times that with half left,
-with 1/16 in the last layer, whose 64 outputs tell 10 classes apart, 64 times. With two levels instead of one the error
-of the outputs on training images that were not calibrated on is 0.0176 for 0.0178 at half of the MACs, 0.0736 for
-0.0753 at 0.3; MobileNet at 0.85 agrees with the dense network on 80% of such images for 76%. A branch has been measured
-by `branches`.
+f_s lacks a part of one space, its readers refitted. Measured with half of the space removed and, by `levels`, with 7/8
+of it, 31/32 …; the logarithm of the scale is interpolated. A branch is measured by `branches`.
 
-The squared error of the outputs, not the KL divergence: on images that the network has memorised KL vanishes. The walk
-shares every prefix: it forks where the first reader of a space is and runs only what follows. Where a norm runs over
-the space, masking is not removing, and the sliced network is run whole.
+The squared error, not the KL divergence, which vanishes on memorised images. The walk shares every prefix: it forks at
+the first reader of a space and runs only the rest. If a norm runs over the space, masking is not removing, and the
+sliced network is run in full.
 
-The images are those that no statistic has seen (`Context.choosing`). The ridge is larger than that of the curves, and
-shrinks towards the sliced weight as that of `compensate` does: which it will choose is not known here, and a fit that
-is too sure of few images makes wide layers look dear.
+The images are those that no statistic uses (`Context.choosing`). The ridge is larger than that of the curves and
+shrinks towards the sliced weight, as in `compensate`, whose choice is not known here; an overconfident fit to few
+images makes wide layers look expensive.
 """
 
 from __future__ import annotations
@@ -49,9 +45,9 @@ LEAST = 1e-6  # of the largest scale: no less is believed
 
 @dataclass(frozen=True)
 class Sensitivity(Pass):
-    """Measure, one space at a time, the error of the outputs on `images` images with a part of the space gone.
+    """Measure the output error on `images` images with part of each space removed.
 
-    At `levels` levels: 1/2, 7/8, 31/32 … of it; and where there is a plan already, what that removes.
+    At `levels` levels: 1/2, 7/8, 31/32 … of the space; and at the plan's counts, if there is a plan.
     """
 
     images: int = 16
@@ -62,7 +58,7 @@ class Sensitivity(Pass):
     provides = (Curves,)
 
     def run(self, program: Program, context: Context) -> Program:
-        """Replace the `Curves` fact by one whose errors are those of the outputs."""
+        """Replace the `Curves` fact by one with the errors of the outputs."""
         curves = program.fact(Curves).by_space
         measured = {one.space for one in program.fact(Channels).branches}
         found: dict[str, dict[int, float]] = {name: {} for name in curves if name not in measured}
@@ -75,7 +71,7 @@ class Sensitivity(Pass):
         return program.knowing(Curves({**curves, **scaled}, scaled=True))
 
     def _tries(self, program: Program) -> Iterator[dict[str, int]]:
-        """How many coordinates of each space are removed, in turn."""
+        """Yield the coordinates to remove of each space, by level."""
         channels = program.fact(Channels)
         measured = {one.space for one in channels.branches}
         spaces = [one for one in channels.prunable if one.name not in measured]
@@ -89,7 +85,7 @@ class Sensitivity(Pass):
     def _measured(
         self, program: Program, context: Context, gone: Mapping[str, int], features: dict[str, Tensor]
     ) -> dict[str, float]:
-        """The relative squared error of the outputs without so many coordinates of one space at a time.
+        """Return the relative squared output error by space, each cut by its count.
 
         `features` keeps those of `lowrank.Parts` for the next level, by rank space.
         """
@@ -123,7 +119,7 @@ class Sensitivity(Pass):
         return found
 
     def _weights(self, program: Program, space: Space, readers: list[Contraction], count: int) -> dict[str, Tensor]:
-        """Full-size weights and biases of the readers, refitted without the part of the space that is gone."""
+        """Return full-size weights and biases of the readers, refitted without the removed part."""
         statistics, curve = program.fact(Statistics).moments, program.fact(Curves).by_space[space.name]
         gone = curve.order[:count]
         changed: dict[str, Tensor] = {}
@@ -151,7 +147,7 @@ class Sensitivity(Pass):
 def _truncated(
     program: Program, split: Split, one: Contraction, space: Space, rank: int, features: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Weight and bias of a layer with a lower rank."""
+    """Return weight and bias of a layer with a lower rank."""
     moments, original = program.fact(Statistics).moments[one.node], graph.attribute(program.module, one.weight)
     weight = weight_of(program.module, one)[0]
     layer = lowrank.Layer(weight, moments.covariance[0])
@@ -164,7 +160,7 @@ def _truncated(
 
 
 def _scaled(curve: Curve, measured: Mapping[int, float]) -> Curve:
-    """The curve through what was measured, by coordinates gone; its scale outside as at the nearest."""
+    """Return the curve through the measured errors, with the nearest scale outside."""
     local = curve.error.numpy()
     known = sorted(count for count in measured if local[count] > 0)
     scales = np.array([measured[count] / local[count] for count in known])
@@ -183,7 +179,7 @@ def _sliced(
     gone: Mapping[str, int],
     weights: Mapping[str, Tensor],
 ) -> fx.GraphModule:
-    """The network without a part of one space: what a norm or a mean over it makes of the rest cannot be masked."""
+    """Return the network without part of one space, for norms that masking cannot model."""
     plan = Plan(channels, {space.name: curve.keep(space.size - gone[space.name])})
     refit = {name: slicing.narrow(weight, name, plan, plan.mask) for name, weight in weights.items()}
     return slicing.apply(module, replace(plan, refit=refit))
@@ -197,7 +193,7 @@ def _errors(
     sliced: Mapping[str, fx.GraphModule],
     spread: Spread,
 ) -> dict[str, float]:
-    """The squared error of the outputs for each fork and for each sliced network, on one batch; `spread` gets it."""
+    """Return the squared output error of each fork and sliced network on a batch. `spread` gets the batch."""
     walk, done = Interpreter(module), 0
     values = walk.start(channels_last(module, batch))
     ends: dict[str, list[Tensor]] = {}

@@ -1,4 +1,4 @@
-"""Slice the network to its plan: remove the channels, use the refitted weights."""
+"""Slice the network to its plan, with the refitted weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from prunec.surgery.plan import Plan
 
 @dataclass(frozen=True)
 class Slice(Pass):
-    """Apply the plan; the plan stays known, as the record of what was done."""
+    """Remove the plan's channels; the plan is kept as the record."""
 
     requires = (Plan,)
     provides = (Plan,)
     rewrites = True
 
     def run(self, program: Program, context: Context) -> Program:
-        """The narrow network."""
+        """Return the narrow network."""
         plan = program.fact(Plan)
         narrow = slicing.apply(program.module, plan)
         return program.rewritten(tidied(narrow, plan) if plan.bypassed else narrow, plan)

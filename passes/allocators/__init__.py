@@ -1,1 +1,1 @@
-"""Allocators: how many channels of each space stay, for a target. One a file."""
+"""Allocators: channels kept of each space for a target. One a file."""

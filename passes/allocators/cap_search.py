@@ -1,11 +1,11 @@
-"""Binary structural search with step constraint (CaP: Xie et al. 2021), its tolerance chosen so that a budget is met.
+"""Search counts by bisection under a step constraint on the error.
 
-    spaces in the order of the network, l = 1 … L:   n_l = fewest with  error(n_1 … n_l, the rest whole) <= t · l / L
+    spaces in the order of the network, l = 1 … L:   n_l = fewest with  error(n_1 … n_l, the rest in full) <= t · l / L
 
-Each may spend an equal slice of the tolerance t, and what is not spent rolls on. The error is that of the outputs of
-the refitted network and reads no label, where the paper tests accuracy. t is bisected too, and as every try runs the
-network, neighbours share a step where there are more of them than tries: the spaces are cut into runs, and what is
-bisected is how far a run goes down its error curves, cheapest first.
+(CaP: Xie et al. 2021.) Each space may spend an equal slice of the tolerance t, and the unspent part rolls on. The error
+is that of the outputs of the refitted network, without labels; the paper tests accuracy. t is bisected until the budget
+is met. Every try runs the network, so if there are more spaces than tries, neighbours form a run, removed cheapest
+first along their error curves.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ STARTS = len(CHEAPER) + 1  # networks that are tried first
 
 @dataclass(frozen=True)
 class CapSearch(Allocator):
-    """Try about `calls` networks at most: `tolerances` searches of `rounds` bisections a run, on `images` images.
+    """Search about `calls` networks on `images` images by bisection, under a step constraint.
 
-    With 0, as many as `CALLS` for each space, so that the runs are as short in a large network as in a small one. What
-    a search finds is repaired to the budget; the best by the same measure, of these and of what allocators that try no
-    network find, is moved about with the calls that are left.
+    `tolerances` searches of `rounds` bisections a run; with `calls` 0, `CALLS` for each space. Results are repaired to
+    the budget. The best of these and of the allocators without tries is rebalanced with the remaining calls.
     """
 
     calls: int = 0
@@ -43,12 +42,12 @@ class CapSearch(Allocator):
     images: int = 64
 
     def __post_init__(self) -> None:
-        """Raise ValueError where not even one run can be searched."""
+        """Raise ValueError if `calls` are too few for one run."""
         if self.calls and self.calls < self.tolerances * (self.rounds + 1) + STARTS:
             raise ValueError(f"calls of {self.calls} are too few: tolerances · (rounds + 1) + {STARTS} are needed")
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         model, allowed, oracle = problem.model, problem.allowed, Oracle(problem, self.images)
         if not len(model.sizes):
             return model.sizes
@@ -71,14 +70,14 @@ class CapSearch(Allocator):
         return self.calls or max(LEAST_CALLS, CALLS * len(channels.prunable))
 
     def _runs(self, channels: Channels) -> list[list[int]]:
-        """The spaces in the order of the network, in as many runs as there are calls for."""
+        """Return the spaces in network order, cut into runs that `calls` can afford."""
         spaces = channels.prunable
         order = sorted(range(len(spaces)), key=lambda place: (first_layer(channels, spaces[place]), place))
         count = ((self._calls(channels) - STARTS) // self.tolerances - 1) // self.rounds
         return [part.tolist() for part in np.array_split(np.array(order), min(count, len(order)))]
 
     def _search(self, problem: Allocation, oracle: Oracle, runs: Sequence[list[int]], tolerance: float) -> Counts:
-        """Each run goes as far as its slice of the tolerance lets it."""
+        """Return the counts with each run cut as far as its slice allows."""
         model, counts = problem.model, problem.model.sizes.copy()
         for step, run in enumerate(runs):
             slice_ = tolerance * (step + 1) / len(runs)
@@ -98,7 +97,7 @@ class CapSearch(Allocator):
 
 
 def _held(error: Array, count: int) -> Array:
-    """The errors by count of a space that keeps what it has."""
+    """Return the errors by count of a space that keeps its count."""
     held = np.full_like(error, np.inf)
     held[count] = error[count]
     return held

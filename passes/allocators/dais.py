@@ -1,8 +1,8 @@
-"""As many as annealed indicators leave open (DAIS: Guan et al., 2011.02166; `prunec.selection.indicators`).
+"""Allocate counts by annealed channel indicators.
 
-Every channel gets an indicator that is optimised through the whole network, weights frozen and no label read. It sees
-what layerwise errors do not, and overrates the damage, for it knows no refit but that of a bias: so only the *counts*
-are taken from it, and the selector's order says which channels go.
+(DAIS: Guan et al., 2011.02166; `prunec.selection.indicators`.) The indicators are optimised through the network,
+weights frozen and without labels. They include effects that layerwise errors miss, but overrate the damage, as the only
+refit they model is that of a bias. So they set the *counts* alone; the selector's order sets the channels.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TRIED = 64
 
 @dataclass(frozen=True)
 class Dais(Allocator):
-    """Optimise the indicators for `steps` steps of Adam at `rate`, each on `batch` of `images` images.
+    """Allocate by annealed indicators: `steps` of Adam at `rate`, `batch` of `images` images each.
 
-    All that is too much goes by them, or all but one of `cuts` equal parts of it, all but two, …; the rest goes by the
-    error curves, which know ranks and branches too. The best by the outputs, of these and of what allocators find that
-    try no network, is moved about: `moves` networks more, each on `TRIED` images.
+    The indicators remove all of the excess, or all but one of `cuts` equal parts, all but two, …; the error curves,
+    which include ranks and branches, remove the rest. The best by the outputs, of these and of the allocators without
+    tries, is rebalanced: `moves` networks more, each on `TRIED` images.
     """
 
     steps: int = 200
@@ -40,7 +40,7 @@ class Dais(Allocator):
     moves: int = 32
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         alpha = self.indicators(problem)
         oracle = Oracle(problem, TRIED)
         levels = np.linspace(problem.allowed, problem.model.total(), self.cuts, endpoint=False)
@@ -49,7 +49,7 @@ class Dais(Allocator):
         return oracle.moved(best, self.moves)
 
     def indicators(self, problem: Allocation) -> dict[str, Tensor]:
-        """By space: alpha of each coordinate. Raises PassError where the problem has no network."""
+        """Return alpha of each coordinate by space. Raises PassError without a network."""
         if problem.program is None or problem.context is None:
             raise PassError("this allocator runs the network, and was given none")
         share = problem.allowed / max(problem.model.total(), 1)
@@ -58,9 +58,9 @@ class Dais(Allocator):
 
 
 def _cut(problem: Allocation, alpha: dict[str, Tensor], allowed: float) -> Counts:
-    """The most that have an alpha above some level and cost no more than is allowed."""
+    """Return the largest counts within the cost allowed, cut at a level of alpha."""
     levels = sorted({float(value) for one in alpha.values() for value in one})
-    low, high = 0, len(levels)  # cut below levels[high]: with all of them nothing but the fewest stay
+    low, high = 0, len(levels)  # cut below levels[high]: with all of them only the fewest are kept
     while low < high:  # ends: the gap halves
         middle = (low + high) // 2
         fits = problem.model.total(_open(problem, alpha, levels[middle])) <= allowed
@@ -69,7 +69,7 @@ def _cut(problem: Allocation, alpha: dict[str, Tensor], allowed: float) -> Count
 
 
 def _open(problem: Allocation, alpha: dict[str, Tensor], level: float) -> Counts:
-    """The counts that have an alpha of at least `level`, or the nearest that may stay."""
+    """Return the counts with alpha at least `level`, or the nearest allowed."""
     counts = [
         nearest(space, int((alpha[space.name] >= level).sum())) if space.name in alpha else space.size
         for space in problem.channels.prunable

@@ -1,10 +1,10 @@
-"""Evolution of the counts, tried on the network (MetaPruning: Liu et al., ICCV 2019).
+"""Evolve the counts by trying networks.
 
     child = repair(mutate(parent))  or  repair(mix(parent, other));    fitness = error of the refitted network's outputs
 
-MetaPruning trains a network that gives weights for any widths; least squares give them here, without training, and
-without labels. Repair goes down the error curves to the budget and back up to it, each space's curve times a random
-factor, so that it does not undo what was tried.
+MetaPruning (Liu et al., ICCV 2019) trains a network that gives weights for any widths; here least squares give them,
+without training or labels. Repair follows the error curves down to the budget and back up to it, each curve times a
+random factor, so that it does not undo the mutation.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ DRAWS = 32  # for a child that was not tried before: most of those of a small ne
 
 @dataclass(frozen=True)
 class Evolve(Allocator):
-    """Start from what allocators that try no network find, and keep the best `population` of what comes of them.
+    """Evolve the counts, from a `population` of the allocators that try no network.
 
     Each of the `generations` tries `population` children on `images` images. A mutation moves a `share` of the spaces
-    by a factor of about `step`, or to the next count; what is returned is never worse than the start by that measure.
+    by a factor of about `step`, or to the next count. The result is never worse than the start by that measure.
     """
 
     generations: int = 5
@@ -40,7 +40,7 @@ class Evolve(Allocator):
     images: int = 64
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         random = np.random.default_rng(0 if problem.context is None else problem.context.seed)
         oracle = Oracle(problem, self.images)
         best = oracle.best(oracle.cheaper())
@@ -59,7 +59,7 @@ class Evolve(Allocator):
         return best
 
     def _child(self, problem: Allocation, parents: Sequence[Counts], random: np.random.Generator) -> Counts | None:
-        """Counts within the budget, of one parent changed or of two mixed; None where no repair leads there."""
+        """Return counts within the budget from one or two parents; None if repair fails."""
         first, second = (parents[int(random.integers(len(parents)))] for _ in range(2))
         if (first == second).all() or random.random() < 0.5:
             child = self._mutant(problem, first, random)
@@ -82,7 +82,7 @@ class Evolve(Allocator):
 
 
 def _moved(problem: Allocation, place: int, count: int, factor: float) -> int:
-    """The count times a factor, or the next one that may stay that way; a branch goes, or comes back."""
+    """Return the count times a factor, or the next allowed count that way. The count of a branch toggles."""
     may = np.isfinite(problem.errors[place]).nonzero()[0]
     wanted = nearest(problem.channels.prunable[place], max(count * factor + 0.5, 1))
     if wanted != count and count and wanted in may:

@@ -1,11 +1,12 @@
-"""Global compression rate optimisation (CC: Li et al., CVPR 2021), with two faults mended.
+"""Optimise the compression rates of all spaces at once, by fitted exponentials.
 
-    fit  e_s(r) = p1 exp(p2 r)  by least squares on log e with weights sqrt(e),  r = the share of MACs_s that is gone
+    fit  e_s(r) = p1 exp(p2 r)  by least squares on log e with weights sqrt(e),  r = the share of MACs_s removed
     at the best rates  p1 p2 exp(p2 r) / MACs_s = m  in every space:   r_s = ln(m MACs_s / (p1 p2)) / p2
 
-MACs_s vanish if all of the space goes. The paper divides every e by its largest, which forgets how sensitive a space
-is, and equates margins a rate in the place of margins a MAC; neither is done here. One m is found by bisection. A block
-that may go whole has a curve of one point, which no exponential fits: it stays unless the budget cannot be met so.
+(CC: Li et al., CVPR 2021, with two corrections.) MACs_s are those removed with all of the space. The paper divides
+every e by its largest, which loses the sensitivity of a space, and equates margins per rate, not per MAC; neither is
+done here. One m is computed by bisection. A removable block has a curve of one point, which fits no exponential: it is
+kept unless the budget needs it.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from prunec.cost.macs import Counts
 
 @dataclass(frozen=True)
 class Gcro(Allocator):
-    """Spend the error by an exponential fitted to each curve; at most the share `most` of a space's MACs goes.
+    """Spend the error by fitted exponentials, removing at most `most` of a space's MACs.
 
-    The cap gives way where the budget cannot be met so.
+    The cap is dropped if the budget cannot be met.
     """
 
     most: float = 0.95
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         model, allowed, errors = problem.model, problem.allowed, problem.errors
         fits = {
             space: _Fit(error, model.along(model.sizes, space))
@@ -52,7 +53,7 @@ class Gcro(Allocator):
 
 
 class _Fit:
-    """The exponential of one space, and which counts leave which share of its MACs."""
+    """Exponential of one space, and the share of MACs removed by each count."""
 
     def __init__(self, error: Array, along: Array) -> None:
         self.macs = max(float(along[-1] - along[0]), 1.0)
@@ -64,7 +65,7 @@ class _Fit:
         self.log_p1, self.p2 = _exponential(rate[used], error[used], highest)
 
     def count(self, log_multiplier: float, most: float) -> int:
-        """The largest count that leaves no more than the rate asks for."""
+        """Return the largest count that removes the share of MACs at this multiplier. `most` caps the share."""
         rate = (log_multiplier + np.log(self.macs) - self.log_p1 - np.log(self.p2)) / self.p2
         wanted = min(float(rate), most, float(self.rate.max()))
         fewer = (self.rate >= wanted - 1e-9).nonzero()[0]
@@ -72,7 +73,7 @@ class _Fit:
 
 
 def _exponential(rate: Array, error: Array, highest: float) -> tuple[float, float]:
-    """ln p1 and p2 > 0. A space without any error, or with one point, is taken to double its error ten times."""
+    """Return ln p1 and p2 > 0. A space without error, or with one point, doubles its error ten times."""
     steep = 10 * float(np.log(2))
     if highest <= 0 or len(rate) < 2:
         return float(np.log(max(highest, 1e-30))) - steep, steep

@@ -1,13 +1,12 @@
-"""Lagrangian knapsack over the removal curves, and the best of several starts (BALF's allocator; CC's GCRO corrected).
+"""Solve a Lagrangian knapsack over the removal curves, from several starts.
 
     min sum_s e_s(n_s)  subject to  MACs(n) <= budget:     n_s = argmin_n e_s(n) + m · MACs(n_s = n, others fixed)
 
-MACs are bilinear in the counts, so for each multiplier m the spaces are solved in turn until nothing moves, and m is
-found by bisection; where that ends depends on where it starts, and counts above the hull of a curve it never finds.
-So it starts from several counts, and takes in all that cheaper allocators find, a greedy way up, and a multiple choice
-among the costs beside the best counts so far; the best of all is moved about (`prunec.allocation.rebalancing`). A
-residual branch that may go is weighed, with the errors of all spaces within it, against its loss; those are solved as
-if it stayed.
+(BALF's allocator; CC's GCRO corrected.) MACs are bilinear in the counts, so for each multiplier m the spaces are solved
+in turn until convergence, and m by bisection. The result depends on the start and misses counts above the hull of a
+curve. So there are several starts, the results of cheaper allocators, a greedy ascent, and a multiple choice among the
+costs beside the best counts so far; the best of all is rebalanced (`prunec.allocation.rebalancing`). Removing a branch
+is weighed against keeping it with the errors of all its spaces; those are solved as if it were kept.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ GROWS = 60  # times at most: 16^60 is more than there are errors for
 
 @dataclass(frozen=True)
 class Knapsack(Allocator):
-    """Spend the error where it buys most MACs; never worse than an allocator that tries no network.
+    """Spend the error where it buys most MACs; never worse than allocators without tries.
 
     `rounds` of coordinate descent for each multiplier; `tries` moves of the best counts. A positive `slope` spares the
     last layers, a negative one the first (`prunec.allocation.depth_scaling`).
@@ -46,13 +45,16 @@ class Knapsack(Allocator):
     slope: float = 0.0
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         problem = tilted(problem, self.slope)
         found: Counts = min(self._ends(problem), key=problem.expected)
         return found
 
     def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """Yield the final counts of each start, then the best rebalanced; with a slope, only the best under it."""
+        """Yield the final counts of each start, then the best rebalanced.
+
+        With a slope, yield only the best under it.
+        """
         return iter([self.counts(problem)]) if self.slope else self._ends(problem)
 
     def _ends(self, problem: Allocation) -> Iterator[Counts]:
@@ -69,7 +71,7 @@ class Knapsack(Allocator):
         yield rebalanced(problem, best, self.tries)
 
     def _starts(self, problem: Allocation) -> Iterator[Counts]:
-        """Counts from which to go on, not all within the budget."""
+        """Yield starting counts, not all within the budget."""
         model, errors = problem.model, problem.errors
         known: list[Counts] = [model.sizes, problem.fewest]
         yield problem.fewest
@@ -92,7 +94,7 @@ class Knapsack(Allocator):
         return problem.expected(counts) if fits else np.inf
 
     def _multiplied(self, problem: Allocation, start: Counts) -> Counts | None:
-        """The counts of the least multiplier with which the budget is met, or None where none meets it."""
+        """Return the counts of the least multiplier within the budget, or None."""
         model, allowed = problem.model, problem.allowed
         largest = max((float(error[np.isfinite(error)].max()) for error in problem.errors), default=0.0)
         low = high = max(largest, 1e-30) / max(model.total(), 1)
@@ -136,7 +138,7 @@ class Knapsack(Allocator):
 
 
 def _chosen(problem: Allocation, counts: Counts) -> Counts | None:
-    """The best counts if every space cost what it does beside these."""
+    """Return the best counts if every space cost what it does beside these."""
     model, places = problem.model, range(len(counts))
     costs = [model.touched_along(counts, space) - model.touched_along(counts, space)[counts[space]] for space in places]
     found = choose(costs, problem.errors, problem.allowed - model.total(counts))

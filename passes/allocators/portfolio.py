@@ -1,11 +1,11 @@
-"""Try the networks that allocators propose by the curves, each once, and keep the best by its outputs (no paper).
+"""Choose among the plans of several allocators by the error of the outputs.
 
     min over plans n of  E|f_n(x) - f(x)|² / E|f(x) - mean f|²,      f_n refitted to the dense statistics
 
-Curves measure one space at a time, and how their errors add up they do not say. So plans are proposed by the curves and
-chosen by the outputs: plans of the allocators that try no network, and of the knapsack with curves tilted by depth
-(`prunec.allocation.depth_scaling`). They are few and differ much: a search among many near ones fits the few images
-that it reads, which no statistic has seen (`Context.choosing`).
+(No paper.) Curves measure one space at a time, not how their errors add up. So the curves propose plans (the allocators
+that try no network, and the knapsack with curves tilted by depth, `prunec.allocation.depth_scaling`), and the outputs
+choose. The plans are few and differ much: a search among many similar ones overfits the few images, which no statistic
+uses (`Context.choosing`).
 """
 
 from __future__ import annotations
@@ -25,16 +25,19 @@ SLOPE, STEPS = 0.5, 4
 
 @dataclass(frozen=True)
 class Portfolio(Allocator):
-    """Use the allocator, of about ten, whose network errs least on `images` images; the knapsack without a network."""
+    """Use the allocator, of about ten, with the least output error on `images` images.
+
+    Without a network, use the knapsack.
+    """
 
     images: int = 64
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         return self.settled(problem).counts(problem)
 
     def settled(self, problem: Allocation) -> Allocator:
-        """The allocator whose plan has the least error."""
+        """Return the allocator whose plan has the least error."""
         errors = {"knapsack": np.inf}  # by text, the first of equals wins
         if problem.can_try:
             oracle = Oracle(problem, self.images)
@@ -46,7 +49,7 @@ class Portfolio(Allocator):
 
 
 def _steeper(oracle: Oracle, way: float) -> dict[str, float]:
-    """The errors with curves that are tilted more and more, as long as that lowers them."""
+    """Return the errors with curves tilted more and more, until one is no lower."""
     errors: dict[str, float] = {}
     for step in range(1, STEPS + 1):
         name = f"knapsack{{slope={step * way}}}"
@@ -59,6 +62,6 @@ def _steeper(oracle: Oracle, way: float) -> dict[str, float]:
 
 
 def _error(oracle: Oracle, name: str) -> float:
-    """The error of the outputs with what an allocator proposes; infinite where that is outside a limit."""
+    """Return the output error of an allocator's plan; infinite outside a limit."""
     ends = oracle.ends([STRATEGIES["allocators"].make(name).counts(oracle.problem)])
     return min(map(oracle.error, ends), default=np.inf)

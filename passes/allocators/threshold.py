@@ -1,9 +1,9 @@
-"""One ranking of all coordinates of the network, cut where the budget is met.
+"""Rank all coordinates of the network by price, and cut at the budget.
 
     price = score / MACs saved,    without scores:  price = (e(n') - e(n)) / MACs saved
 
-CPMC (Yan et al., IJCNN 2021) ranks all channels at once by value against cost; OICSR (Li et al., CVPR 2019) takes the
-lowest greedily and lets no layer lose more than a share. MACs saved are those of the network as it is by then.
+CPMC (Yan et al., IJCNN 2021) ranks all channels at once by value against cost; OICSR (Li et al., CVPR 2019) removes the
+lowest greedily and caps the share removed from a layer. MACs saved are those of the partly reduced network.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from prunec.statistics.facts import Curve
 
 @dataclass(frozen=True)
 class Threshold(Allocator):
-    """Remove the coordinate that is cheapest for its MACs, wherever it is, until the budget is met.
+    """Remove the coordinate with the least price per MAC until the budget is met.
 
-    By scores where all channels have them, and then layers stay whole; by the error curves otherwise. No space loses
-    more than the share `most`, unless the budget cannot be met so.
+    By scores if all channels have them, keeping all ranks; by the error curves otherwise. At most the share `most` of a
+    space is removed, unless the budget cannot be met.
     """
 
     most: float = 0.9
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         model, allowed = problem.model, problem.allowed
         for errors in (self._capped(problem, _prices(problem)), _prices(problem), problem.errors):
             counts = afford(model, errors, model.sizes, allowed, problem.inside)
@@ -46,7 +46,7 @@ class Threshold(Allocator):
 
 
 def _prices(problem: Allocation) -> list[Array]:
-    """By space and count kept: the scores that are gone, where every channel has one; the errors otherwise."""
+    """Return the scores removed, by space and count kept. The errors, if any channel has no score."""
     curves = [problem.curves.by_space[space.name] for space in problem.channels.prunable]
     sites = [bool(space.sites) for space in problem.channels.prunable]
     scores = [float(curve.score.min()) for curve in curves if curve.score is not None]
@@ -57,7 +57,7 @@ def _prices(problem: Allocation) -> list[Array]:
 
 
 def _gone(curve: Curve, error: Array, least: float) -> Array:
-    """The scores gone by count kept, counted from the least of the network; of a rank space all ranks stay."""
+    """Return the scores removed by count kept, relative to the network's least. All ranks of a rank space are kept."""
     if curve.score is None:
         whole = np.full_like(error, np.inf)
         whole[-1] = 0.0

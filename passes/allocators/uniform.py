@@ -1,4 +1,4 @@
-"""Keep the same share of every space: the baseline of every paper."""
+"""Keep an equal share of every space: the baseline of every paper."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from prunec.cost.terms import Counts, drop_useless_ranks
 
 @dataclass(frozen=True)
 class Uniform(Allocator):
-    """The largest share that meets the target, found by bisection."""
+    """Keep an equal share of every space, the largest that meets the target."""
 
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]."""
         channels, model, allowed = problem.channels, problem.model, problem.allowed
         low, high = 0.0, 1.0
         for _ in range(50):

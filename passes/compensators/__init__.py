@@ -1,1 +1,1 @@
-"""Compensators: how the layers that are left make up for what is gone. One a file."""
+"""Compensators: refits of the kept layers for the removed channels. One a file."""

@@ -1,10 +1,11 @@
-"""Fold each channel that goes into the kept one most like it (Model Folding: Wang et al., ICLR 2025).
+"""Fold each removed channel into the most similar kept one.
 
     producers: f'_k = mean of f_j over j in cluster k,      consumers: W'_:k = sum of W_:j over j in cluster k
 
-Cluster k holds the kept coordinate k and those that go whose filters f_j, from all layers that make them, are nearest
-to f_k. Depthwise layers, norms and biases that carry a channel are averaged as well. Averages vary less than what they
-are of, so each output is then brought back to its dense mean and variance (REPAIR: Jordan et al. 2022), front to back.
+(Model Folding: Wang et al., ICLR 2025.) Cluster k holds the kept coordinate k and the removed ones whose filters f_j,
+over all layers that produce them, are nearest to f_k. Depthwise layers, norms and biases that carry a channel are
+averaged too. Averages vary less than their terms, so each output is then rescaled to its dense mean and variance
+(REPAIR: Jordan et al. 2022), front to back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from prunec.surgery.plan import Plan
 
 @dataclass(frozen=True)
 class Fold(Compensator):
-    """Cluster and average; with `repair`, over `rows` sampled positions a layer, no output growing beyond `limit`."""
+    """Cluster and average removed channels; with `repair`, restore means and variances.
+
+    The repair uses `rows` sampled positions a layer, and no output grows beyond `limit`.
+    """
 
     repair: bool = True
     rows: int = 4096
@@ -34,7 +38,7 @@ class Fold(Compensator):
     sweeps = False
 
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
-        """Every layer that makes, carries or reads a folded channel; repaired if asked for."""
+        """Refit every layer that produces, carries or reads a folded channel."""
         module, mixes = program.module, []
         for space, kept in channel_mixing.changed(plan):
             summed = _clusters(channel_mixing.filters(module, plan.channels, space), kept)
@@ -45,7 +49,7 @@ class Fold(Compensator):
 
 
 def _clusters(filters: Tensor, kept: Tensor) -> Tensor:
-    """1 where coordinate j is in the cluster of kept coordinate k, float64 [size (k), size (j)]."""
+    """Return 1 where j is in the cluster of k, float64 [size (k), size (j)]."""
     nearest = kept[torch.cdist(filters, filters[kept]).argmin(1)]
     nearest[kept] = kept
     return torch.nn.functional.one_hot(nearest, len(filters)).T.to(filters.dtype)

@@ -1,9 +1,9 @@
-"""Channels as ridge combinations of the kept ones (GRAIL: Tang et al., CPAL 2026).
+"""Approximate channels by ridge combinations of the kept ones.
 
     W' = W B on channels,      B = G_:P (G_PP + ridge · mean diag G_PP · I)^-1,      G = E[x x'] of the dense inputs
 
-G is between channels, uncentred and summed over the taps of the kernel, so all taps share B and few images are enough.
-The bias stays.
+(GRAIL: Tang et al., CPAL 2026.) G is between channels, uncentred and summed over the taps of the kernel, so all taps
+share B and few images are enough. The bias is unchanged.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from prunec.surgery.slicing import narrow
 
 @dataclass(frozen=True)
 class Gram(Compensator):
-    """Mix the kept channels in each layer that reads removed ones; `ridge` is relative to their mean power."""
+    """Mix the kept channels in each reader of removed ones, by the Gram matrix.
+
+    `ridge` is relative to their mean power.
+    """
 
     ridge: float = 1e-3
 
     sweeps = False
 
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
-        """Every layer that reads a removed channel, at once."""
+        """Refit every layer that reads a removed channel, at once."""
         moments, mask = program.fact(Statistics).moments, plan.mask
         layers: dict[str, list[Contraction]] = {}  # the layers that share a weight share B
         for one in plan.channels.contractions:
@@ -51,7 +54,7 @@ class Gram(Compensator):
         return replace(plan, refit=MappingProxyType(refit))
 
     def _mixed(self, program: Program, one: Contraction, gram: Tensor, mask: Tensor) -> Tensor:
-        """The weight [g, o, d], as wide as it was, with zeros for what goes."""
+        """Return the full-width weight [g, o, d], with zeros for removed columns."""
         blocks = Blocks.of(one)
         kept = mask[one.inputs[: one.width]][:: blocks.inputs].nonzero().flatten()
         every = torch.eye(blocks.channels, dtype=gram.dtype).expand_as(gram)
@@ -62,7 +65,7 @@ class Gram(Compensator):
 
 
 def _channel_gram(moments: Moments, blocks: Blocks) -> Tensor:
-    """E[x x'] between channels, summed over taps, float64 [g, C, C]."""
+    """Return E[x x'] between channels, summed over taps, float64 [g, C, C]."""
     mean = moments.mean_z
     gram = moments.zz + mean[:, :, None] * mean[:, None, :]
     if blocks.folded:

@@ -1,8 +1,9 @@
-"""Least squares on the dense statistics (CaP: Xie et al. 2021, "Pruning with Compensation", equation of W').
+"""Refit layers by least squares on the dense statistics.
 
     W_K = W S_:K (S_KK + r I)^-1,      b_K = b + W m - W_K m_K
 
-Each layer is fitted by itself, as if all before it were still dense; `sequential` sees what really arrives.
+(CaP: Xie et al. 2021, "Pruning with Compensation", equation of W'.) Each layer is fitted by itself, as if all before it
+were dense; `sequential` uses the inputs of the pruned network.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from prunec.surgery.plan import Plan
 
 @dataclass(frozen=True)
 class Lstsq(Compensator):
-    """Refit weight and bias to the dense statistics; `ridge` is relative to the mean variance of the inputs."""
+    """Refit weight and bias to the dense statistics by ridge least squares.
+
+    `ridge` is relative to the mean variance of the inputs.
+    """
 
     ridge: float = 1e-3
 
     sweeps = False
 
     def refit(self, program: Program, plan: Plan, context: Context) -> Plan:
-        """Every layer that reads a removed channel, at once."""
+        """Refit every layer that reads a removed channel, at once."""
         return dense_fit.fitted(program, plan, self.ridge)

@@ -1,4 +1,4 @@
-"""No compensation: the plain slice, for comparison."""
+"""Skip compensation: the plain slice, for comparison."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Least squares with asymmetric, sequential targets (He et al. 2017, section 3.2), and a ridge that is chosen a layer.
+"""Refit layers by least squares with asymmetric, sequential targets.
 
     min over W', b' of  E|y - W' z - b'|² + r |W' - W_K|²,       r = ridge · mean diag Cov[z]
     W' = (Cov[y, z] + r W_K) (Cov[z] + r I)^-1,                  b' = E[y] - W' E[z]
 
-z is what the *pruned* network really feeds the layer, y what the *dense* network really gave (before a residual add,
-less what the pruned shortcut already brings). The ridge shrinks towards the sliced original weight W_K, not to zero.
-It is the one, of `RIDGES`, whose fits to all folds but one have the least error on that (`prunec.statistics.folds`), or
-the layer is left as it is where none has less.
+(He et al. 2017, section 3.2.) z is the layer's input in the *pruned* network, y its output in the *dense* one (before a
+residual add, less the drift of the pruned shortcut). The ridge shrinks towards the sliced weight W_K, not to zero. It
+is the one of `RIDGES` with the least cross-validated error (`prunec.statistics.folds`); if none improves on the layer,
+the layer is unchanged.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ CHOICES = 2  # of the ridge of a layer, of which the second is for targets behin
 
 @dataclass(frozen=True)
 class Sequential(Compensator):
-    """Refit weight and bias in closed form; `ridge` is relative to the mean variance of the inputs.
+    """Refit weight and bias in closed form, by sequential least squares.
 
-    Without one it is chosen for each layer.
+    `ridge` is relative to the mean variance of the inputs; None chooses it for each layer.
     """
 
     ridge: float | None = None
 
     def fit(self, moments: Moments, weight: Tensor, bias: Tensor) -> Fit:
-        """The refitted weight and bias, with as much more ridge as few rows ask for (`Moments.shrinkage`)."""
+        """Return the refitted weight and bias, with more ridge for few rows (`Moments.shrinkage`)."""
         share = moments.shrinkage.clamp(max=0.999)
         return ridge_fit(moments, weight, (RIDGES[USUAL] if self.ridge is None else self.ridge) + share / (1 - share))
 
     def fits(self, folds: Folds, weight: Tensor, bias: Tensor, then: Change = unchanged) -> Fits:
-        """Fits to all images and to those outside each part of the folds, through a clamp where one follows.
+        """Fit all images and those outside each part of the folds, through any clamp.
 
-        The ridge is chosen anew for the first targets that are free, which are easier to meet.
+        The ridge is chosen anew for the first unclamped targets, which are easier to meet.
         """
         place, steps = START, 0
         fit: Callable[[Moments, Tensor, Tensor], Fit] = self.fit
@@ -61,7 +61,10 @@ class Sequential(Compensator):
 def _chosen(
     folds: Folds, weight: Tensor, bias: Tensor, start: int
 ) -> tuple[int, Callable[[Moments, Tensor, Tensor], Fit]]:
-    """The place of the best ridge, searched from `start`, and the fit with it, or with the layer as it is."""
+    """Return the index of the best ridge, searched from `start`, and its fit.
+
+    The fit is the unchanged layer if no ridge is better.
+    """
     trials = Trials(folds, weight)
     best = trials.best(start)
     if trials.error_of(weight, bias) <= trials.error(best):

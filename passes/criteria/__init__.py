@@ -1,1 +1,1 @@
-"""Criteria: how much each channel matters by itself. One a file."""
+"""Criteria: importance scores of channels by themselves. One a file."""

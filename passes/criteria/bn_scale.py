@@ -1,8 +1,8 @@
-"""Smallest scale of the batch norm first (Liu et al., "Network Slimming", ICCV 2017).
+"""Score channels by the scale of the batch norm; the smallest is removed first.
 
-score_j = mean over the batch norms that were folded into the layers which make or carry the channel of |gamma_j|
+score_j = mean of |gamma_j| over the batch norms folded into the layers that produce or carry the channel
 
-The paper trains with an L1 penalty on gamma; here the gammas are as training without it left them.
+(Liu et al., "Network Slimming", ICCV 2017.) The paper trains with an L1 penalty on gamma; here training has none.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from prunec.selection.interface import Criterion
 
 @dataclass(frozen=True)
 class BnScale(Criterion):
-    """The absolute scale of the batch norm after the layers that make a channel."""
+    """Absolute scale of the batch norm after the layers that produce a channel."""
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]. Raises PassError where no batch norm was folded into any of the layers."""
+        """Return the scores, float64 [size]. Raises PassError if no batch norm was folded."""
         scales = [maker.gamma for maker in evidence.makers if maker.gamma is not None]
         if not scales:
             raise PassError(

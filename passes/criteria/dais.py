@@ -1,11 +1,13 @@
-"""Indicators that anneal from soft to hard, learned end to end (after Guan et al., "DAIS", TNNLS 2022).
+"""Score channels by annealed indicators, learned end to end.
 
 I = sigmoid(alpha / T),  T annealed 1 -> 1/50;  each layer reads  I · x + (1 - I) · mean x  in the place of x
 
-minimise over alpha   D( dense, masked )   subject to   MACs(I) = target,   by Adam and dual ascent
+minimise over alpha   D( dense, masked )   subject to   MACs(I) = target,   by Adam
 
-score_j = alpha_j at the end (`prunec.selection.indicators`). The paper learns the weights too, with labels; here they
-are frozen, and D is the KL divergence to the outputs of the dense network.
+score_j = alpha_j at the end (`prunec.selection.indicators`)
+
+(After Guan et al., "DAIS", TNNLS 2022.) The paper learns the weights too, with labels; here they are frozen, and D is
+the KL divergence to the outputs of the dense network.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from prunec.statistics.memo import once
 class Dais(Criterion):
     """Annealed indicators: `steps` of Adam at `rate`, each on `batch` of `images` images.
 
-    The target is that of the run, or half of the MACs where it has none.
+    The target is that of the run, or half of the MACs without one.
     """
 
     steps: int = 200
@@ -33,7 +35,7 @@ class Dais(Criterion):
     batch: int = 16
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]; those above 0 are meant to stay."""
+        """Return the scores, float64 [size]; those above 0 are to be kept."""
         program, context = evidence.program, evidence.context
         share = 0.5 if context.target is None else context.target.share_of_macs
 

@@ -1,11 +1,12 @@
-"""Channels in which features flow least first: experimental (after Wu et al., "Feature Flow Regularization", 2021).
+"""Score channels by the change of features from reader to reader (experimental).
 
-x_0 = 0 and x_1 … x_L what the readers of the space read, in graph order; d(x, y)² = (mean x - mean y)² + (sd x - sd y)²
+x_0 = 0 and x_1 … x_L the inputs of the space's readers, in graph order; d(x, y)² = (mean x - mean y)² + (sd x - sd y)²
 
 score_j = gradient · sum_l d(x_l+1, x_l)  +  curvature · sum_l d(x_l+1 + x_l-1, 2 x_l)
 
-The paper penalises E|x_l+1 - x_l| and E|x_l+1 - 2 x_l + x_l-1| in training and prunes by magnitude. Here moments alone
-are known: d is the least root mean square of a difference that they allow for normal values (Wasserstein's distance).
+(After Wu et al., "Feature Flow Regularization", 2021.) The paper penalises E|x_l+1 - x_l| and E|x_l+1 - 2 x_l + x_l-1|
+in training and prunes by magnitude. Here only moments are known: d is the least root mean square of a difference that
+they allow for normal values (Wasserstein's distance).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from prunec.solvers.least_squares import Reader
 
 @dataclass(frozen=True)
 class Ffr(Criterion):
-    """How much a channel changes from reader to reader: `gradient` weighs the steps, `curvature` their changes."""
+    """Change of a channel from reader to reader. `gradient` weighs the steps, `curvature` their changes."""
 
     gradient: float = 1.0
     curvature: float = 1.0
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]."""
+        """Return the scores, float64 [size]."""
         pairs = zip(evidence.readers, evidence.means, strict=True)
         flow = torch.stack([torch.zeros(evidence.space.size, 2).double(), *(_moments(*pair) for pair in pairs)])
         steps = flow.diff(dim=0)  # [L, size, 2]
@@ -38,7 +39,7 @@ class Ffr(Criterion):
 
 
 def _moments(reader: Reader, mean: Tensor) -> Tensor:
-    """Mean and deviation of what a reader reads of each coordinate, float64 [size, 2]."""
+    """Return mean and deviation of a reader's inputs by coordinate, float64 [size, 2]."""
     second = reader.covariance.diagonal(dim1=-2, dim2=-1) + mean.square()
     first, second = (each.mean(0)[reader.columns].mean(1) for each in (mean, second))
     return torch.stack([first, (second - first.square()).clamp_min(0).sqrt()], 1)

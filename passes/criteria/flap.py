@@ -1,9 +1,9 @@
-"""Least fluctuation of the layer's output first (An et al., "FLAP", AAAI 2024: weighted input feature variance).
+"""Score channels by the fluctuation they cause in a reader's output.
 
 f_j = Var[x_j] · |W_:,j|_2²  of each reader,        score_j = mean over readers of ( f_j - mean f ) / std f
 
-With the mean of what is gone moved into the bias, f_j is what a channel costs by itself. Standardised by layer, so
-that one threshold serves the network.
+(An et al., "FLAP", AAAI 2024: weighted input feature variance.) With the mean of the removed channels moved into the
+bias, f_j is the error of a channel by itself. Standardised by layer, so that one threshold serves the network.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from prunec.solvers.least_squares import Reader
 
 @dataclass(frozen=True)
 class Flap(Criterion):
-    """The variance of a channel times the squared weights that read it; `standardise` by layer."""
+    """Variance of a channel times the squared weights that read it; `standardise` by layer."""
 
     standardise: bool = True
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]."""
+        """Return the scores, float64 [size]."""
         return torch.stack([self._of(reader) for reader in evidence.readers]).mean(0)
 
     def _of(self, reader: Reader) -> Tensor:

@@ -1,13 +1,14 @@
-"""Least shift of the next layer's outputs first (Duan et al., "Feature Shift Minimization", ACCV 2022).
+"""Score channels by the shift of the next layer's outputs without them.
 
 score_j = sum over readers of  mean_n | E[a_j] · sum over positions of W_n,j |
 
-Data-free, a_j = max(z_j, 0) with z_j ~ N(beta, gamma²) from the batch norm that was folded, so that
+(Duan et al., "Feature Shift Minimization", ACCV 2022.) Data-free, a_j = max(z_j, 0) with z_j ~ N(beta, gamma²) from the
+folded batch norm, so that
 
     E[a_j] = beta Phi(beta/gamma) + gamma phi(beta/gamma);
 
-in a residual stream z_j is the sum of what all layers before the reader add to it, their betas and gamma² summed; a
-depthwise layer with a batch norm starts anew. Measured, E[a_j] is the mean of what each position of the reader reads.
+in a residual stream z_j is the sum of the outputs of all layers before the reader, their betas and gamma² summed; a
+depthwise layer with a batch norm starts anew. Measured, E[a_j] is the mean of the reader's inputs.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from prunec.selection.interface import Criterion
 
 @dataclass(frozen=True)
 class Fsm(Criterion):
-    """How far the outputs of the readers shift without a channel; `measured` on images, or from batch norms alone."""
+    """Shift of the readers' outputs without a channel. `measured` on images, or from batch norms alone."""
 
     measured: bool = False
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]. Raises PassError where a maker has no batch norm, unless `measured`."""
+        """Return the scores, float64 [size]. Raises PassError if a maker has no batch norm, unless `measured`."""
         return torch.stack([self._of(evidence, place) for place in range(len(evidence.layers))]).sum(0)
 
     def _of(self, evidence: Evidence, place: int) -> Tensor:
@@ -48,7 +49,7 @@ class Fsm(Criterion):
 
 
 def _expected(evidence: Evidence, reader: Contraction) -> Tensor:
-    """The expected activation of each coordinate where one layer reads it, from batch norms."""
+    """Return the expected activation of each coordinate at one reader, from batch norms."""
     order = {one.node: place for place, one in enumerate(evidence.channels.contractions)}
     mean = variance = torch.zeros(evidence.space.size, dtype=torch.float64)
     for maker in evidence.makers:

@@ -1,6 +1,8 @@
-"""Smallest absolute weights first (Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017).
+"""Score channels by the absolute weights that produce them.
 
 score_j = sum over the layers that make the channel of |W_j,:|_1
+
+(Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017.)
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from prunec.selection.interface import Criterion
 
 @dataclass(frozen=True)
 class L1(Criterion):
-    """The L1 norm of the weights that make a channel."""
+    """L1 norm of the weights that produce a channel."""
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]."""
+        """Return the scores, float64 [size]."""
         score: Tensor = sum(weight.abs().sum((1, 2)) for weight in evidence.producers)  # type: ignore[assignment]
         return score

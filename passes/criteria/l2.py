@@ -1,6 +1,8 @@
-"""Smallest weights first, by the Euclidean norm (He et al., "Soft Filter Pruning", IJCAI 2018).
+"""Score channels by the Euclidean norm of the weights that produce them.
 
 score_j = sqrt( sum over the layers that make the channel of |W_j,:|_2² )
+
+(He et al., "Soft Filter Pruning", IJCAI 2018.)
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from prunec.selection.interface import Criterion
 
 @dataclass(frozen=True)
 class L2(Criterion):
-    """The L2 norm of the weights that make a channel."""
+    """L2 norm of the weights that produce a channel."""
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]."""
+        """Return the scores, float64 [size]."""
         return torch.stack([weight.square().sum((1, 2)) for weight in evidence.producers]).sum(0).sqrt()

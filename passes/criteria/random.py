@@ -1,6 +1,8 @@
-"""Any order: the baseline that every criterion has to beat (Mittal et al., WACV 2018).
+"""Score channels at random: the baseline that every criterion has to beat.
 
 score_j ~ U(0, 1), drawn with the seed of the run and the name of the space
+
+(Mittal et al., WACV 2018.)
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from prunec.selection.interface import Criterion
 
 @dataclass(frozen=True)
 class Random(Criterion):
-    """Numbers drawn at random; the same seed gives the same."""
+    """Random numbers, reproducible by the seed."""
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]."""
+        """Return the scores, float64 [size]."""
         digest = hashlib.sha256(f"{evidence.context.seed}:{evidence.space.name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.rand(evidence.space.size, generator=generator, dtype=torch.float64)

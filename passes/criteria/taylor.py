@@ -1,8 +1,9 @@
-"""Least first-order change of the loss first (Molchanov et al., "Pruning Convolutional Neural Networks", ICLR 2017).
+"""Score channels by the first-order change of the loss.
 
 score_j = mean over samples of | sum over positions, and over readers, of a_j · dL/da_j |
 
-L is the surprise at labels that are drawn from the network's own outputs: no label is read.
+(Molchanov et al., "Pruning Convolutional Neural Networks", ICLR 2017.) L is the surprise at labels drawn from the
+network's own outputs: no label is read.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from prunec.selection.interface import Criterion
 
 @dataclass(frozen=True)
 class Taylor(Criterion):
-    """The absolute product of activation and gradient."""
+    """Absolute product of activation and gradient."""
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]."""
+        """Return the scores, float64 [size]."""
         return evidence.contributions.abs().mean(0)

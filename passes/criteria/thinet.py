@@ -1,11 +1,12 @@
-"""The set whose contributions cancel goes first, one channel at a time (Luo et al., "ThiNet", ICCV 2017).
+"""Rank channels by greedy removal of those whose contributions cancel.
 
 Of the removed set T and each channel i outside it, add the one with the least
 
     E | sum over c in T + i of W_:,c x_c |² = sum over i, j in T + i of Q_ij,    Q_ij = tr( W_i E[x x']_ij W_j' )
 
-score_i = the place at which i goes. The paper sums sampled contributions; their second moments say the same. Each
-reader counts relative to the variance of its output. `centred` takes the covariance, as if the bias made up for means.
+score_i = the place at which i is removed (Luo et al., "ThiNet", ICCV 2017). The paper sums sampled contributions; here
+their second moments give an equal sum. Each reader counts relative to the variance of its output. `centred` takes the
+covariance, as if the bias compensated the means.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from prunec.solvers.least_squares import Reader
 
 @dataclass(frozen=True)
 class Thinet(Criterion):
-    """The rank of a channel in greedy backward removal, without refitting."""
+    """Rank of a channel in greedy backward removal, without refitting."""
 
     centred: bool = False
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Float64 [size]: 0 for the first to go."""
+        """Return the scores, float64 [size]: 0 for the first removed."""
         pairs = zip(evidence.readers, evidence.means, strict=True)
         together = torch.stack([self._of(reader, mean) for reader, mean in pairs]).sum(0)
         cost, score = together.diagonal().clone(), torch.zeros(len(together), dtype=torch.float64)
@@ -39,7 +40,7 @@ class Thinet(Criterion):
         return score
 
     def _of(self, reader: Reader, mean: Tensor) -> Tensor:
-        """Q of one reader, [size, size]."""
+        """Return Q of one reader, [size, size]."""
         moment = reader.covariance if self.centred else reader.covariance + mean[:, :, None] * mean[:, None, :]
         every = (reader.weight.mT @ reader.weight).mul_(moment).sum(0)  # [d, d]
         size, columns = reader.columns.shape

@@ -1,1 +1,1 @@
-"""Decomposers: how a layer becomes two of lower rank. One a file."""
+"""Decomposers: ways to factor a layer into two of lower rank. One a file."""

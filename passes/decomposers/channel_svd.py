@@ -1,4 +1,4 @@
-"""A layer as a 1×1 layer with r outputs and the k×k one on them: fewer inputs, mixed from all (channel decomposition).
+"""Factor a layer as a 1×1 layer and a k×k one (channel decomposition).
 
 W [O, I, kh, kw] as a matrix [O·kh·kw, I] of rank r: r channels between, MACs r (I + k k O) against k k I O, if no
 stride shrinks the image. The first half of Tucker-2 (Kim et al. 2016, mode of the inputs), whitened by the activations.
@@ -14,8 +14,8 @@ from prunec.selection.interface import Decomposer
 
 @dataclass(frozen=True)
 class ChannelSvd(Decomposer):
-    """Keep the whole kernel in the second layer; a layer of one tap is split between its channels."""
+    """Keep the full kernel in the second layer, behind a 1×1 one. A layer of one tap is split between its channels."""
 
     def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
-        """All axes longer than one tap go to the second layer."""
+        """Assign all axes longer than one tap to the second layer."""
         return (Split(kernel, tuple(size == 1 for size in kernel)),)

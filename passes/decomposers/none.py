@@ -1,4 +1,4 @@
-"""No decomposition: channels alone."""
+"""Skip decomposition: remove channels alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from prunec.selection.interface import Decomposer
 
 @dataclass(frozen=True)
 class NoDecomposition(Decomposer):
-    """Leave every layer one."""
+    """Keep every layer unfactored."""
 
     def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
-        """None."""
+        """Return no split."""
         return ()

@@ -1,8 +1,8 @@
-"""Tensor train of a convolution: 1×1, k×1, 1×k and 1×1 layers (Oseledets 2011; Garipov et al. 2016).
+"""Factor a convolution as a tensor train of 1×1, k×1, 1×k and 1×1 layers.
 
 W [O, I, kh, kw] = G1 [I, r] G2 [r, kh, r] G3 [r, kw, r] G4 [r, O]: MACs r (I + kh r + kw r + O) against kh kw I O, cut
-one after the other from the left (the train's SVD), each cut whitened by what its layer reads. One rank throughout. The
-weight of a linear layer is a matrix, whose train is its SVD.
+from the left (the train's SVD), each cut whitened by its layer's inputs (Oseledets 2011; Garipov et al. 2016). One rank
+throughout. The train of a linear layer is its SVD.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from prunec.selection.interface import Decomposer
 
 @dataclass(frozen=True)
 class TT(Decomposer):
-    """A layer an axis of the kernel between two of one tap; a layer of one tap is split between its channels."""
+    """Tensor train of one layer per kernel axis, between two 1×1 layers.
+
+    A layer of one tap is split between its channels.
+    """
 
     def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
-        """Channels first, then one axis longer than one tap after the other."""
+        """Return the splits: channels first, then each axis longer than one tap."""
         long = [axis for axis, size in enumerate(kernel) if size > 1]
         every = (True,) * len(kernel)
         found = None if long else Split(kernel, every)

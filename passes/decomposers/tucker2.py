@@ -1,7 +1,8 @@
-"""Tucker-2: a 1×1 layer to r channels, the k×k one among them, a 1×1 layer back (Kim et al., ICLR 2016).
+"""Factor a k×k layer by Tucker-2: 1×1, k×k and 1×1 layers.
 
-W [O, I, kh, kw] = U2 · core [r, r, kh, kw] · U1: MACs r (I + k k r + O) against k k I O. One rank for both modes, so
-that it is a budget's coordinate like any other; whitened by the activations, the core and U2 by exact least squares.
+W [O, I, kh, kw] = U2 · core [r, r, kh, kw] · U1: MACs r (I + k k r + O) against k k I O (Kim et al., ICLR 2016). One
+rank for both modes, so that it is one coordinate of the budget; whitened by the activations, the core and U2 by exact
+least squares.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from prunec.selection.interface import Decomposer
 
 @dataclass(frozen=True)
 class Tucker2(Decomposer):
-    """Three layers for one; a layer of one tap is split between its channels."""
+    """Three layers for one, by Tucker-2 with equal ranks. A layer of one tap is split between its channels."""
 
     def splits(self, kernel: tuple[int, ...]) -> tuple[Split, ...]:
-        """Only axes of one tap go to the first layer, the rest to the second, and none to the third."""
+        """Assign axes of one tap to the first layer, the rest to the second."""
         every = (True,) * len(kernel)
         if max(kernel, default=1) == 1:
             return (Split(kernel, every),)

@@ -1,1 +1,1 @@
-"""Selectors: which channels of a space go, in a nested order. One a file."""
+"""Selectors: nested removal orders of the channels of a space. One a file."""

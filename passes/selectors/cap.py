@@ -1,4 +1,4 @@
-"""Forward selection by compensated error (CaP, Xie et al. 2021, "Pruning with Compensation")."""
+"""Select channels forward by compensated error (CaP, Xie et al. 2021, "Pruning with Compensation")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunec.statistics.facts import Curve
 
 @dataclass(frozen=True)
 class Cap(Selector):
-    """Add the coordinate that explains most of what is left, again and again; the last to be added goes first.
+    """Add the coordinate that explains most of the residual; remove the last added first.
 
     `ridge` is relative to the mean variance of the inputs.
     """
@@ -20,5 +20,5 @@ class Cap(Selector):
     ridge: float = 1e-3
 
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order, and the compensated error relative to the readers' output variance."""
+        """Return the removal order, and the error relative to the readers' output variance."""
         return Curve(*forward(evidence.readers, self.ridge))

@@ -1,11 +1,11 @@
-"""Filters that are alike become one (Model Folding: Wang et al., ICLR 2025), in a nested order.
+"""Merge similar filters in a nested order, by Ward clustering.
 
-    d(A, B) = |A| |B| / (|A| + |B|) · |mean A - mean B|²        what joining two clusters adds to the sum of squares
+    d(A, B) = |A| |B| / (|A| + |B|) · |mean A - mean B|²        increase of the sum of squares by joining two clusters
 
-k-means for each count would nest no two of its answers. Ward's agglomerative clustering lowers the same sum of squares
-one cluster at a time: the closest pair is joined, and of its two representatives the one farther from the common mean
-goes. Filters are the rows of all layers that make the space, side by side. Folding adds the readers' columns up; here
-least squares do, and the error curve is exact along the order.
+(Model Folding: Wang et al., ICLR 2025.) k-means for each count would not nest. Ward's clustering lowers an equal sum of
+squares one cluster at a time: the closest pair is joined, and its representative farther from the common mean is
+removed. Filters are the rows of all layers that produce the space, side by side. Folding sums the readers' columns;
+here least squares refit them, and the error curve is exact along the order.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from prunec.statistics.facts import Curve
 
 @dataclass(frozen=True)
 class Kmeans(Selector):
-    """Join the two most similar clusters of filters, again and again. `ridge` is relative to the mean variance."""
+    """Join the two most similar clusters of filters, repeatedly. `ridge` is relative to the mean variance."""
 
     ridge: float = 1e-3
 
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order, and the compensated error along it."""
+        """Return the removal order, and the compensated error along it."""
         if not evidence.producers:
             raise PassError(f"no layer makes the space {evidence.space.name}: choose a selector that needs no filters")
         order = _merged(torch.cat([one.flatten(1) for one in evidence.producers], 1))
@@ -37,7 +37,7 @@ class Kmeans(Selector):
 
 
 def _merged(filters: Tensor) -> Tensor:
-    """The order in which filters [size, weights] are joined into others; the last one stays to the end."""
+    """Return the order in which filters [size, weights] are joined into others. The last one is never joined."""
     size = len(filters)
     mean, count = filters.clone(), torch.ones(size, dtype=filters.dtype)
     order: list[int] = []

@@ -1,11 +1,11 @@
-"""The regularisation path of a LASSO over channels (He, Zhang & Sun, ICCV 2017).
+"""Order channels by the regularisation path of a LASSO.
 
     min over beta  1/2 E|sum_j (1 - beta_j) W_j x_j|² + m |beta|_1  =  1/2 beta'Q beta - c'beta + m |beta|_1 + const,
     Q_ij = tr(W_i S_ij W_j'),    c_i = sum_j Q_ij,    summed over the readers, each relative to its output's variance
 
-One penalty m gives one set of channels in the paper; here m comes down from where every beta is 0, and the channel
-that enters last goes first. The moments say all, so no sample is kept. The paper refits once its channels are chosen,
-and so does the error curve: exact least squares along the order.
+(He, Zhang & Sun, ICCV 2017.) The paper solves for one penalty m; here m falls from where every beta is 0, and the
+channel that enters last is removed first. Moments suffice, so no sample is kept. As in the paper, the chosen channels
+are refitted: the error curve is exact least squares along the order.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ LOOSE = 1e-3  # relative to the penalty: gradients that differ by less are equal
 
 @dataclass(frozen=True)
 class Lasso(Selector):
-    """Follow the path for `steps` penalties down to `least` of the largest, by coordinate descent of `sweeps` sweeps.
+    """Follow the LASSO path for `steps` penalties down to `least` of the largest.
 
-    Channels that enter together go in the order of their betas. `ridge` is relative to the mean variance of the inputs.
+    Coordinate descent of `sweeps` sweeps. Channels that enter together are removed in the order of their betas. `ridge`
+    is relative to the mean variance of the inputs.
     """
 
     steps: int = 100
@@ -41,7 +42,7 @@ class Lasso(Selector):
     ridge: float = 1e-3
 
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order, and the compensated error along it."""
+        """Return the removal order, and the compensated error along it."""
         quadratic = _quadratic(evidence.readers)
         order = torch.from_numpy(self._order(quadratic, quadratic.sum(1)))
         return Curve(order, along(evidence.readers, order, self.ridge))
@@ -59,9 +60,9 @@ class Lasso(Selector):
         return np.lexsort((weight, entered)).astype(np.int64)
 
     def _descend(self, quadratic: Array, linear: Array, penalty: float, beta: Array) -> Array:
-        """Coordinate descent from `beta` to the minimum at one penalty.
+        """Minimise from `beta` at one penalty, by coordinate descent.
 
-        Few coordinates enter at a time, once those that are in have settled: two that say the same do not share.
+        Few coordinates enter at a time, once the active ones have converged, so that equivalent ones do not share.
         """
         beta = beta.copy()
         slack = linear - quadratic @ beta  # minus the gradient
@@ -78,7 +79,7 @@ class Lasso(Selector):
         return beta
 
     def _settle(self, quadratic: Array, penalty: float, beta: Array, slack: Array) -> None:
-        """Sweep over the coordinates that are in, in place."""
+        """Sweep over the active coordinates, in place."""
         active = beta.nonzero()[0].tolist()
         for _ in range(self.sweeps):
             moved = max((_move(quadratic, penalty, beta, slack, place) for place in active), default=0.0)
@@ -87,7 +88,7 @@ class Lasso(Selector):
 
 
 def _move(quadratic: Array, penalty: float, beta: Array, slack: Array, place: int) -> float:
-    """Put one coordinate where it is best, in place; by how much its gradient was off."""
+    """Set one coordinate to its optimum, in place; return its gradient's error."""
     own = max(float(quadratic[place, place]), 1e-30)
     free = float(slack[place]) + own * float(beta[place])
     best = float(np.sign(free)) * max(abs(free) - penalty, 0.0) / own
@@ -99,7 +100,7 @@ def _move(quadratic: Array, penalty: float, beta: Array, slack: Array, place: in
 
 
 def _quadratic(readers: Sequence[Reader]) -> Array:
-    """Q [size, size]."""
+    """Return Q, [size, size]."""
     size = len(readers[0].columns)
     total = torch.zeros(size, size, dtype=torch.float64)
     for reader in readers:

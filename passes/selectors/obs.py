@@ -1,9 +1,10 @@
-"""Backward elimination with exact refit: optimal brain surgeon on blocks (OSSCAR, Meng et al., ICML 2024).
+"""Eliminate channels backward with exact refit: optimal brain surgeon on blocks.
 
     cost_j = tr(W_j ([H^-1]_jj)^-1 W_j'),  H = S + r I;    W and H^-1 follow each removal exactly
 
-OSSCAR's local search swaps a kept and a removed channel where that lowers the error. An order is all sets at once, so
-it is improved at three levels only, and across each by its neighbours only: `prunec/solvers/exchange.py`.
+(OSSCAR: Meng et al., ICML 2024.) Its local search swaps a kept and a removed channel to lower the error. An order
+covers all counts at once, so it is improved at three levels only, by swaps of neighbours across each:
+`prunec/solvers/exchange.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from prunec.statistics.facts import Curve
 
 @dataclass(frozen=True)
 class Obs(Selector):
-    """Remove the coordinate whose loss costs least after refitting, again and again.
+    """Remove the coordinate whose loss costs least after refitting, repeatedly.
 
     `swap` pairs are tried at each of three levels afterwards. `ridge` is relative to the mean variance of the inputs.
     """
@@ -28,7 +29,7 @@ class Obs(Selector):
     swap: int = 0
 
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order, and the compensated error relative to the readers' output variance."""
+        """Return the removal order, and the error relative to the readers' output variance."""
         order, error = backward(evidence.readers, self.ridge)
         if not self.swap:
             return Curve(order, error)

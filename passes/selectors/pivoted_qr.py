@@ -1,10 +1,11 @@
-"""Column-pivoted QR of the activations (Chee et al., NeurIPS 2022, "Model Preserving Compression"; LinDeps 2025).
+"""Order channels by column-pivoted QR of the activations.
 
-    pivot = argmax_j tr(S_jj - L_j L_j'),   L its Cholesky factor so far,   S = Cov[x];  the last pivot goes first
+    pivot = argmax_j tr(S_jj - L_j L_j'),   L its Cholesky factor so far,   S = Cov[x];  the last pivot is removed first
 
-The R of a pivoted QR of centred activations is the pivoted Cholesky factor of their covariance, so no activation is
-kept. The taps of a channel are one block. What the readers' weights make of a channel is not looked at: a channel goes
-because others predict it. The error curve is exact least squares along the order.
+(Chee et al., NeurIPS 2022, "Model Preserving Compression"; LinDeps 2025.) The R of a pivoted QR of centred activations
+is the pivoted Cholesky factor of their covariance, so no activation is kept. The taps of a channel are one block. The
+readers' weights are ignored: a channel is removed because others predict it. The error curve is exact least squares
+along the order.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from prunec.statistics.facts import Curve
 
 @dataclass(frozen=True)
 class PivotedQr(Selector):
-    """Keep the channel that those kept predict worst, again and again.
+    """Keep the channel that the kept ones predict worst, repeatedly.
 
     Of several readers each counts relative to its inputs' variance. `ridge` is relative to the mean variance.
     """
@@ -32,7 +33,7 @@ class PivotedQr(Selector):
     ridge: float = 1e-3
 
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order, and the compensated error along it."""
+        """Return the removal order, and the compensated error along it."""
         order = _pivots(evidence.readers, self.ridge).flip(0)
         return Curve(order, along(evidence.readers, order, self.ridge))
 
@@ -51,7 +52,7 @@ def _pivots(readers: Sequence[Reader], ridge: float) -> Tensor:
 
 
 class _Factor:
-    """The Cholesky factor of one reader's covariance, as far as it is known."""
+    """Partial Cholesky factor of one reader's covariance."""
 
     def __init__(self, reader: Reader, ridge: float) -> None:
         self.width = reader.columns.shape[1]
@@ -63,7 +64,7 @@ class _Factor:
         self.known = 0
 
     def left(self, places: Tensor) -> Tensor:
-        """Compute the variance of each coordinate in `places` that the coordinates taken leave unexplained."""
+        """Compute the variance of each coordinate in `places` unexplained by the pivots."""
         return self.diagonal.reshape(len(self.diagonal), -1, self.width).sum((0, 2))[places] * self.scale
 
     def take(self, place: int) -> None:

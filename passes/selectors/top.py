@@ -1,7 +1,6 @@
-"""The highest scores stay: any criterion as a selector, with the compensated error along its order.
+"""Rank channels by any criterion, with the compensated error along its order.
 
-The criterion says in which order the channels go; the error curve is exact least squares along that order, so that an
-allocator can compare criteria in one currency.
+The error curve is exact least squares along that order, so that an allocator can compare criteria in one currency.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Top(Selector):
     strategies = MappingProxyType({"by": "criteria"})
 
     def curve(self, evidence: Evidence) -> Curve:
-        """The removal order, the compensated error along it, and the scores."""
+        """Return the removal order, the compensated error along it, and the scores."""
         score = self.by.scores(evidence)
         order = score.argsort(stable=True)
         return Curve(order, along(evidence.readers, order, self.ridge), score)
