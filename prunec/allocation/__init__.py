@@ -1,1 +1,1 @@
-"""Choose how many coordinates of each space stay within a budget."""
+"""Choose how many coordinates of each space to keep within a budget."""

@@ -1,4 +1,4 @@
-"""Counts that an allocator chooses among the widths that the engine likes, and what that choice gave away."""
+"""Choose hardware-friendly widths within a budget; report the error they add."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SPENT = 0.9  # of what any width would use: wide steps in a small network can le
 def aligned(
     problem: Allocation, method: Allocator, constraints: Constraints, blocks: Channels | None = None
 ) -> tuple[Counts, dict[str, Any]]:
-    """The counts, and for the report how they were aligned.
+    """Return counts at aligned widths, int64 [spaces], and the report of the alignment.
 
-    `blocks` are the spaces as `auto` has them where a latency table knows the steps (`prunec.latency.blocks`);
-    elsewhere steps that leave no room for the target are halved, until only what the user demands is left; those of
-    `auto`, which nobody asked for, also where they leave much of the target unused. `error` and
-    `error_unaligned` are those that the curves predict with these counts, and with what the same allocator would
-    choose among all widths. Raises BudgetError where no widths meet the target.
+    `blocks` are the spaces as `auto` has them where a latency table knows the steps (`prunec.latency.blocks`).
+    Otherwise steps that cannot meet the target are halved, down to those that the user requires; steps of `auto` also
+    where they leave much of the target unused. `error` and `error_unaligned` are predicted by the curves, with these
+    counts and with those that the same allocator chooses among all widths. Raises BudgetError where no widths meet the
+    target.
     """
     if blocks is not None and constraints.align == AUTO:
         return _in_blocks(problem, method, blocks)

@@ -1,11 +1,9 @@
-"""Widths that the engine likes: the spaces of a network with steps to match.
+"""Align the steps of channel spaces with the block sizes of an engine.
 
-An engine computes channels in blocks (`prunec/cost/hardware.py`): 49 to 60 channels cost what 64 do in blocks of 16,
-and off the granule a layer leaves the fast kernel. Half a block saves nothing, made or read: measured with ONNX Runtime
-on AVX2, 3x3 on 32x32, 12 -> 12 channels take what 16 -> 16 take, 20 -> 20 what 24 -> 24 do. So what stays of a space is
-a multiple of what the engine likes; where there is room for fewer than `ROOM` of those, of its block; or all. And as
-many channels stay as fill the fast kernel: on AVX2 half of ResNet-56's MACs take 2% less time so (5% on a machine that
-nobody else uses), at the same error of the curves, 0.0300 for 0.0294; 0.7 of them 0.0076 for 0.0090.
+An engine computes channels in blocks (`prunec/cost/hardware.py`): in blocks of 16, 49 to 60 channels cost as much as
+64, and off the granule a layer leaves the fast kernel. Half a block saves nothing, made or read. So a space keeps a
+multiple of the preferred width; of the block, where it has room for fewer than `ROOM` of these; or all its channels. It
+keeps at least as many channels as fill the fast kernel.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ ROOM = 4  # blocks in a space whose steps are whole blocks
 
 @dataclass(frozen=True)
 class Alignment:
-    """Multiples of `most` channels, or in narrow spaces of a half or a quarter of that, `least` at least; or all.
+    """Multiples of `most` channels, halved in narrow spaces down to `least`; or all channels.
 
-    Of channels (ranks may be fewer) `fewest` stay.
+    At least `fewest` channels are kept; ranks may be fewer.
     """
 
     name: str
@@ -36,7 +34,7 @@ class Alignment:
 
     @staticmethod
     def parse(text: str) -> Alignment | None:
-        """`auto` (ONNX Runtime on this machine), the name of a deployment target, a number, or `none`.
+        """Parse `auto` (ONNX Runtime on this machine), a deployment target, a number, or `none`.
 
         Raises SpecError for anything else.
         """
@@ -54,14 +52,14 @@ class Alignment:
         return Alignment(target.name, target.likes, min(target.block, target.likes), target.fewest)
 
     def step(self, channels: int) -> int:
-        """The multiple for a space of so many channels."""
+        """Return the multiple for a space of `channels` channels."""
         step = self.most
         while step // 2 >= self.least and channels < ROOM * step:  # ends: it halves
             step //= 2
         return step
 
     def apply(self, channels: Channels) -> Channels:
-        """The spaces with steps that make such multiples, and those that they had before."""
+        """Return the spaces with aligned steps; steps they already had are respected."""
         return replace(channels, spaces=tuple(self._stepped(space) for space in channels.spaces))
 
     def _stepped(self, space: Space) -> Space:
@@ -71,7 +69,7 @@ class Alignment:
         return replace(space, step=math.lcm(space.step, step // math.gcd(step, rows)), least=max(space.least, least))
 
     def finer(self) -> Iterator[Alignment]:
-        """This one, then what is left where it leaves no room: fewer than `fewest`, then steps of half, a quarter, …"""
+        """Yield this alignment, then weaker ones: without `fewest`, then steps of half, a quarter, …"""
         if self.fewest > 1:
             yield self
         most = self.most

@@ -1,7 +1,7 @@
-"""Bring any counts within every limit and spend what is left, whatever has chosen them.
+"""Complete counts: bring them within every limit and spend the budget left over.
 
-Down the curves while a limit is overdrawn, then up while a step that lowers the error fits: what remains unused is less
-than the smallest such step.
+Steps go down the curves while a limit is exceeded, then up while a step that lowers the error fits: the budget left
+unused is less than the smallest such step.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .greedy import afford, give_back
 from .problem import UNIT, Allocation
 
 SLACK = 1e-9
-TRIES = 4  # more than limits, in paying for what is overdrawn: ranks may save of one and cost of another
-ROUNDS = 4  # of giving back: where a rank space that saves nothing is made whole, something may become free
+TRIES = 4  # beyond the number of limits: a rank may save of one limit and cost of another
+ROUNDS = 4  # of steps up: a rank space reset to full rank may free budget
 
 
 def finished(problem: Allocation, counts: Counts) -> Counts | None:
-    """The counts within all limits and near them, or None where the curves lead to none.
+    """Return counts within all limits and near them; None where there are none.
 
-    Ranks that save nothing are whole, and so is what is inside a branch that goes.
+    Ranks that save nothing, and the spaces inside a removed branch, are full.
     """
     found = _down(problem, drop_useless_ranks(problem.model, counts))
     if found is None:
@@ -35,16 +35,16 @@ def finished(problem: Allocation, counts: Counts) -> Counts | None:
 
 
 def finished_holding(problem: Allocation, counts: Counts, held: npt.NDArray[np.int64]) -> Counts | None:
-    """Return the finished counts, changing all spaces other than those held first; None where the curves lead to none.
+    """Return the finished counts, changing the spaces in `held` last; None where there are none.
 
-    The other spaces first make up for what is over a limit or left over: a step that a search has chosen against the
-    curves would be the first to be taken back.
+    The other spaces first pay for what exceeds a limit, or spend what is left: a step that a search chose against the
+    curves would be the first to be undone.
     """
     errors = list(problem.errors)
     for space in held:
         error, count = errors[space], int(counts[space])
         errors[space] = np.full_like(error, np.inf)
-        errors[space][[count, -1]] = error[count]  # all of it buys nothing, but a rank that saves nothing is whole
+        errors[space][[count, -1]] = error[count]  # full costs no error: useless ranks are reset to full
     found = finished(problem.with_errors(errors), counts)
     return finished(problem, counts if found is None else found)
 
@@ -63,7 +63,7 @@ def _down(problem: Allocation, counts: Counts) -> Counts | None:
 
 
 def _up(problem: Allocation, counts: Counts) -> Counts:
-    """More where all limits allow it, and the ranks settled; as before where that breaks a limit."""
+    """Return more counts where all limits allow it, with ranks settled; else unchanged."""
     model, errors, inside = problem.model, problem.errors, problem.inside
     if problem.limits == 1:
         found = give_back(model, errors, counts, problem.allowed, inside=inside)

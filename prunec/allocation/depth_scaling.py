@@ -1,9 +1,9 @@
-"""Scale error curves by depth: what follows a layer may absorb its error, or make more of it.
+"""Scale error curves by depth: later layers may absorb or amplify an error.
 
     e'_s(n) = e_s(n) · exp(slope · p_s),        p_s from -1 at the first layer to 1 at the last
 
-The curves hold the error of the outputs with one space narrowed at a time; several together add up to less or more than
-the sum, by where they stand.
+The curves hold the output error with one space narrowed at a time; the error of several together differs from the sum
+by depth.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .problem import Allocation, Array
 
 
 def tilted(problem: Allocation, slope: float) -> Allocation:
-    """Return a copy with all curves times exp(slope · depth), or the problem itself for slope 0.
+    """Return the problem with all curves times exp(slope · depth); itself for slope 0.
 
     A positive slope spares the last layers.
     """
@@ -28,14 +28,14 @@ def tilted(problem: Allocation, slope: float) -> Allocation:
 
 
 def _depths(channels: Channels) -> Array:
-    """Depth of each prunable space, float64 [spaces], from -1 to 1."""
+    """Compute the depth of each prunable space, float64 [spaces], from -1 to 1."""
     places = np.array([first_layer(channels, space) for space in channels.prunable], dtype=np.float64)
     depths: Array = 2 * places / max(places.max(initial=0.0), 1.0) - 1
     return depths
 
 
 def first_layer(channels: Channels, space: Space) -> int:
-    """Index of the first layer that writes, reads or is split by a space; the number of layers if none does."""
+    """Return the index of the first layer that uses a space; else the layer count."""
     split = {one.space: one.node for one in channels.factorings}
     low, high = space.start, space.start + space.size
     for place, one in enumerate(channels.contractions):

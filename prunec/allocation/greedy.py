@@ -1,12 +1,12 @@
-"""Going down to a budget and back up to it, one step of one space at a time: what the allocators share.
+"""Greedy steps down to a budget and back up, shared by the allocators.
 
-A step of a space changes its count n to n'. Its price is the error it adds over the cost it saves,
+A step changes the count n of one space to n'. Its price is the error it adds over the cost it saves,
 
-    price = (e(n') - e(n)) / (cost(n) - cost(n')),        the others fixed,
+    price = (e(n') - e(n)) / (cost(n) - cost(n')),        the others fixed.
 
-and of all other counts the one with the best price is tried, not the next: curves may be bent or flat in parts, and
-of a layer that may become two the first ranks to go may save nothing. A residual branch that goes takes the errors of
-all spaces inside it (`inside`) away; one that comes back has the counts inside it that are worth most for their cost.
+Each step takes the best price over all counts, not the next count: curves may be bent or flat in parts, and the first
+ranks removed from a factored layer may save nothing. Removing a residual branch removes the errors of all spaces
+inside it (`inside`); a restored one gets the counts inside it of the best error for their cost.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ..channels.spaces import Space
 from ..cost.terms import Cost, Counts
 
 Array = npt.NDArray[np.float64]
-Inside = Mapping[int, Sequence[int]]  # by the place of the space of a branch: those of the spaces inside it
+Inside = Mapping[int, Sequence[int]]  # index of the space of a branch → indices of the spaces inside it
 Fits = Callable[[Counts], bool]
-Step = tuple[float, float, Counts]  # what it gains for its cost, the cost, and the counts after it
+Step = tuple[float, float, Counts]  # gain for its cost, cost, counts after it
 NO_BRANCHES: Inside = MappingProxyType({})
-LEAST = 0.5  # of a cost in whole numbers: less is nothing
+LEAST = 0.5  # costs are integers: a smaller difference is 0
 
 
 def descent(model: Cost, errors: Sequence[Array], counts: Counts, inside: Inside = NO_BRANCHES) -> Iterator[Counts]:
-    """The counts after each step down, cheapest first, until nothing may go.
+    """Yield the counts after each step down, cheapest first, int64 [spaces].
 
-    `errors` are by count kept, infinite where that count may not be. A heap with lazy updates: a step of one space
-    makes those of its neighbours save less, so a price that was found earlier is a lower bound; that of a branch falls
-    with each step inside it, and is found anew.
+    `errors` are by count kept, infinite where a count is not allowed. A heap with lazy updates: a step of one space
+    lowers the savings of its neighbours, so an earlier price is a lower bound; the price of a branch falls with each
+    step inside it, and is computed again.
     """
     for found, _ in _steps_down(model, errors, counts, inside):
         yield found.copy()
@@ -44,7 +44,7 @@ def descent(model: Cost, errors: Sequence[Array], counts: Counts, inside: Inside
 def afford(
     model: Cost, errors: Sequence[Array], counts: Counts, allowed: float, inside: Inside = NO_BRANCHES
 ) -> Counts:
-    """The counts after the fewest steps down that meet the budget; after all of them where none does."""
+    """Return the counts after the fewest steps down that meet the budget, else after all."""
     total = float(model.total(counts))
     if total <= allowed:
         return counts
@@ -59,9 +59,9 @@ def afford(
 def _steps_down(
     model: Cost, errors: Sequence[Array], counts: Counts, inside: Inside, spaces: Iterable[int] | None = None
 ) -> Iterator[tuple[Counts, float]]:
-    """The counts after each step, one array that changes, and the cost that it saved; of some spaces, or all.
+    """Yield the counts after each step (one array, updated in place) and the cost saved.
 
-    Ends, since each step lowers a count, and a step that is dearer than it was goes back once before the next is taken.
+    Terminates: each step lowers a count, and a step whose price rose is pushed back once before the next is taken.
     """
     counts = counts.copy()
     branch_of = {space: branch for branch, spaces in inside.items() for space in spaces}
@@ -97,7 +97,7 @@ def give_back(
     fits: Fits = lambda _: True,
     inside: Inside = NO_BRANCHES,
 ) -> Counts:
-    """Add coordinates, best error for its cost first, until no step that lowers the error fits any more."""
+    """Add coordinates, best error per cost first, while a step that lowers the error fits."""
     counts, before = counts.copy(), None
     while before is None or (counts != before).any():  # ends: each round lowers the error, of finitely many
         before = counts.copy()
@@ -106,14 +106,14 @@ def give_back(
 
 
 def with_count(counts: Counts, space: int, count: int) -> Counts:
-    """A copy in which so many coordinates of one space stay."""
+    """Return a copy with `count` coordinates of one space kept."""
     changed = counts.copy()
     changed[space] = count
     return changed
 
 
 def nearest(space: Space, count: float) -> int:
-    """The largest count above 0 that may stay and is no larger than this one, or the fewest such."""
+    """Return the largest allowed count above 0 and at most `count`, or the fewest allowed."""
     found, fewest = min(int(np.floor(count + 1e-9)), space.size), max(space.fewest, 1)
     while found > fewest and not space.may_keep(found):  # ends: it falls by one
         found -= 1
@@ -121,7 +121,7 @@ def nearest(space: Space, count: float) -> int:
 
 
 def _loss(errors: Sequence[Array], counts: Counts, space: int, inside: Inside) -> Array:
-    """The error by count of one space; of a branch that stays, with the errors of what is inside it."""
+    """Compute the error by count of one space; a kept branch adds those inside it."""
     if space not in inside:
         return errors[space]
     found = errors[space].copy()
@@ -130,7 +130,7 @@ def _loss(errors: Sequence[Array], counts: Counts, space: int, inside: Inside) -
 
 
 def _down(model: Cost, error: Array, counts: Counts, space: int) -> tuple[float, int] | None:
-    """The price of the best step down and, negated, the count that it leads to; of equals the shortest step."""
+    """Return the price of the best step down and its negated count; shortest on ties."""
     now = int(counts[space])
     lower = np.isfinite(error[:now]).nonzero()[0][::-1]
     if not len(lower):
@@ -146,9 +146,9 @@ def _down(model: Cost, error: Array, counts: Counts, space: int) -> tuple[float,
 
 
 def _raised(model: Cost, errors: Sequence[Array], counts: Counts, allowed: float, fits: Fits, inside: Inside) -> Counts:
-    """The counts after steps up, from a heap with lazy updates: a step makes those of its neighbours cost more.
+    """Return the counts after steps up, from a heap with lazy updates.
 
-    Ends, since each step lowers the error of a space or brings back a branch, which then stays.
+    Terminates: each step lowers the error of a space or restores a branch, which is then kept.
     """
     room = allowed - model.total(counts)
 
@@ -175,7 +175,7 @@ def _raised(model: Cost, errors: Sequence[Array], counts: Counts, allowed: float
 
 
 def _up(model: Cost, error: Array, counts: Counts, space: int, room: float, fits: Fits) -> Step | None:
-    """The best step up that fits."""
+    """Return the best step up that fits."""
     now = int(counts[space])
     larger = now + 1 + np.isfinite(error[now + 1 :]).nonzero()[0]
     gain = error[now] - error[larger]
@@ -199,7 +199,7 @@ def _has_room(model: Cost, counts: Counts, found: Counts, added: float, room: fl
 
 
 def _in_turn(rate: Array) -> Iterator[int]:
-    """The places of the steps to try: the best for its cost, all, then ever shorter ones down to the shortest."""
+    """Yield the indices of the steps to try: the best rate, the longest, then ever shorter ones."""
     if not len(rate):
         return
     place = int(rate.argmax())
@@ -213,7 +213,7 @@ def _in_turn(rate: Array) -> Iterator[int]:
 def _revived(
     model: Cost, errors: Sequence[Array], counts: Counts, branch: int, spaces: Sequence[int], room: float, fits: Fits
 ) -> Step | None:
-    """A branch that comes back, with those counts inside it that gain most for their cost and fit."""
+    """Restore a branch with the counts inside it of the best gain per cost."""
     whole = with_count(counts, branch, 1)
     whole[list(spaces)] = model.sizes[list(spaces)]
     gone = float(errors[branch][0] - errors[branch][1])

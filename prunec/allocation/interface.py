@@ -10,16 +10,16 @@ from .problem import Allocation
 
 
 class Allocator(ABC):
-    """Chooses *how many* coordinates of each space stay."""
+    """Chooses how many coordinates of each space to keep."""
 
     @abstractmethod
     def counts(self, problem: Allocation) -> Counts:
-        """Coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
+        """Return the coordinates kept of each prunable space, int64 [spaces]. Raises BudgetError where infeasible."""
 
     def settled(self, problem: Allocation) -> Allocator:
-        """The allocator that does the work: itself, or the one that it would hand this problem to."""
+        """Return the allocator that solves this problem: itself, or a delegate."""
         return self
 
     def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """Counts of which the best is taken once each is within all limits (`prunec.allocation.multi_budget`)."""
+        """Yield counts; the best after completion is used (`prunec.allocation.multi_budget`)."""
         yield self.counts(problem)

@@ -1,12 +1,12 @@
-"""Several limits at once, with allocators that know one: weights w are found so that keeping to
+"""Combine several limits into one, for allocators that take one, by weights w with
 
     sum_i w_i · used_i / allowed_i  <=  1,      sum_i w_i = 1
 
-keeps to each limit i. Whatever meets all limits meets this, so the error can only be lower; weights of limits that are
-overdrawn grow by multiplication (Arora, Hazan, Kale 2012, "The multiplicative weights update method"), until the error
-of counts that keep to each limit is near the least of what only keeps to the sum. What is still overdrawn in the end is
-paid by going down the curves, and what is left is given back where all limits allow it. A problem with other widths or
-another table of latencies begins with the weights of the first.
+so that counts within this limit are within each limit i. Counts within all limits are within the sum, whose least error
+is therefore a lower bound. Weights of exceeded limits grow multiplicatively (Arora, Hazan, Kale 2012, "The
+multiplicative weights update method"), until the error within each limit is near that bound. Steps down the curves pay
+for what is still exceeded in the end, and steps up spend what is left where all limits allow it. A problem with other
+widths or another latency table starts from the weights of the first.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .greedy import afford, give_back
 from .interface import Allocator
 from .problem import UNIT, Allocation, Array
 
-ROUNDS, AGAIN = 8, 3  # at first, and from weights that were best before
-NEAR = 1.01  # times the least error that there can be
+ROUNDS, AGAIN = 8, 3  # from scratch, and from given weights
+NEAR = 1.01  # times the lower bound of the error
 POWER = 4.0  # of used / allowed in the update
 
 
 def spend(problem: Allocation, method: Allocator) -> Counts:
-    """The counts that the method chooses within all limits, and what they leave over spent.
+    """Return the counts that the method chooses within all limits, with leftover budget spent.
 
-    Ranks that save nothing and what is inside a branch that goes stay whole. Raises BudgetError where a limit is out of
-    reach, or all of them together are, or the method finds no such counts.
+    Ranks that save nothing, and the spaces inside a removed branch, are full. Raises BudgetError where a limit, or all
+    together, cannot be met, or the method finds no such counts.
     """
     problem = one_limit(problem)
     ends = [end for counts in method.candidates(problem) if (end := finished(problem, counts)) is not None]
@@ -44,7 +44,7 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
 
 
 def one_limit(problem: Allocation) -> Allocation:
-    """Return the problem with its limits weighed into one; itself where there is one, or they are weighed already.
+    """Return the problem with its limits combined into one; itself where it has one.
 
     Raises BudgetError where a limit is out of reach.
     """
@@ -52,7 +52,7 @@ def one_limit(problem: Allocation) -> Allocation:
 
 
 def _best(problem: Allocation) -> Array:
-    """The weights with which least error keeps to each limit."""
+    """Compute the weights, [limits], of the least error within each limit."""
     weights = problem.start
     if weights is None:
         weights = _updated(np.ones(problem.limits), problem.used(problem.model.sizes))
@@ -71,7 +71,7 @@ def _best(problem: Allocation) -> Array:
 
 
 def _greedy(mixed: Allocation) -> Counts:
-    """Counts within the mixed limit, by steps down and up."""
+    """Return counts within the combined limit, by steps down and up."""
     model, errors, inside = mixed.model, mixed.errors, mixed.inside
     counts = afford(model, errors, model.sizes, UNIT, inside)
     return mixed.closed(drop_useless_ranks(model, give_back(model, errors, counts, UNIT, inside=inside)))

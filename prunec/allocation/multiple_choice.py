@@ -1,9 +1,9 @@
-"""Choose one count of each space, where the cost of each is known by itself: the multiple-choice knapsack.
+"""Solve the multiple-choice knapsack: one count of each space, with separable costs.
 
     min sum_s e_s(n_s)   subject to   sum_s c_s(n_s) <= budget
 
-by dynamic programming over the cost in `cells` steps at most, each c rounded up (Kellerer, Pferschy, Pisinger 2004,
-chapter 11). It needs no convex curves: counts above the hull of their curve, which no multiplier finds, are found.
+by dynamic programming over the cost in at most `cells` steps, each c rounded up (Kellerer, Pferschy, Pisinger 2004,
+chapter 11). Curves need not be convex: it also finds counts above the hull, which no multiplier finds.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Choice = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]  # counts, t
 
 
 def choose(costs: Sequence[Array], errors: Sequence[Array], budget: float, cells: int = 4096) -> list[int] | None:
-    """The count of each space, errors by count infinite where one may not be; None where no counts fit."""
+    """Return the count of each space; None where no counts fit. Errors are infinite at counts not allowed."""
     least = [float(cost[np.isfinite(error)].min()) for cost, error in zip(costs, errors, strict=True)]
     room = budget - sum(least)
     if room < 0:
         return None
-    cell = max(room / cells, 1.0)  # costs are whole numbers
+    cell = max(room / cells, 1.0)  # costs are integers
     choices = [
         _choice((cost - low) / cell, error, cells) for cost, error, low in zip(costs, errors, least, strict=True)
     ]
@@ -46,7 +46,7 @@ def choose(costs: Sequence[Array], errors: Sequence[Array], budget: float, cells
 
 
 def _choice(cost: Array, error: Array, cells: int) -> Choice:
-    """The counts that no other beats in both cells and error, cheapest first."""
+    """Return the counts not dominated in both cells and error, cheapest first."""
     weight = np.ceil(np.maximum(cost, 0.0) - 1e-9)
     counts = (np.isfinite(error) & (weight <= cells)).nonzero()[0]
     counts = counts[np.lexsort((error[counts], weight[counts]))]

@@ -1,8 +1,7 @@
-"""Judge counts by the outputs of the network that they leave, each once, beside those of allocators that try none.
+"""Evaluate counts by the output error of the pruned network, each counts once.
 
-A search keeps the best by this measure of all that it tries and of what cheaper allocators find, so that it is never
-worse than they are. Each is finished first: within all limits, and nothing left over that a step would lower the error
-for.
+A search keeps the best of all counts that it tries and those of cheaper allocators, so it is never worse than they are.
+All counts are finished first: within all limits, with no step left that lowers the error and fits.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ class Oracle:
 
     problem: Allocation
     images: int
-    known: dict[tuple[int, ...], float] = field(default_factory=dict)  # such as were tried
+    known: dict[tuple[int, ...], float] = field(default_factory=dict)  # counts → error
 
     def error(self, counts: Counts) -> float:
-        """The error with these counts, ranks that save nothing whole; the network is tried once."""
+        """Return the error with these counts, useless ranks reset to full; cached."""
         settled = self.problem.closed(drop_useless_ranks(self.problem.model, counts))
         key = tuple(settled.tolist())
         if key not in self.known:
@@ -38,24 +37,24 @@ class Oracle:
         return self.known[key]
 
     def cheaper(self) -> list[Counts]:
-        """The counts that each allocator that tries no network ends in."""
+        """Return the finished counts of each allocator that tries no network."""
         makers = (STRATEGIES["allocators"].make(name) for name in CHEAPER)
         return self.ends(counts for one in makers for counts in [one.counts(self.problem)])
 
     def ends(self, counts: Iterable[Counts]) -> list[Counts]:
-        """The counts once finished, without those that end outside a limit."""
+        """Return the finished counts, without those outside a limit."""
         return [end for one in counts if (end := finished(self.problem, one)) is not None]
 
     def best(self, counts: Iterable[Counts]) -> Counts:
-        """The counts with the least error, of equals the first; the fewest that may stay where there are none."""
+        """Return the counts of least error, ties to the first; else the fewest allowed."""
         found: Counts | None = min(counts, key=self.error, default=None)
         return drop_useless_ranks(self.problem.model, self.problem.fewest) if found is None else found
 
     def moved(self, counts: Counts, tries: int) -> Counts:
-        """Counts at least as good, of so many networks about these at most: the moves that the curves hold best."""
+        """Return counts at least as good, after at most `tries` networks: the moves that the curves rank best."""
         return rebalanced(self.problem, counts, tries, self.error)
 
     def ranked(self) -> list[Counts]:
-        """All that were tried, the best first."""
+        """Return all evaluated counts, best first."""
         order = sorted(self.known, key=lambda one: (self.known[one], one))
         return [np.array(one, dtype=np.int64) for one in order]

@@ -1,4 +1,4 @@
-"""Define the input of an allocator: the spaces, their curves, the budget, and an oracle that reads no label."""
+"""Define the input of an allocator: spaces, curves, budget, and a label-free oracle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNIT = 10**9  # the cost that may remain where several are mixed
 
 @dataclass(frozen=True)
 class Allocation:
-    """A budget to spend on the spaces of a network. The oracle needs `program` and `context`; nothing else does."""
+    """A budget to spend on the spaces of a network. Only the oracle needs `program` and `context`."""
 
     channels: Channels
     curves: Curves
@@ -40,8 +40,8 @@ class Allocation:
     program: Program | None = None
     context: Context | None = None
     latency: Resource | None = None  # where the target asks for one
-    weights: Array | None = None  # [limits], their sum 1, where there are several (`prunec.allocation.multi_budget`)
-    start: Array | None = None  # weights of a problem much like this one, to begin with
+    weights: Array | None = None  # [limits], sum 1, for several limits (`prunec.allocation.multi_budget`)
+    start: Array | None = None  # initial weights, of a similar problem
 
     @property
     def can_try(self) -> bool:
@@ -55,7 +55,7 @@ class Allocation:
 
     @cached_property
     def model(self) -> Cost:
-        """The cost as a function of counts: of the one resource, or the weighted mean of used / allowed of several."""
+        """Return the cost of the counts. Several resources give the weighted mean of used / allowed."""
         if self.weights is None:
             return self.budgets[0].quantity.cost
         return self._mixed(self.weights)
@@ -67,7 +67,7 @@ class Allocation:
 
     @cached_property
     def allowed(self) -> int:
-        """The cost that may remain. Raises BudgetError where the target is out of reach."""
+        """Return the cost that may remain. Raises BudgetError where the target is out of reach."""
         return self.budgets[0].allowed if self.weights is None else UNIT
 
     def weighed(self, weights: Array) -> Allocation:
@@ -77,39 +77,39 @@ class Allocation:
         return found
 
     def with_errors(self, errors: list[Array]) -> Allocation:
-        """Return a copy with other curves, by space and count kept; nothing else is computed again."""
+        """Return a copy with other curves, by space and count kept, sharing all else."""
         found = replace(self)
         vars(found).update(budgets=self.budgets, errors=errors, inside=self.inside, alone=self.alone)
         return found
 
     @cached_property
     def alone(self) -> list[Cost]:
-        """Each limit by itself, as a cost of which `UNIT` may remain."""
+        """Return each limit by itself, as a cost of which `UNIT` may remain."""
         return [self._mixed(row) for row in np.eye(self.limits)]
 
     @cached_property
     def limits(self) -> int:
-        """How many sums may not exceed an amount: one for each resource, and for each step of the graph in memory."""
+        """Count the limits: one for each resource, and for each step of the graph in memory."""
         return sum(one.quantity.steps for one in self.budgets)
 
     def used(self, counts: Counts) -> Array:
-        """Used / allowed of each limit, [limits], with these counts."""
+        """Compute used / allowed of each limit, [limits], with these counts."""
         return np.concatenate([one.quantity.used(counts) / max(one.allowed, 1) for one in self.budgets])
 
     @cached_property
     def fewest(self) -> Counts:
-        """The smallest counts that may stay."""
+        """Return the smallest allowed counts, int64 [spaces]."""
         return np.array([space.fewest for space in self.channels.prunable], dtype=np.int64)
 
     @cached_property
     def errors(self) -> list[Array]:
-        """By space: the error of its curve by the count kept, infinite where that count may not be."""
+        """Return the error of each space by count kept, infinite at counts not allowed."""
         curves = self.curves.by_space
         return [_allowed(space, curves[space.name].error.numpy()[::-1]) for space in self.channels.prunable]
 
     @cached_property
     def inside(self) -> dict[int, list[int]]:
-        """By the place of the space of each residual branch that may go: the spaces that nothing outside it has."""
+        """Map each removable residual branch to the spaces that only it has, by index."""
         places = {space.name: place for place, space in enumerate(self.channels.prunable)}
         return {
             places[one.space]: sorted(places[name] for name in self.channels.inside(one))
@@ -117,7 +117,7 @@ class Allocation:
         }
 
     def closed(self, counts: Counts) -> Counts:
-        """The counts with all of every space inside a branch that goes: what is left of it is no loss of its own."""
+        """Return the counts with all spaces inside a removed branch full: they add no error of their own."""
         found = counts.copy()
         for branch, inside in self.inside.items():
             if not counts[branch]:
@@ -125,19 +125,19 @@ class Allocation:
         return found
 
     def expected(self, counts: Counts) -> float:
-        """The sum of the errors of the curves with these counts; what is inside a branch that goes adds none."""
+        """Sum the curve errors of these counts. Spaces inside a removed branch add none."""
         return float(sum(error[count] for error, count in zip(self.errors, self.closed(counts), strict=True)))
 
     def keep(self, counts: Counts) -> dict[str, tuple[int, ...]]:
-        """The coordinates that stay, by space."""
+        """Return the coordinates kept, by space."""
         pairs = zip(self.channels.prunable, counts, strict=True)
         return {space.name: self.curves.by_space[space.name].keep(int(count)) for space, count in pairs}
 
     @torch.no_grad()
     def error(self, counts: Counts, images: int = 64) -> float:
-        """The oracle: the relative squared error of the outputs with these counts, refitted to the dense statistics.
+        """Compute the relative squared output error with these counts, refitted to the dense statistics.
 
-        It reads `images` calibration images and no label. Raises PassError where the problem has no program.
+        Reads `images` calibration images and no label. Raises PassError where the problem has no program.
         """
         if self.program is None or self.context is None:
             raise PassError("this allocator tries networks, and was given none")

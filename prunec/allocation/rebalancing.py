@@ -1,11 +1,11 @@
-"""Move one space to another count, pay or spend the difference everywhere else, keep what is better.
+"""Improve counts by local search: move one space, rebalance the others, keep improvements.
 
-What a move is worth is first estimated: the room that it leaves, or lacks, is spent on the hulls of the other curves,
+A move is first estimated: the room that it leaves, or lacks, is spent on the hulls of the other curves,
 
-    estimate(s, n) = e_s(n) - e_s(now) + other(cost(now) + room - cost(n)),      others' best change for so much cost
+    estimate(s, n) = e_s(n) - e_s(now) + other(cost(now) + room - cost(n)),      others' best change for that cost
 
-and the moves that look best are tried in full: the move, then down to the budget, then up to it. A count between the
-ends of a flat curve, and several spaces that have to change at once, are reached so from any counts within the budget.
+and the best moves are tried in full: the move, then down to the budget, then up to it. This reaches counts between the
+ends of a flat curve, and several spaces that have to change at once.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from .greedy import with_count
 from .problem import Allocation, Array
 
 Error = Callable[[Counts], float]
-NEARER = 1e-9  # of an error: less is no gain
+NEARER = 1e-9  # relative: a smaller gain of error is none
 
 
 def rebalanced(problem: Allocation, counts: Counts, tries: int, error: Error | None = None) -> Counts:
-    """Counts at least as good: moves until `tries` networks have been tried, or none of the best moves helps.
+    """Return counts at least as good, after at most `tries` networks.
 
-    As good by `error`, which is that of the curves unless another is given: then no curve takes back what was moved.
+    Stops early where none of the best moves helps. `error` judges the counts, by default the curves; where it is given,
+    no curve undoes a move.
     """
     judged = problem.expected if error is None else error
     lowest = judged(counts)
@@ -47,7 +48,7 @@ def rebalanced(problem: Allocation, counts: Counts, tries: int, error: Error | N
 
 
 def _moves(problem: Allocation, counts: Counts, most: int) -> Iterator[Counts]:
-    """The moves that look best, best first, at most `most` and few of one space; then two of them at once."""
+    """Yield at most `most` moves, best estimate first; then pairs of them. Few are of one space."""
     model, errors = problem.model, problem.errors
     room = problem.allowed - model.total(counts)
     curves = [_Moves.of(model.touched_along(counts, space), error, int(counts[space]))
@@ -69,7 +70,7 @@ def _moves(problem: Allocation, counts: Counts, most: int) -> Iterator[Counts]:
 
 
 class _Moves:
-    """Other counts of one space: what each adds to the cost and to the error."""
+    """Other counts of one space: the cost and the error that each adds."""
 
     def __init__(self, counts: Counts, cost: Array, loss: Array) -> None:
         self.counts, self.cost, self.loss = counts, cost, loss
@@ -81,7 +82,7 @@ class _Moves:
         return _Moves(counts, along[counts] - along[now], error[counts] - error[now])
 
     def steps(self, down: bool) -> tuple[Array, Array]:
-        """Cost and loss of each step along the hull, away from where the space is; both of the sign of the way."""
+        """Return cost and loss of each step along the hull, signed by direction."""
         side = self.cost < 0 if down else self.cost > 0
         cost, loss = np.abs(self.cost[side]), self.loss[side]
         order = np.lexsort((loss, cost))
@@ -98,7 +99,7 @@ class _Moves:
 
 
 class _Others:
-    """The least error that the other spaces add where they cost so much less, or so much more."""
+    """The least error that the other spaces add for a change of cost."""
 
     def __init__(self, curves: Sequence[_Moves]) -> None:
         self.ways = [self._sorted([curve.steps(down) for curve in curves]) for down in (True, False)]
@@ -111,7 +112,7 @@ class _Others:
         return owner[order], cost[order], loss[order]
 
     def change(self, space: int, room: Array) -> Array:
-        """By the room that they have, negative where they have to give: what their error changes by."""
+        """Compute the change of the others' error by their room, negative where they must save."""
         (owner, cost, loss), (up_owner, up_cost, up_loss) = self.ways
         mine, up_mine = owner != space, up_owner != space
         give, lost = _sums(cost[mine]), _sums(loss[mine])
