@@ -1,4 +1,4 @@
-"""The budgets that a target sets, the sentence for one that cannot be met, and the check of what was written."""
+"""Compute the budgets of a target, and check them on the finished network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Budget:
     dense: int  # of the network before slices were moved up
 
     def to_json(self, counts: Counts) -> dict[str, Any]:
-        """For the report: the dense amount, what may remain, and what these counts leave."""
+        """Return the dense amount, the budget, and the amount with these counts, for the report."""
         return {
             "target": str(self.target),
             "of": NAMES[self.target.kind],
@@ -69,7 +69,7 @@ def _budget(channels: Channels, target: Target, program: Program | None, latency
 
 
 def quantity_of(kind: str, channels: Channels, program: Program | None) -> Quantity:
-    """The cost model of a resource."""
+    """Return the cost model of a resource."""
     if kind == "macs":
         return resources.macs(channels)
     if program is None:
@@ -82,8 +82,8 @@ def quantity_of(kind: str, channels: Channels, program: Program | None) -> Quant
 def written(program: Program, promised: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Count each resource of the finished network, and add it to the rows of `Budget.to_json`.
 
-    It is counted on the network, not predicted from the plan; of a latency the plan's is kept, as what was timed was
-    the finished network. Raises BudgetError where more remains than was allowed.
+    Counted on the network, not predicted from the plan; latency keeps the plan's value, which was timed on the finished
+    network. Raises BudgetError where more remains than was allowed.
     """
     channels = analyse(program)
     kinds = {name: kind for kind, name in NAMES.items()}
@@ -110,7 +110,7 @@ def _missed(row: Mapping[str, Any]) -> str:
 
 
 def least_of(channels: Channels, found: Resource) -> int:
-    """Compute the least amount that can remain, with each layer whole or in parts, whichever costs least."""
+    """Compute the least amount that can remain, with each layer whole or in parts."""
     if not channels.prunable:
         return found.dense
     steps = [found.weighted(row) for row in np.eye(found.steps)]
@@ -118,7 +118,7 @@ def least_of(channels: Channels, found: Resource) -> int:
 
 
 def leanest(channels: Channels, cost: Cost) -> Counts:
-    """The counts that cost least, each space in turn: the fewest, but for time, which odd widths may take more of."""
+    """Return the counts of least cost: the fewest, except for latency, where odd widths may cost more."""
     counts = np.array([space.fewest for space in channels.prunable], dtype=np.int64)
     if isinstance(cost, Terms):
         return drop_useless_ranks(cost, counts)

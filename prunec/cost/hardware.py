@@ -1,4 +1,4 @@
-"""Tabulate the channel counts that each engine prefers, for `prunec lint` and for rounding while pruning.
+"""Tabulate the channel counts that each engine prefers, for `prunec lint` and aligned pruning.
 
 Engines compute channels in blocks, and pad the last one: 49 channels cost what 56 cost in blocks of 8, and 64 in blocks
 of 16. Off a smaller multiple, the granule, a convolution that reads the channels leaves the fast kernel. Sources:
@@ -10,9 +10,7 @@ of 16. Off a smaller multiple, the granule, a convolution that reads the channel
     ONNX Runtime    on x86 blocks (NCHWc) of 16 with AVX-512, of 8 with AVX2; a convolution that reads a number of
                     channels off a multiple of 4, and no less than a block, is left out of them (`FusedConv` in the
                     optimised graph), and so is a depthwise one off a multiple of 4, a grouped one off a whole block.
-                    Measured on 1.31.1, one thread: such a layer takes 1.25 times, a depthwise one 1.7 times as long.
-                    With AVX2 a block made alone leaves half of the arithmetic idle, for it waits on its own sums: 3x3
-                    on 32x32 makes 16 -> 16 channels in 64 µs, 16 -> 8 in 54
+                    With AVX2 a block made alone leaves half of the arithmetic idle, waiting on its own sums
     Arm             NEON holds 4 floats or 8 halves; NCHWc is for x86 only
 """
 
@@ -26,48 +24,48 @@ from ..machine import environment
 
 @dataclass(frozen=True)
 class DeployTarget:
-    """An engine and a precision, and the numbers of channels that suit it."""
+    """An engine and precision, and the channel counts that suit it."""
 
     name: str
     title: str
     precision: str
-    """fp32, tf32, fp16 or int8: what it computes in."""
+    """Precision: fp32, tf32, fp16 or int8."""
     likes: int
-    """Multiples of this are what to prune to."""
+    """Preferred multiple of channels."""
     block: int
-    """Channels are computed in multiples of this: the last block is padded."""
+    """Channels are computed in multiples of this; the last block is padded."""
     granule: int = 1
     """Off a multiple of this, a convolution that reads the channels leaves the fast kernel."""
     cliff: str = ""
-    """Reason why the layer is slow then, as text."""
+    """Reason that the layer is slow then, as text."""
     cliff_cost: float = 1.0
-    """How many times as long the layer takes then; 1 where that has not been measured."""
+    """Slowdown of the layer then; 1 where not measured."""
     cliff_cost_depthwise: float = 1.0
     whole_groups: bool = False
     """True where a grouped convolution needs whole blocks in each group."""
     fewest: int = 1
-    """A layer that makes fewer channels than this hardly takes less time."""
+    """Fewer output channels than this hardly save time."""
     small_inputs: bool = False
-    """True where fewer channels than a block are read well, whatever their number."""
+    """True where any number of channels below a block is read well."""
 
     def padded(self, channels: int) -> int:
-        """How many channels are computed where there are so many."""
+        """Return the number of channels computed for `channels`, padding included."""
         return -(-channels // self.block) * self.block
 
     def below(self, channels: int) -> int:
-        """The largest multiple of `likes` that is no more; `likes` itself where that would be 0."""
+        """Return the largest multiple of `likes` at most `channels`, at least `likes`."""
         return max(channels // self.likes, 1) * self.likes
 
     def above(self, channels: int) -> int:
-        """The smallest multiple of `likes` that is no less."""
+        """Return the smallest multiple of `likes` at least `channels`."""
         return -(-channels // self.likes) * self.likes
 
     def suits(self, channels: int, read: bool = False) -> bool:
-        """Return whether the number of channels needs no change; `read` says that they are read, not made."""
+        """Return whether a channel count needs no change; `read`: as the input of a layer."""
         return channels % self.likes == 0 or (read and self.small_inputs and channels < self.block)
 
     def falls(self, reads: int, makes: int, groups: int = 1) -> bool:
-        """Return whether a convolution of so many channels, in all groups, read and made, leaves the fast kernel."""
+        """Return whether a convolution leaves the fast kernel; channel counts over all groups."""
         if groups > 1 and reads == groups == makes:
             return makes % self.granule != 0
         if groups > 1 and self.whole_groups:
@@ -76,7 +74,7 @@ class DeployTarget:
         return not exempt and (reads // groups) % self.granule != 0
 
     def padding(self, reads: int, makes: int, groups: int = 1) -> float:
-        """Padded MACs / MACs of a layer that reads and makes so many channels, in all groups."""
+        """Compute padded MACs / MACs of a layer; channel counts over all groups."""
         if groups > 1 and reads == groups == makes:
             return self.padded(makes) / makes
         reads, makes = reads // groups, makes // groups
@@ -84,7 +82,7 @@ class DeployTarget:
         return (1.0 if small else self.padded(reads) / reads) * self.padded(makes) / makes
 
     def cost(self, reads: int, makes: int, groups: int = 1) -> float:
-        """Estimated time of a convolution over that of one without padding or cliff."""
+        """Estimate the time of a convolution over that of one without padding or cliff."""
         if not self.falls(reads, makes, groups):
             return self.padding(reads, makes, groups)
         depthwise = groups > 1 and reads == groups == makes
@@ -123,7 +121,7 @@ NATIVE = (
 
 
 def target_of(name: str) -> DeployTarget:
-    """The target of that name; `native` is ONNX Runtime on this machine. Raises SpecError with the names there are."""
+    """Return the target `name`; `native` is ONNX Runtime on this machine. Raises SpecError for unknown names."""
     if name == "native":
         flags = environment()["isa"]
         return TARGETS[next((known for flag, known in NATIVE if flag in flags), "generic")]

@@ -20,7 +20,10 @@ __all__ = ["Cost", "Counts", "Macs"]
 
 @dataclass(frozen=True)
 class Macs(Terms):
-    """MACs of one sample, of each layer the least of itself and its parts, which `drop_useless_ranks` makes true."""
+    """MACs of one sample, each layer whole or in parts, whichever costs less.
+
+    `drop_useless_ranks` makes the counts match.
+    """
 
     def _cost(self, out: Array, into: Array, rank: Array | Counts) -> Array:
         found, whole = super()._cost(out, into, rank), self.scale[:, None] * out * into
@@ -37,17 +40,17 @@ class Macs(Terms):
 
 
 def counts_of(channels: Channels, keep: Mapping[str, tuple[int, ...]]) -> Counts:
-    """How many coordinates of each prunable space stay."""
+    """Count the coordinates kept of each prunable space, int64 [spaces]."""
     return np.array([len(keep.get(space.name, range(space.size))) for space in channels.prunable], dtype=np.int64)
 
 
 def total_macs(channels: Channels) -> int:
-    """MACs of one sample through the network."""
+    """Count the MACs of one sample."""
     return Macs.of(channels).total()
 
 
 def macs_of_space(channels: Channels) -> dict[str, int]:
-    """By space: the MACs that would vanish if all of it went."""
+    """Return the MACs that removing each space would save, by space."""
     model = Macs.of(channels)
     whole = model.total()
     return {
@@ -57,7 +60,7 @@ def macs_of_space(channels: Channels) -> dict[str, int]:
 
 
 def prunable_share(channels: Channels) -> float:
-    """The share of MACs in layers, and in attention, that lie on a prunable space."""
+    """Return the share of layer and attention MACs that lie on a prunable space."""
     model = Macs.of(channels)
     if not model.terms:
         return 0.0
@@ -66,7 +69,7 @@ def prunable_share(channels: Channels) -> float:
 
 
 def macs_of_node(channels: Channels) -> dict[str, float]:
-    """By node: its MACs a sample in the dense network."""
+    """Return the MACs of each node, per sample, in the dense network."""
     found: dict[str, float] = {}
     for one in channels.products:
         found[one.node] = found.get(one.node, 0.0) + one.macs

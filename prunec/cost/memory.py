@@ -1,8 +1,8 @@
-"""The activations that are alive at once: for each step of the graph, which values are held while it runs.
+"""Compute peak activation memory: the values alive at each step of the graph.
 
-A value is alive from the step that makes it to the last that reads it. A view holds what it is a view of. An
-elementwise step whose first input dies with it writes in its place. The network's inputs count, weights do not; one
-sample. An engine that shares memory less cleverly takes more, in about the same proportion.
+A value is alive from the step that makes it to the last that reads it. A view keeps its source alive. An elementwise
+step whose first input dies with it writes in its place. The network's inputs count, weights do not; one sample. An
+engine that shares memory less well takes more, in about the same proportion.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ IN_PLACE = frozenset(
 
 
 def memory(channels: Channels, module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Quantity:
-    """Bytes of the activations of one sample that are alive at once."""
+    """Return the bytes of activations alive at once, of one sample."""
     values = graph.example_values(module, inputs)
     order = [node for node in module.graph.nodes if node.op in ("placeholder", "call_function")]
     last, owner = _lives(module, order, values)
@@ -63,7 +63,7 @@ def memory(channels: Channels, module: fx.GraphModule, inputs: tuple[Tensor, ...
 def _lives(
     module: fx.GraphModule, order: list[fx.Node], values: graph.Values
 ) -> tuple[dict[fx.Node, int], dict[fx.Node, fx.Node]]:
-    """The place of the last step that reads each buffer, and the buffer, by its first node, of each node."""
+    """Return the last step that reads each buffer, and the buffer of each node."""
     place = {node: number for number, node in enumerate(order)}
     place |= {node: len(order) for node in module.graph.nodes if node.op == "output"}
     owner: dict[fx.Node, fx.Node] = {}
@@ -77,7 +77,7 @@ def _lives(
 def _buffer(
     node: fx.Node, owner: dict[fx.Node, fx.Node], last: dict[fx.Node, int], now: int, values: graph.Values
 ) -> fx.Node:
-    """The node whose buffer holds the value: that of the source of a view, or one that dies and fits."""
+    """Return the node whose buffer holds a value: of a view's source, or of an input reused in place."""
     sources = [source for source in node.all_input_nodes if source in owner]
     if not sources:
         return node
@@ -90,7 +90,7 @@ def _buffer(
 
 
 def value_terms(build: Builder, channels: Channels, node: fx.Node, value: Any, samples: int) -> list[int]:
-    """Add a term for each tensor in a value, its bytes a sample; their numbers."""
+    """Add a term for each tensor in a value, in bytes; return their indices."""
     known = channels.values.get(node.name)
     axes = known if isinstance(known, tuple) else (known,)
     found, gate = [], build.gates.get(node.name)
@@ -107,7 +107,7 @@ def value_terms(build: Builder, channels: Channels, node: fx.Node, value: Any, s
 def _inside(
     build: Builder, one: Factoring, node: fx.Node, values: graph.Values, around: tuple[list[int], list[int]]
 ) -> list[list[int]]:
-    """The steps between the parts of a layer: the first holds what was alive before, the last what is after it."""
+    """Return the terms alive at each part of a factored layer: first also those before, last those after."""
     source, value = values[node.all_input_nodes[0]], values[node]
     sizes = list(source.shape[2:]) if one.split.kernel else [value[0, ..., 0].numel()]
     between = []

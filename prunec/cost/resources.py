@@ -1,7 +1,7 @@
-"""The resources that a target may name, each a cost of the keep counts: MACs, parameters, bytes of weights or values.
+"""Define the resources that a target may name, as costs of the keep counts.
 
-A quantity is a sum of terms, or the largest of several sums: activations are alive together at one step of the graph or
-another, and the step with most of them counts.
+MACs, parameters, bytes of weights, bytes of activations. A quantity is a sum of terms, or the largest of several sums:
+activations are alive together at one step of the graph, and the step with most of them counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .terms import Array, Cost, Counts, Terms
 
 
 class Resource(Protocol):
-    """Cost of the keep counts that a target may name: the largest of several sums, whatever they are sums of."""
+    """Cost of the keep counts that a target may name: the largest of several sums."""
 
     @property
     def dense(self) -> int:
@@ -36,10 +36,10 @@ class Resource(Protocol):
 
     @property
     def cost(self) -> Cost:
-        """Return the cost of the only step, where there is one."""
+        """Return the single cost; valid only if `steps == 1`."""
 
     def used(self, counts: Counts | None = None) -> Array:
-        """Compute the cost of each step, [steps], with these counts; of the dense network without."""
+        """Compute the cost of each step, [steps]; of the dense network without counts."""
 
     def total(self, counts: Counts | None = None) -> int:
         """Compute the cost of the worst step."""
@@ -50,55 +50,55 @@ class Resource(Protocol):
 
 @dataclass(frozen=True)
 class Quantity:
-    """`terms` and, row by row, which of them come together: bool [steps, terms]."""
+    """`terms`, and the terms that each step sums: bool [steps, terms]."""
 
     kind: str
     terms: Terms
     together: Array
-    extra: int = 0  # what all terms hold of a sliced network, at full size, and the dense one does not
+    extra: int = 0  # cost at full size that a sliced network has and the dense one lacks
 
     def used(self, counts: Counts | None = None) -> Array:
-        """The cost of each step, [steps], with these counts; of the dense network without."""
+        """Compute the cost of each step, [steps]; of the dense network without counts."""
         each = self._exact.by_product(self.terms.sizes if counts is None else counts)
         found: Array = self.together @ each
         return found
 
     def total(self, counts: Counts | None = None) -> int:
-        """The cost of the worst step."""
+        """Compute the cost of the worst step."""
         return round(float(self.used(counts).max(initial=0.0)))
 
     @cached_property
     def dense(self) -> int:
-        """The cost of the dense network."""
+        """Return the cost of the dense network."""
         return self.total() - self.extra
 
     @cached_property
     def _exact(self) -> Terms:
-        """Return the terms, each layer in as many parts as the counts say."""
+        """Return the terms with each layer whole or in parts, as the counts say."""
         return Terms(self.terms.terms, self.terms.sizes)
 
     @property
     def steps(self) -> int:
-        """How many sums there are, of which the largest counts."""
+        """Count the sums, of which the largest is the cost."""
         return len(self.together)
 
     @property
     def cost(self) -> Cost:
-        """Return the cost of the only step, for a quantity with one step."""
+        """Return the single cost; valid only if `steps == 1`."""
         return self.terms
 
     def weighted(self, weights: Array) -> Terms:
-        """The sum over the steps, each times its weight [steps]."""
+        """Sum the costs of the steps, each times its weight [steps]."""
         return self.terms.scaled(weights @ self.together)
 
 
 def macs(channels: Channels) -> Quantity:
-    """MACs of one sample."""
+    """Return the MACs of one sample."""
     return _single("macs", Macs.of(channels))
 
 
 def parameters(channels: Channels, module: fx.GraphModule) -> Quantity:
-    """Numbers in all parameters; where a batch norm was folded into a layer, its bias is all that is left of it."""
+    """Count the entries of all parameters. A batch norm folded into a layer counts as its bias."""
     read = _read(module)
     return _single(
         "params", _stored(channels, {name: (one, 1) for name, one in read.items() if one.is_floating_point()})
@@ -106,7 +106,7 @@ def parameters(channels: Channels, module: fx.GraphModule) -> Quantity:
 
 
 def size(channels: Channels, module: fx.GraphModule) -> Quantity:
-    """Bytes of all parameters and buffers, as they are stored; of a sliced network with the places that it picks."""
+    """Return the bytes of all parameters and buffers, and of a sliced network's index tensors."""
     read = _read(module)
     stored = {name: (one, one.element_size()) for name, one in read.items()}
     picks = tuple(places_of(module, channels.values))
@@ -115,7 +115,7 @@ def size(channels: Channels, module: fx.GraphModule) -> Quantity:
 
 
 def _read(module: fx.GraphModule) -> dict[str, Tensor]:
-    """The tensors that the graph reads."""
+    """Return the tensors that the graph reads."""
     names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
     return {name: graph.attribute(module, name) for name in names}
 
@@ -127,9 +127,9 @@ def _single(kind: str, terms: Terms) -> Quantity:
 def _stored(
     channels: Channels, tensors: dict[str, tuple[Tensor, int]], picks: Sequence[tuple[Tensor, int]] = ()
 ) -> Terms:
-    """A term for each tensor, which costs so much an entry, and for each axis that is picked.
+    """Build a term for each stored tensor and each index.
 
-    Two of its dimensions may lose rows; where more do, the others count as whole.
+    At most two dimensions of a tensor lose rows; further ones count as whole.
     """
     split = {}
     for one in channels.factorings:
