@@ -1,7 +1,7 @@
-"""How a network is called: what it takes and gives may be nested, what prunec works with is flat.
+"""Map the nested inputs and outputs of a network to flat tensors, and back.
 
-`Program.module` takes tensors alone, one after the other. `Calling` remembers the tuples, dicts, keywords and constants
-of the original, so that the compressed network can be called as the original was. Source: `torch.utils._pytree`.
+`Program.module` takes tensors alone, one after the other. `Calling` records the tuples, dicts, keywords and constants
+of the original, so that the compressed network is called as the original was. Source: `torch.utils._pytree`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Inputs: TypeAlias = tuple[Any, ...] | Mapping[str, Any]  # positional arguments,
 
 
 def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Example inputs as `args, kwargs`: a mapping holds keywords, anything else is positional."""
+    """Return example inputs as `args, kwargs`: a mapping holds keywords, anything else is positional."""
     return ((), dict(inputs)) if isinstance(inputs, Mapping) else (tuple(inputs), {})
 
 
 def tensors_of(value: Any) -> tuple[Tensor, ...]:
-    """The tensors inside a nested value, in order."""
+    """Return the tensors inside a nested value, in order."""
     return tuple(leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
 
 
 def samples_of(value: Tensor, count: int) -> Tensor:
-    """Take `count` samples of a batch, from its start and over again. Raises CaptureError where there is no batch."""
+    """Take `count` samples of a batch, repeating it as needed. Raises CaptureError where there is no batch."""
     if value.dim() == 0 or not value.shape[0]:
         raise CaptureError(f"an example input of shape {tuple(value.shape)} has no batch in front; give [N, …], N ≥ 1")
     return value.detach()[torch.arange(count, device=value.device) % len(value)]
@@ -48,9 +48,9 @@ def filled(value: Any, tensors: Iterable[Tensor]) -> Any:
 
 
 def register_dataclasses(value: Any) -> None:
-    """Teach torch to take apart the dataclasses inside a value, as `torch.export.register_dataclass` does.
+    """Register the dataclasses inside a value with torch, as `torch.export.register_dataclass` does.
 
-    One with a field that its constructor does not take is left alone, for torch could not build it again.
+    One with a field that its constructor does not take is left out: torch could not rebuild it.
     """
     if isinstance(value, Mapping):
         value = list(value.values())
@@ -69,7 +69,7 @@ def register_dataclasses(value: Any) -> None:
 
 @dataclass(frozen=True)
 class Calling:
-    """The arguments of the original: their names, their nesting, and which leaves of it are tensors."""
+    """Arguments of the original: their names, nesting, and which leaves are tensors."""
 
     names: tuple[str, ...]
     spec: pytree.TreeSpec  # of (args, kwargs)
@@ -77,14 +77,14 @@ class Calling:
 
     @property
     def flat(self) -> bool:
-        """Return whether the original takes tensors, one after the other, and nothing else."""
+        """Return whether the original takes tensors alone, one after the other."""
         return all(self.leaves) and self.spec == _flat_spec(len(self.leaves))
 
     def restored(self, module: fx.GraphModule, plain: bool = False) -> fx.GraphModule:
-        """`module`, which takes tensors, as a network that is called as the original was; weights are shared.
+        """Return `module` with the signature of the original; weights are shared.
 
-        With `plain` every class in the interface becomes a tuple or a dict, and text that is given None, so that any
-        torch can read the file of it.
+        With `plain` every class in the interface becomes a tuple or a dict, and a text argument None, so that any torch
+        can read its file.
         """
         graph = fx.Graph()
         old = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -105,7 +105,7 @@ class Calling:
         return fx.GraphModule(module, graph)
 
     def arguments(self, tensors: Iterable[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """`args, kwargs` of plain containers with these tensors; constants, which nothing reads, are None."""
+        """Return `args, kwargs` of plain containers with these tensors; unread constants are None."""
         given = iter(tensors)
         leaves = [next(given) if is_tensor else None for is_tensor in self.leaves]
         args, kwargs = pytree.tree_unflatten(leaves, _plain(self.spec))
@@ -113,14 +113,14 @@ class Calling:
 
 
 def calling_of(exported: ExportedProgram, module: fx.GraphModule) -> Calling:
-    """How `exported` is called; `module` is the graph that it was unlifted to."""
+    """Return how `exported` is called; `module` is its unlifted graph."""
     specs = [one for one in exported.graph_signature.input_specs if one.kind is InputKind.USER_INPUT]
     info = module.graph._codegen.pytree_info  # type: ignore[attr-defined]
     return Calling(tuple(info.orig_args), info.in_spec, tuple(isinstance(one.arg, TensorArgument) for one in specs))
 
 
 def flatten(module: fx.GraphModule, calling: Calling) -> None:
-    """Make `module` take its tensors one after the other, in place; what it gives stays nested."""
+    """Make `module` take tensors one after the other, in place; outputs stay nested."""
     places = [node for node in module.graph.nodes if node.op == "placeholder"]
     for node, is_tensor in zip(places, calling.leaves, strict=True):
         if not is_tensor:
@@ -132,7 +132,7 @@ def flatten(module: fx.GraphModule, calling: Calling) -> None:
 
 
 def tensors_only(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
-    """`module` that gives the tensors among its outputs and nothing else, in a tuple; itself where it does already."""
+    """Return `module` with its output tensors alone, in a tuple; itself where they are already."""
     given = pytree.tree_leaves(module(*inputs))
     if all(isinstance(leaf, Tensor) for leaf in given):
         return module
@@ -152,7 +152,7 @@ def _flat_spec(count: int) -> pytree.TreeSpec:
 
 
 def _plain(spec: pytree.TreeSpec) -> pytree.TreeSpec:
-    """The nesting with a dict for whatever has named fields, and a tuple for a NamedTuple."""
+    """Return the nesting with dicts for named fields, and a tuple for a NamedTuple."""
     return pytree.tree_structure(_undressed(pytree.tree_unflatten(range(spec.num_leaves), spec)))
 
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 
 def state_digest(module: nn.Module | torch.export.ExportedProgram) -> str:
-    """The sha256, in hexadecimal, of the state dict: names, dtypes, shapes and bytes, in the order of the names."""
+    """Compute the sha256, in hexadecimal, of the state dict, in the order of the names."""
     state = module.state_dict
     named = state() if callable(state) else state
     return tensor_digest((key, value) for key, value in sorted(named.items()) if isinstance(value, Tensor))
 
 
 def tensor_digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """The sha256, in hexadecimal, of the names, dtypes, shapes and bytes of tensors, in the order given."""
+    """Compute the sha256, in hexadecimal, of named tensors, in the order given."""
     digest = hashlib.sha256()
     for name, tensor in named:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Measure how far the outputs of two networks lie apart, and how far rounding alone moves them.
+"""Measure the drift between the outputs of two networks, and that of rounding alone.
 
     drift = max over the outputs of  max|b − a| / max|a|     over the numbers that are finite in a
           = share of the entries that differ                 of an output of whole numbers or truth values
@@ -19,13 +19,13 @@ from torch import Tensor, fx
 
 from ..device import full_float32
 
-LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of what is exact
+LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # by dtype
 SHORT = (torch.float32, torch.float16, torch.bfloat16)
-ROUNDINGS = 10.0  # times the rounding error of the network itself, and a drift may be no more than that
+ROUNDINGS = 10.0  # allowed drift / rounding error of the network
 
 
 def limit_of(tensors: Iterable[Tensor]) -> float:
-    """Return the largest drift between equal networks that hold such tensors: that of the coarsest precision."""
+    """Return the largest drift between equal networks, by the coarsest precision among the tensors."""
     return max((LIMITS.get(one.dtype, 0.0) for one in tensors), default=0.0) or LIMITS[torch.float32]
 
 
@@ -46,19 +46,20 @@ def drift(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
 
 
 def rounding(module: fx.GraphModule, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
-    """Return how far the outputs of a network lie from those in float64; 0 where it cannot run in float64."""
+    """Compute the drift of a network from its float64 run; 0 where that fails."""
     wide = tuple(one.double() if one.is_floating_point() else one for one in inputs)
     try:
         found = outputs_of(in_float64(module), wide)
-    except RuntimeError:  # an operator that has no float64 form, or a type that the graph writes out
+    except RuntimeError:  # no float64 form, or a dtype fixed in the graph
         return 0.0
     return drift(outputs, [one.to(old.dtype) for one, old in zip(found, outputs, strict=True)])
 
 
 def allowed(module: fx.GraphModule, runs: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]], found: float) -> float:
-    """Return the drift that rounding explains, at most; `runs` are inputs and outputs of the network before.
+    """Return the largest drift that rounding explains; `runs` are inputs and outputs of one network.
 
-    It is the limit of its precision; where `found` is more, also some times the rounding error of its own, measured.
+    It is the limit of the precision or, where `found` exceeds it, a multiple of the network's own rounding error,
+    measured.
     """
     held = [*module.parameters(), *module.buffers()]
     limit = limit_of([*held, *(one for _, outputs in runs for one in outputs)])
@@ -88,7 +89,7 @@ def _real(value: Any) -> Tensor:
 
 
 def in_float64(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy in double precision, casts to single and half precision included."""
+    """Return a copy in double precision, casts to single and half precision included."""
     double = copy.deepcopy(module).double()
     for node in double.graph.nodes:
         node.args, node.kwargs = (_widened(value) for value in (node.args, node.kwargs))

@@ -1,4 +1,4 @@
-"""Read, run and rebuild captured graphs: the few things that every walk over one needs."""
+"""Read, run and rebuild captured graphs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Values = dict[fx.Node, Any]
 
 
 def attribute(module: fx.GraphModule, name: str) -> Tensor:
-    """The parameter or buffer that a get_attr node called `name` reads."""
+    """Return the parameter or buffer that a get_attr node called `name` reads."""
     found = operator.attrgetter(name)(module)
     if not isinstance(found, Tensor):
         raise TypeError(f"{name} is a {type(found).__name__}, not a tensor")
@@ -25,12 +25,12 @@ def attribute(module: fx.GraphModule, name: str) -> Tensor:
 
 
 def numbers(module: fx.GraphModule, name: str) -> Tensor:
-    """Return a parameter or buffer as float64 on the CPU, where whatever is computed from weights is computed."""
+    """Return a parameter or buffer as float64 on the CPU."""
     return attribute(module, name).to("cpu", torch.float64)
 
 
 def run_node(module: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """The value of one get_attr or call_function node, given those of its inputs."""
+    """Compute the value of a get_attr or call_function node from those of its inputs."""
     if node.op == "get_attr":
         return attribute(module, str(node.target))
     args: Any = fx.map_arg(node.args, values.__getitem__)
@@ -42,12 +42,12 @@ def run_node(module: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Any
 
 
 def placeholders(module: fx.GraphModule) -> list[fx.Node]:
-    """The graph's inputs, in order."""
+    """Return the graph's inputs, in order."""
     return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
 def layer_of(parameter: str) -> str:
-    """Name the layer that a parameter belongs to: `conv` of `conv.weight`, `att.in_proj` of `att.in_proj_weight`."""
+    """Return the layer of a parameter: `conv` of `conv.weight`, `att.in_proj` of `att.in_proj_weight`."""
     for leaf in ("weight", "bias"):
         stem = parameter.removesuffix(leaf)
         if stem not in ("", parameter) and stem[-1] in "._":
@@ -69,7 +69,10 @@ def example_values(
     inputs: tuple[Tensor, ...],
     compute: Callable[[fx.GraphModule, fx.Node, Values], Any] = run_node,
 ) -> Values:
-    """Compute each node's value as a tensor without data (shape and dtype only) or a number, for concrete inputs."""
+    """Compute each node's value: a tensor without data, or a number.
+
+    Shapes and dtypes are those of concrete inputs.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     values: Values = {}
     for node, value in zip(placeholders(module), inputs, strict=True):
@@ -85,7 +88,7 @@ def example_values(
 
 
 def outputs(module: fx.GraphModule, values: Values) -> list[Tensor]:
-    """Return the floating-point tensors among the outputs of a graph, from the values of its last nodes."""
+    """Return the floating-point output tensors of a graph, from its node values."""
     (output,) = (node for node in module.graph.nodes if node.op == "output")
     return floats([values[leaf] for leaf in tree_leaves(output.args) if isinstance(leaf, fx.Node)])
 
@@ -101,10 +104,10 @@ def rebuild(
     edit: Callable[[fx.Node, fx.Node], None] | None = None,
     gone: Collection[str] = (),
 ) -> fx.GraphModule:
-    """A copy of the graph that reads `tensors` where they are named and shares every other tensor with `module`.
+    """Copy the graph with new `tensors` by name, sharing all others with `module`.
 
-    `edit(old, new)` may change the arguments of a copied call_function node. The copies called `gone`, which only one
-    another read after that, are left out, and so are tensors that nothing reads then.
+    `edit(old, new)` may change the arguments of a copied call_function node. The copies called `gone`, each with at
+    most one reader left, are removed, and so are tensors without readers.
     """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -125,7 +128,7 @@ def rebuild(
 
 
 def owned(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy with tensors of its own: what becomes of those that it was captured from changes nothing."""
+    """Return a copy with tensors of its own, independent of those it was captured from."""
     names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
     clones: dict[Any, Tensor] = {}
     tensors = {}
@@ -137,7 +140,7 @@ def owned(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:
-    """A copy on another device: the tensors that it reads, and those that its operators make."""
+    """Return a copy on another device, with its tensors and those that its operators make."""
     names = [str(node.target) for node in module.graph.nodes if node.op == "get_attr"]
 
     def edit(old: fx.Node, new: fx.Node) -> None:
@@ -150,7 +153,10 @@ def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:
 
 
 def reshape_views(module: fx.GraphModule) -> None:
-    """Let every view be a reshape: a value may be laid out otherwise where channels are fewer, or innermost."""
+    """Replace every view by a reshape, in place.
+
+    The memory layout may differ where channels are fewer, or innermost.
+    """
     views = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
     for node in module.graph.nodes:
         if node.target in views:
@@ -158,9 +164,9 @@ def reshape_views(module: fx.GraphModule) -> None:
 
 
 def squeeze_by_name(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
-    """Let every squeeze name the axes of size 1 that it takes away here, in place: it then never takes another.
+    """Fix the axes of every squeeze to those of size 1 here, in place.
 
-    A batch of one, or the one channel that stays of many, is kept.
+    A batch of one, or a single channel left, is then kept.
     """
     packet = torch.ops.aten.squeeze
     squeezes = [node for node in module.graph.nodes if getattr(node.target, "overloadpacket", None) is packet]
@@ -192,7 +198,7 @@ def assign(module: fx.GraphModule, name: str, tensor: Tensor) -> None:
 
 
 def set_bias(module: fx.GraphModule, layer: fx.Node, bias: Tensor) -> None:
-    """Give a convolution or linear node this bias [O], in place; one without gets a parameter beside its weight."""
+    """Set the bias [O] of a convolution or linear node, in place; add any absent."""
     weight, old = layer.args[1], layer.args[2] if len(layer.args) > 2 else layer.kwargs.get("bias")
     if isinstance(old, fx.Node):
         assign(module, str(old.target), bias)
@@ -229,6 +235,6 @@ def strip(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def forget_metadata(module: fx.GraphModule) -> None:
-    """Drop what export noted of each node, in place: after a rewrite it would be stale."""
+    """Delete the export metadata of each node, in place: a rewrite makes it stale."""
     for node in module.graph.nodes:
         node.meta = {}

@@ -1,7 +1,7 @@
 """Run a captured graph node by node, and drop each value after its last reader.
 
-A hook replaces the computation of one node: it sees the live values, and may change what the node reads or gives. A run
-may stop anywhere and go on, and forks of it share all that was computed before.
+A hook replaces the computation of one node: it reads the live values, and may change what the node reads or returns. A
+run may stop anywhere and continue; its forks share all values computed before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from .graph import attribute, outputs, placeholders, run_node
 
 
 class Live(dict[fx.Node, Any]):
-    """The live values of one run; a parameter that has none here is read from the network, as it is by then."""
+    """Live values of one run.
+
+    A parameter without one is read from the network, in its current state.
+    """
 
     def __init__(self, module: fx.GraphModule, values: Mapping[fx.Node, Any]) -> None:
         super().__init__(values)
@@ -39,7 +42,7 @@ NONE: Mapping[str, Hook] = MappingProxyType({})
 
 
 class Interpreter:
-    """Executor of a graph: its operators in order, numbered by `places`; `hooks`, by node, replace some of them."""
+    """Executor of a graph by node index; `hooks` replace the computation of some nodes."""
 
     def __init__(self, module: fx.GraphModule, hooks: Mapping[str, Hook] = NONE) -> None:
         self.module, self.hooks = module, hooks
@@ -56,24 +59,24 @@ class Interpreter:
         return Live(self.module, dict(zip(placeholders(self.module), inputs, strict=True)))
 
     def fork(self, values: Live, tensors: Mapping[str, Tensor]) -> Live:
-        """Return a copy of a run, which reads `tensors` where they are named from there on."""
+        """Copy a run; from here on the copy reads `tensors` by name."""
         found = Live(self.module, values)
         found.read(tensors)
         return found
 
     def advance(self, values: Live, start: int = 0, stop: int | None = None) -> None:
-        """Compute nodes start … stop - 1; one that has a value already is not computed again."""
+        """Compute nodes start … stop - 1, except those that have a value already."""
         for node in self.nodes[start:stop]:
             self.step(node, values)
 
     def step(self, node: fx.Node, values: Live, inside: Live | None = None) -> None:
-        """Compute one node, from other values where they are given, and drop what nothing after it reads."""
+        """Compute one node, from values `inside` if given; drop values without further readers."""
         self.compute(node, values, inside)
         for dead in self._dying.get(node, ()):
             values.pop(dead, None)
 
     def compute(self, node: fx.Node, values: Live, inside: Live | None = None) -> Any:
-        """Return the value of a node, which may be ahead of the run: what it reads is kept until its turn."""
+        """Return the value of a node, possibly ahead of the run, keeping its inputs."""
         if node not in values:
             hook = self.hooks.get(node.name)
             read = values if inside is None else inside
@@ -87,7 +90,7 @@ class Interpreter:
 
 
 def _last_uses(nodes: Iterable[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    """Return for each node the values that nothing after it reads."""
+    """Return for each node the values that it is the last to read."""
     last: dict[fx.Node, fx.Node] = {}
     for node in nodes:
         for source in node.all_input_nodes:

@@ -1,7 +1,7 @@
-"""Run a user's module in eval mode and leave it as it was: modes, buffers, parameters, attributes.
+"""Run a user's module in eval mode and restore modes, buffers, parameters and attributes.
 
 A forward may write into a buffer (`self.calls += 1`), replace it, or keep values of its own (`self.last = x`). Tensors
-are copied on entry and written back where they differ; attributes are bound again to the values that they had.
+are copied on entry and written back where they differ; attributes are bound again to their old values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Hold `model` in eval mode while the block runs; restore every sub-module and tensor on exit, error or not."""
+    """Hold `model` in eval mode during the block; restore sub-modules and tensors on exit."""
     tensors = {id(one): one for one in (*model.parameters(), *model.buffers()) if _has_values(one)}
     values = [(one, one.detach().clone()) for one in tensors.values()]
     attributes = [(one, _snapshot(one)) for one in model.modules()]
@@ -40,12 +40,12 @@ def _has_values(tensor: Tensor) -> bool:
 
 
 def _snapshot(module: nn.Module) -> Attributes:
-    """Each attribute and, for a container, a shallow copy of what it holds."""
+    """Copy each attribute, and shallowly each container."""
     return {name: (value, _held(value)) for name, value in vars(module).items()}
 
 
 def _held(value: Any) -> Any:
-    """A shallow copy of a container of Python's own, which a forward may fill; None for anything else."""
+    """Copy a built-in container shallowly, as a forward may fill it; else None."""
     return value.copy() if type(value) in CONTAINERS else None
 
 
@@ -64,5 +64,5 @@ def _restore_values(tensor: Tensor, value: Tensor) -> None:
     if tensor.shape != value.shape or tensor.dtype != value.dtype:
         tensor.data = value
     elif not torch.equal(tensor, value):
-        with torch.inference_mode():  # where alone tensors that were made in it may be written
+        with torch.inference_mode():  # inference tensors can be written only in it
             tensor.copy_(value)

@@ -1,4 +1,4 @@
-"""The network as the user gave it, to compare with: run as it is called, and left as it was."""
+"""Run the user's own network for comparison, unchanged and with its own signature."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .module_state import preserved
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """A user's network and the arguments that it is called with; the tensors among them are replaced in each call."""
+    """A user's network and its arguments; each call replaces the tensors among them."""
 
     model: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    alone: bool = True  # whether one sample gets outputs of the shapes that more get
+    alone: bool = True  # whether a batch of one keeps the output shapes
 
     @staticmethod
     def of_exported(exported: ExportedProgram, tensors: Iterable[Tensor]) -> Original:
-        """Return an exported program's own module, without the guards that hold it to the sizes of its example."""
+        """Return the module of an exported program, without guards on the example's sizes."""
         module: Any = exported.module()
         module._forward_pre_hooks.clear()
-        for name in ("train", "eval"):  # torch lets them raise; to its operators they mean nothing
+        for name in ("train", "eval"):  # they raise, and do not affect the operators
             vars(module).pop(name, None)
         assert isinstance(module, fx.GraphModule)
         given = iter(tensors)
@@ -45,9 +45,9 @@ class Original:
 
     @torch.no_grad()
     def outputs(self, inputs: Iterable[Tensor]) -> list[Tensor]:
-        """Run the network on tensors in the places of the example's; return its outputs where those tensors are.
+        """Run the network on tensors in place of the example's; return outputs on their device.
 
-        Where it treats one sample otherwise than more, one is run beside itself and its outputs are returned.
+        A sample that the network treats differently on its own is doubled, and only its own outputs are returned.
         """
         inputs = tuple(inputs)
         if not self.alone and len(inputs[0]) == 1:

@@ -1,4 +1,4 @@
-"""Define the Program that passes transform: a captured network and the facts known about it; frozen."""
+"""Define the Program that passes transform: a captured network and its facts; frozen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Program:
-    """A captured network and what is known about it.
+    """A captured network and the facts known about it.
 
     `module` is a functional graph of ATen operators: placeholders, get_attr nodes for parameters and buffers,
     call_function nodes and one output. `facts` holds at most one object of each class (`Channels`, `Statistics`,
@@ -33,14 +33,14 @@ class Program:
     example_inputs: tuple[Tensor, ...]  # batch first, 2 samples, or as many as it is fixed to
     dynamic_batch: bool = True
     calling: Calling | None = None  # how the original is called; None where it takes `example_inputs`
-    notes: tuple[str, ...] = ()  # what the user should know of the capture
+    notes: tuple[str, ...] = ()  # notes on the capture, for the user
     facts: Mapping[type, object] = field(default_factory=lambda: MappingProxyType({}))
     history: tuple[str, ...] = ()
-    original: Original | None = None  # the user's own network, which the graph is held to; None where it is let go
+    original: Original | None = None  # the user's network, to check the graph against; None once released
 
     @property
     def only_batch(self) -> int | None:
-        """The batch size where it is fixed; None where any will do."""
+        """Return the fixed batch size; None where any is allowed."""
         return None if self.dynamic_batch else len(self.example_inputs[0])
 
     @property
@@ -49,20 +49,20 @@ class Program:
         return self.example_inputs[0].device
 
     def on(self, device: torch.device | None) -> Program:
-        """Return a copy on another device, without facts; itself where it is there already, or for None."""
+        """Return a copy on another device, without facts; itself if already there."""
         if device is None or device == self.device:
             return self
         inputs = tuple(value.to(device) for value in self.example_inputs)
         return replace(self.rewritten(graph.moved(self.module, device)), example_inputs=inputs)
 
     def as_called(self, plain: bool = False) -> fx.GraphModule:
-        """The network, called as the original was; with `plain`, without the classes of the user's in its interface."""
+        """Return the network with the original's signature; with `plain`, without the user's classes."""
         if self.calling is None or (self.calling.flat and not plain):
             return self.module
         return self.calling.restored(self.module, plain)
 
     def fact(self, kind: type[T]) -> T:
-        """The fact of class `kind`. Raises PassError if no pass has provided it."""
+        """Return the fact of class `kind`. Raises PassError if no pass has provided it."""
         found = self.facts.get(kind)
         if not isinstance(found, kind):
             raise PassError(f"no pass before this one provides {kind.__name__}; add one that does to the pipeline")
@@ -78,5 +78,5 @@ class Program:
         return replace(self, facts=MappingProxyType(merged))
 
     def rewritten(self, module: fx.GraphModule, *facts: object) -> Program:
-        """Another network: every fact that is not given again is forgotten."""
+        """Return another network, which forgets every fact not given again."""
         return replace(self, module=module, facts=MappingProxyType({type(fact): fact for fact in facts}))

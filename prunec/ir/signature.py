@@ -1,6 +1,6 @@
-"""The tensors that a network takes: their names in `forward`, which of them it needs, and their types.
+"""Describe the input tensors of a network: names in `forward`, which are required, dtypes.
 
-It tells inputs from labels in a batch, and which floating type inputs are cast to.
+It separates inputs from labels in a batch, and sets the floating type of the inputs.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ _CAST = "give net.float() and compress that, and cast the ONNX file afterwards: 
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs of a network, in order."""
+    """Inputs of a network, in order."""
 
     where: str
-    """As errors call it: `Net.forward`."""
+    """Name in errors: `Net.forward`."""
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     """Parameters that are None by default."""
     types: tuple[torch.dtype | None, ...] = ()
-    """Types of the required inputs, where they are declared."""
+    """Declared types of the required inputs."""
     floating: torch.dtype = torch.float32
-    """Type that floating-point inputs are cast to, where none is declared."""
+    """Type that undeclared floating-point inputs are cast to."""
     open: bool = False
-    """True where any number of inputs is taken, so that nothing tells inputs from labels."""
+    """True for any number of inputs: then inputs and labels are ambiguous."""
     positional: tuple[str, ...] = ()
-    """All parameters that need no name, in order, also those that take no tensor."""
+    """All positional parameters, in order, also those that take no tensor."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Required and optional inputs."""
+        """Return the required and optional inputs."""
         return (*self.required, *self.optional)
 
     @property
     def needed(self) -> int:
-        """The number of inputs of a batch in which nothing has a name; 1 where all are optional."""
+        """Count the inputs in a batch without names; 1 where all are optional."""
         return max(1, len(self.required))
 
     def type_of(self, name: str) -> torch.dtype | None:
-        """The declared type of an input, if it is."""
+        """Return the declared type of an input; None without."""
         return dict(zip(self.required, self.types, strict=False)).get(name)
 
     def keywords(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The names by which these inputs must be given; none where their places tell."""
+        """Return the names to pass these inputs by; empty where positions suffice."""
         return () if names == self.positional[: len(names)] else names
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ ANY = Signature("the network", open=True)
 
 
 def signature_of(model: nn.Module | ExportedProgram, example_inputs: Inputs | None = None) -> Signature:
-    """The inputs of a network, those of `example_inputs` where they are given; ANY's where nothing tells."""
+    """Return the inputs of a network, or of `example_inputs`; ANY if unknown."""
     floating = floating_type(model) or torch.float32
     if example_inputs is not None:
         return _of_example(example_inputs, floating)
@@ -90,13 +90,16 @@ def signature_of(model: nn.Module | ExportedProgram, example_inputs: Inputs | No
 
 
 def floating_type(model: nn.Module | ExportedProgram) -> torch.dtype | None:
-    """The type of the first floating-point parameter, or else buffer; None without."""
+    """Return the dtype of the first floating-point parameter, or else buffer; None without."""
     found = (list(model.parameters()), list(model.buffers()))
     return next((one.dtype for listed in found for one in listed if one.is_floating_point()), None)
 
 
 def rows_of_embeddings(model: nn.Module | ExportedProgram) -> int | None:
-    """The rows of the smallest embedding, so that every index below is legal in all; None without."""
+    """Return the rows of the smallest embedding; None without.
+
+    Every index below is valid in all embeddings.
+    """
     if isinstance(model, ExportedProgram):
         return None
     tables = [one for one in model.modules() if isinstance(one, (nn.Embedding, nn.EmbeddingBag))]
@@ -125,7 +128,7 @@ def require_runnable(model: nn.Module | ExportedProgram) -> None:
 
 
 def advice_on_types(model: nn.Module, tensors: tuple[Tensor, ...]) -> str:
-    """Return advice for a network that fails on inputs whose type does not fit its weights; empty where it fits."""
+    """Return advice where the input dtypes do not match the weights, else ""."""
     floating = floating_type(model)
     odd = [one.dtype for one in tensors if floating is not None and one.dtype != floating]
     if not odd and rows_of_embeddings(model) is not None and all(one.is_floating_point() for one in tensors):
@@ -157,7 +160,7 @@ def _of_exported(program: ExportedProgram, floating: torch.dtype) -> Signature:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside DataParallel, DistributedDataParallel and torch.compile."""
+    """Return the network inside DataParallel, DistributedDataParallel and torch.compile."""
     inner = getattr(model, "_orig_mod", None)
     if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         inner = model.module
@@ -165,12 +168,12 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def is_label(name: str) -> bool:
-    """Return whether a key, or a parameter that may be left out, has a name used for labels."""
+    """Return whether a key or an optional parameter is named as labels are."""
     return name.lower() in LABELS
 
 
 def keyed(value: object) -> Mapping[str, Any] | None:
-    """The named values of a batch: a mapping, a namedtuple or a dataclass; None for anything else."""
+    """Return the named values of a mapping, namedtuple or dataclass; else None."""
     if isinstance(value, Mapping):
         return {str(key): one for key, one in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

@@ -1,4 +1,4 @@
-"""Keep the network as it was before slices were moved up, for targets that ask for a share of it."""
+"""Keep the network before slices were moved up, for targets relative to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .program import Program
 
 @dataclass(frozen=True)
 class Unhoisted:
-    """Hold a network and its `Channels` before slices were moved up; known where some were."""
+    """A network and its `Channels` before slices were moved up; absent where none were."""
 
     program: Program
 
