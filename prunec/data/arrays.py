@@ -1,4 +1,4 @@
-"""Numbers of whatever kind, as tensors that a network can be run on; and the arrays of .npz and .npy files."""
+"""Convert numbers of any kind to network inputs; read .npz and .npy files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from ..errors import DataError, kind_of
 
 Array = npt.NDArray[Any]
 
-_WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "bfloat16": "float32"}  # torch has no such, or numpy
+_WIDER = {
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+    "bfloat16": "float32",
+}  # torch or numpy lacks these
 _ADVICE = "give a tensor [N, ...], a tuple of one per network input, or {'inputs': ..., 'labels': ...}"
 
 
 def ready(values: object, floating: torch.dtype = torch.float32, declared: torch.dtype | None = None) -> Tensor:
-    """One network input on the CPU, with a batch axis, finite.
+    """Return one network input on the CPU, with a batch axis, finite.
 
-    Floating point is cast to `floating`, or to what is `declared`; integers and booleans stay what they are, unless
-    others are declared. Raises DataError for anything else.
+    Floating point is cast to `floating`, or to the `declared` type; integers and booleans are unchanged, unless others
+    are declared. Raises DataError for anything else.
     """
     tensor = _from_numpy(values) if isinstance(values, (np.ndarray, np.generic)) else values
     if not isinstance(tensor, Tensor):
@@ -60,7 +65,7 @@ def _require_plain(tensor: Tensor) -> None:
 
 
 def _from_numpy(values: Array | np.generic[Any]) -> Tensor:
-    """A tensor of the same values, in this machine's byte order, and of a type that torch computes with."""
+    """Copy an array to a tensor, in native byte order and a supported dtype."""
     array = np.asarray(values)
     extended = array.dtype.kind == "f" and array.dtype.itemsize > 8
     kind = "float64" if extended else _WIDER.get(array.dtype.name)
@@ -73,7 +78,10 @@ def _from_numpy(values: Array | np.generic[Any]) -> Tensor:
 
 
 def names_in(path: Path) -> tuple[str, ...]:
-    """The names of the arrays in a .npz file; none in a .npy file. Raises DataError where it cannot be read."""
+    """Return the names of the arrays in a .npz file; empty for a .npy file.
+
+    Raises DataError where it cannot be read.
+    """
     with _opened(path) as stored:
         names = () if isinstance(stored, np.ndarray) else tuple(stored.files)
     if not names and not isinstance(stored, np.ndarray):
@@ -82,20 +90,26 @@ def names_in(path: Path) -> tuple[str, ...]:
 
 
 def read(path: Path, names: Sequence[str] = ("",)) -> dict[str, Array]:
-    """Arrays of a .npz file by name, or that of a .npy file under "". Raises DataError where it cannot be read."""
+    """Read the arrays of a .npz file by name, or of a .npy file.
+
+    The latter is under "". Raises DataError where it cannot be read.
+    """
     with _opened(path) as stored:
         return {"": stored} if isinstance(stored, np.ndarray) else {name: stored[name] for name in names}
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Yield what numpy reads in a file, without running what is in it; zip, zlib and numpy have errors of their own."""
+    """Open a file of arrays with pickling disabled.
+
+    Raises DataError for the errors of zip, zlib and numpy.
+    """
     if not path.is_file():
         raise DataError(f"there is no file {path}: check the path")
     try:
         yield np.load(path, allow_pickle=False)
     except Exception as error:
-        if "pickle" in str(error):  # numpy's own words advise to run what is in it
+        if "pickle" in str(error):  # numpy's message advises to allow pickles
             raise DataError(
                 f"{path} holds Python objects, not numbers: save arrays of numbers, of one shape"
             ) from error

@@ -1,7 +1,7 @@
-"""From batches, as loaders give them, to the inputs of a network and the labels.
+"""Convert the batches of a loader to network inputs and labels.
 
-A batch is matched to the `Signature`: by the names of its values where it has some, else by their places. A network
-that needs R inputs gets the first R values of a tuple; whatever follows are labels.
+A batch is matched to the `Signature`: by the names of its values where it has some, else by their positions. A network
+that needs R inputs gets the first R values of a tuple; the rest are labels.
 """
 
 from __future__ import annotations
@@ -28,34 +28,35 @@ _LOADER = "wrap the dataset in a DataLoader(..., batch_size=64)"
 
 @dataclass(frozen=True)
 class Matched:
-    """One batch, taken apart."""
+    """One batch, split into inputs and labels."""
 
     inputs: tuple[object, ...]
     labels: object = None
     keywords: tuple[str, ...] = ()
-    """The names of the inputs, where they are not the first parameters."""
+    """Names of the inputs, where they are not the first parameters."""
     followed: bool = False
-    """True where the place of the labels, after the inputs, tells them."""
+    """True where the labels are identified by position, after the inputs."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """All batches, joined."""
+    """All batches, concatenated."""
 
     inputs: tuple[Tensor, ...]
     labels: Tensor | None
     keywords: tuple[str, ...]
     unread: str
-    """The targets that are not one class for each sample, as text."""
+    """Targets that are not one class a sample, as text."""
     notes: tuple[str, ...] = ()
 
 
 def gathered(
     batches: Iterable[object], source: str, limit: int | None, track: Track, takes: Signature, labelled: bool = True
 ) -> Gathered:
-    """The first `limit` samples of all batches. Labels are kept where `labelled`, and are a class for each sample.
+    """Concatenate the first `limit` samples of all batches.
 
-    Raises DataError where a batch does not fit the network, or another batch.
+    Labels are kept where `labelled`, and are one class for each sample. Raises DataError where a batch does not fit the
+    network, or another batch.
     """
     parts: list[tuple[Tensor, ...]] = []
     labels: list[Tensor] = []
@@ -83,7 +84,7 @@ def gathered(
 
 
 def matched(batch: object, takes: Signature, source: str) -> Matched:
-    """The inputs of a batch, and its labels. Raises DataError where it does not fit, or could be read in two ways."""
+    """Return the inputs and labels of a batch. Raises DataError for a batch that does not fit, or is ambiguous."""
     names = keyed(batch)
     if names is not None and (isinstance(batch, Mapping) or _telling(names, takes)):
         return _by_name(names, takes, source)
@@ -95,7 +96,10 @@ def matched(batch: object, takes: Signature, source: str) -> Matched:
 
 
 def _by_place(batch: Sequence[object], takes: Signature, source: str) -> Matched:
-    """The first values are inputs, as many as the network needs; inputs may be nested, as in ((a, b), labels)."""
+    """Take the first values as inputs, as many as the network needs.
+
+    Inputs may be nested, as in ((a, b), labels).
+    """
     first, rest = batch[0], batch[1:]
     if isinstance(first, Mapping):
         inner = _by_name(keyed(first) or {}, takes, source)
@@ -114,7 +118,7 @@ def _by_place(batch: Sequence[object], takes: Signature, source: str) -> Matched
 
 
 def _by_name(batch: Mapping[str, object], takes: Signature, source: str) -> Matched:
-    """Values called as parameters of the network, else `inputs`, else the only one that can be an input."""
+    """Take the values named as parameters of the network, else `inputs`, else the only candidate."""
     labels = next((one for key, one in batch.items() if is_label(key) and key not in takes.required), None)
     arrays = {key: one for key, one in batch.items() if _is_array(one) and not is_label(key)}
     known = tuple(name for name in takes.required if name in batch)
@@ -163,7 +167,7 @@ def _tensors(found: Matched, takes: Signature) -> tuple[Tensor, ...]:
 
 
 def _notes(first: Matched, takes: Signature) -> tuple[str, ...]:
-    """Report values that were left out as labels by their place, though the network could take more."""
+    """Report values taken for labels by position, though the network accepts more inputs."""
     more = [name for name in takes.names[len(first.inputs) :] if not is_label(name)]
     if not more or not first.followed:
         return ()
@@ -182,7 +186,7 @@ def _require_alike(first: tuple[Tensor, ...], other: tuple[Tensor, ...], source:
 
 
 def _classes(labels: object) -> Tensor | None:
-    """One class for each sample, int64 [N]; None for other targets."""
+    """Return one class for each sample, int64 [N]; None for other targets."""
     if isinstance(labels, (list, tuple)) and labels and all(isinstance(one, int) for one in labels):
         return torch.tensor(labels, dtype=torch.int64)
     if isinstance(labels, np.ndarray):
@@ -221,5 +225,5 @@ def _form(takes: Signature) -> str:
 
 
 def as_batches(value: Any) -> Any:
-    """Put a whole set of samples, a tensor or a mapping of such, into a list as its only batch."""
+    """Wrap a set of samples, a tensor or mapping, in a list of one batch."""
     return [value] if _is_array(value) or isinstance(value, Mapping) else value

@@ -1,4 +1,4 @@
-"""Folders of image files: what is listed, and what can be decoded."""
+"""List and decode folders of image files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 LEFT_BEHIND = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 LARGE = 16_000_000  # pixels
-MOST_PIXELS = 90_000_000  # about where Pillow begins to warn; decoded, so many take 360 MB
+MOST_PIXELS = 90_000_000  # near Pillow's warning limit; 360 MB decoded
 _ONE_AT_A_TIME = threading.Lock()
 SUFFIXES = frozenset(".bmp .gif .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 
 
 def listed(path: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
-    """The images below `path`, their labels where each class has a folder, and what was left out, as sentences.
+    """List the images below `path`, their labels, and notes on skipped folders.
 
-    A folder that holds no image is no class. Raises DataError where there are no images.
+    Labels exist where each class has a folder; a folder without images is no class. Raises DataError where there are no
+    images.
     """
     flat = _image_files(path)
     folders = sorted(each for each in path.iterdir() if each.is_dir() and not _is_left_behind(each))
@@ -72,7 +73,7 @@ def _image_files(path: Path) -> list[Path]:
 
 
 def decoded(files: list[Path], preprocess: Preprocess, track: Track) -> tuple[Tensor, list[int], list[str]]:
-    """The readable images as one tensor [N, C, H, W], their places in ``files``, and what is wrong with the others."""
+    """Decode images to one tensor [N, C, H, W]; return also their indices and errors."""
     pixels, kept, skipped = torch.empty(0), list[int](), list[str]()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, _quiet():
         results = pool.map(lambda file: _decode(file, preprocess), files)
@@ -92,7 +93,10 @@ def decoded(files: list[Path], preprocess: Preprocess, track: Track) -> tuple[Te
 
 
 def _decode(file: Path, preprocess: Preprocess) -> Tensor | str:
-    """The picture, or why it cannot be read. Large ones are decoded one at a time, for each takes 4 bytes a pixel."""
+    """Decode one picture, or return why it cannot be read.
+
+    Large pictures are decoded one at a time, at 4 bytes a pixel.
+    """
     from PIL import Image
 
     try:
@@ -106,7 +110,7 @@ def _decode(file: Path, preprocess: Preprocess) -> Tensor | str:
                 return _prepared(picture, file, preprocess)
     except DataError:
         raise
-    except Exception as error:  # a decoder that is fed broken bytes may raise anything
+    except Exception as error:  # decoders raise any type on broken bytes
         return f"{type(error).__name__}: {error}"
 
 
@@ -119,7 +123,7 @@ def _prepared(picture: Image.Image, file: Path, preprocess: Preprocess) -> Tenso
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning of Pillow's about large pictures: there is a bound of our own, and it is an error."""
+    """Suppress Pillow's warning about large pictures; `MOST_PIXELS` raises an error instead."""
     from PIL import Image
 
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
-"""Images for calibration and evaluation, from wherever a user keeps them, as tensors in memory.
+"""Load images for calibration and evaluation as tensors in memory.
 
-Labels come along only for ``evaluate``: calibration and search drop them with ``unlabelled``.
+Only ``evaluate`` uses labels: calibration and search drop them with ``unlabelled``.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from .preprocess import Preprocess
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """N samples in memory. Raises DataError where the numbers of samples do not agree, or there is none."""
+    """N samples in memory. Raises DataError for differing numbers of samples, or none."""
 
     inputs: tuple[Tensor, ...]
-    """One tensor [N, ...] for each input: of the network's floating type, or integers or booleans as they were."""
+    """One tensor [N, ...] for each input: of the network's floating type, integers or booleans."""
     labels: Tensor | None
     """int64 [N]."""
     source: str
     skipped: tuple[str, ...] = ()
-    """The files that could not be decoded, each with the reason."""
+    """Files that could not be decoded, each with the reason."""
     step: int = 1
-    """Samples come in multiples of it: the batch of a network that takes no other."""
+    """Fixed batch size of the network: samples come in multiples of it."""
     device: torch.device = CPU
-    """Device that ``batches`` go to; the samples themselves stay where they are."""
+    """Device of ``batches``; the samples themselves are not moved."""
     keywords: tuple[str, ...] = ()
-    """The names that the network takes the inputs by; none where it takes them in order."""
+    """Keywords of the inputs; empty where they are positional."""
     unread: str = ""
-    """The targets that are no labels, for they do not name one class a sample, as text."""
+    """Targets that are not one class a sample, as text."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on what was left out."""
 
@@ -65,19 +65,19 @@ class Images:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256, in hexadecimal, of the inputs and labels."""
+        """Compute the sha256, in hexadecimal, of the inputs and labels."""
         named = [(f"input{index}", tensor) for index, tensor in enumerate(self.inputs)]
         return tensor_digest(named if self.labels is None else [*named, ("labels", self.labels)])
 
     def example(self, samples: int = 2) -> Inputs:
-        """The first samples, as the network is called with them."""
+        """Return the first samples, as arguments of the network."""
         first = tuple(tensor[:samples] for tensor in self.inputs)
         return dict(zip(self.keywords, first, strict=True)) if self.keywords else first
 
     def fitted(self, takes: Signature) -> Images:
         """Return a copy with inputs of the types that the network takes.
 
-        Raises DataError for another number of inputs than it has.
+        Raises DataError where the number of inputs differs.
         """
         count = len(self.inputs)
         if not takes.open and not takes.needed <= count <= max(1, len(takes.names)):
@@ -93,14 +93,17 @@ class Images:
         return replace(self, inputs=inputs, keywords=self.keywords or takes.keywords(takes.names[:count]))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, ...]]:
-        """The inputs in order on ``device``, ``size`` samples at a time; the last batch holds what is left."""
+        """Yield the inputs in order, ``size`` samples at a time, on ``device``.
+
+        The last batch may be smaller.
+        """
         if size < 1:
             raise DataError(f"a batch of {size} images holds none: give a batch size of at least 1")
         for batch in zip(*(torch.split(tensor, size) for tensor in self.inputs), strict=True):
             yield tuple(tensor.to(self.device) for tensor in batch)
 
     def in_steps(self, step: int) -> Images:
-        """The first samples, as many as make whole batches of `step`. Raises DataError where they make none."""
+        """Return the first samples, in whole batches of `step`. Raises DataError for less than one batch."""
         whole = len(self) // step * step
         if not whole:
             raise DataError(
@@ -110,10 +113,10 @@ class Images:
         return replace(self, inputs=tuple(tensor[:whole] for tensor in self.inputs), labels=labels, step=step)
 
     def take(self, n: int, seed: int, skip: int = 0) -> Images:
-        """Samples ``skip`` to ``skip + n`` of the permutation that ``seed`` gives, or fewer where no more are there.
+        """Return samples ``skip`` to ``skip + n`` of the permutation of ``seed``.
 
-        Two ranges of one seed that do not overlap are disjoint. `n` is rounded up to whole steps. Raises DataError
-        where nothing is left.
+        Ranges of one seed that do not overlap are disjoint. `n` is rounded up to whole steps; fewer are returned at the
+        end. Raises DataError where none are left.
         """
         if n < 1 or not 0 <= skip < len(self):
             raise DataError(
@@ -144,21 +147,21 @@ def load_images(
     track: Track = silent,
     takes: Signature = ANY,
 ) -> Images:
-    """Read the images that ``source`` names, and their labels where it has any.
+    """Read the images that ``source`` names, and their labels if any.
 
-    - A folder of images, or of one folder a class: label i is the i-th class folder by name. ``preprocess`` is
-      ``Preprocess.imagenet()`` unless given.
-    - ``.npz`` (or ``.npy``) with ``images`` (uint8, preprocessed; unless ``preprocess`` is given, only normalised)
-      or ``inputs`` (ready: taken as they are, of any type), perhaps with ``labels``; ``x`` and ``y`` will do too, and
-      for a network of several inputs the names of its parameters.
+    - A folder of images, or of one folder a class: label i is the i-th class folder by name. ``preprocess`` is by
+      default ``Preprocess.imagenet()``.
+    - ``.npz`` (or ``.npy``) with ``images`` (uint8, preprocessed; without ``preprocess`` only normalised) or ``inputs``
+      (ready: used unchanged, of any type), optionally with ``labels``; also ``x`` and ``y``, and for a network of
+      several inputs the names of its parameters.
     - ``file.py:name`` or ``package.module:name``: an iterable, or a function that returns one, of batches: a tensor, a
-      tuple of one tensor per network input, perhaps with labels after them, or ``{"inputs": ..., "labels": ...}``;
+      tuple of one tensor per network input, optionally with labels after them, or ``{"inputs": ..., "labels": ...}``;
       ready, too.
 
     ``limit`` keeps so many: of files and arrays a random choice under ``seed``, made before decoding; of batches the
-    first. ``classes`` maps label i to ``classes[i]``. ``takes`` (`signature_of` a network) tells inputs from labels,
-    and what floats are cast to. A broken image among good ones is left out and listed in ``skipped``. Raises DataError,
-    with advice, for whatever else cannot be read or does not fit.
+    first. ``classes`` maps label i to ``classes[i]``. ``takes`` (`signature_of` a network) separates inputs from
+    labels, and sets the floating type. A broken image among good ones is left out and listed in ``skipped``. Raises
+    DataError, with advice, for anything else that cannot be read or does not fit.
     """
     _check_limit(limit)
     path, text = Path(source), str(source)
@@ -178,10 +181,10 @@ def load_images(
 
 
 def as_images(data: object, limit: int | None = None, takes: Signature = ANY) -> Images:
-    """Take what a Python program has at hand, without labels: Images, a ready tensor [N, ...], an iterable of batches.
+    """Convert Images, a ready tensor [N, ...] or an iterable of batches to unlabelled Images.
 
-    A batch is what ``load_images`` takes from a function: of a DataLoader's (inputs, labels) the labels are dropped
-    unread. The first ``limit`` samples are kept. Raises DataError where anything does not fit the network's inputs.
+    A batch is as in ``load_images``: of a DataLoader's (inputs, labels) the labels are dropped unread. The first
+    ``limit`` samples are kept. Raises DataError where anything does not fit the network's inputs.
     """
     _check_limit(limit)
     if isinstance(data, Images):
@@ -260,7 +263,7 @@ def _from_arrays(path: Path, preprocess: Preprocess | None, limit: int | None, s
 
 
 def _images_among(path: Path) -> tuple[str, Array, Array | None]:
-    """The name and values of the images, and the labels, of a .npz or .npy file."""
+    """Return the name and values of the images, and the labels, of an array file."""
     names = arrays.names_in(path)
     if not names:
         return "an array", arrays.read(path)[""], None

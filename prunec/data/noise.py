@@ -1,4 +1,4 @@
-"""Draw samples of a network's inputs where the user gives too few, or none: the only maker of noise."""
+"""Draw samples of a network's inputs where the user gives too few, or none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ..ir.calling import samples_of
 
 
 def noise_like(examples: Sequence[Tensor], count: int | None = None, seed: int = 0) -> tuple[Tensor, ...]:
-    """Draw `count` samples on the CPU, or as many as there are, of the examples' types: noise, or legal whole numbers.
+    """Draw `count` samples on the CPU of the examples' types: noise, or valid integers.
 
-    Integers lie between the smallest and the largest of the example, so that an embedding has a row for each. Booleans,
-    integers that are all 0 or 1, which may be masks, and whole floats are those of the examples over again.
+    By default as many as there are examples. Integers lie between the smallest and the largest of the example, so that
+    an embedding has a row for each. Booleans, integers that are all 0 or 1 (possibly masks), and whole floats repeat
+    the example.
     """
     generator = torch.Generator().manual_seed(seed)
     given = (one.detach().to(CPU) for one in examples)
@@ -29,7 +30,10 @@ def noise_of(
     rows: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw `count` samples of one input: normal noise, pixels for uint8, or integers below `rows`, or else 0 and 1."""
+    """Draw `count` samples of one input.
+
+    Normal noise, pixels for uint8, or integers below `rows`, by default 0 and 1.
+    """
     generator = generator or torch.Generator().manual_seed(0)
     if kind.is_floating_point:
         return torch.randn(count, *shape, generator=generator).to(kind)
@@ -49,7 +53,7 @@ def _noise(samples: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def why_nothing_varies(inputs: Sequence[Tensor]) -> str | None:
-    """Return what cannot be measured on samples that are all alike; None where they differ."""
+    """Return what cannot be measured on identical samples; None where they differ."""
     if any(not torch.equal(one[0], one[-1]) or bool((one != one[:1]).any()) for one in inputs):
         return None
     count = len(inputs[0])

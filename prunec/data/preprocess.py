@@ -1,6 +1,6 @@
-"""From pixels to the numbers a network was trained on: ``value = (pixel / scale - mean) / std``, channel by channel.
+"""Convert pixels to network inputs: ``value = (pixel / scale - mean) / std``, per channel.
 
-A Preprocess and its text are the same thing, so that a recipe, a manifest and the command line can all hold one:
+A Preprocess and its text are interchangeable, so a recipe, a manifest and the command line can each hold one:
 
 >>> Preprocess.parse("size=160,order=bgr,scale=1,mean=103.939/116.779/123.68,std=1")
 Preprocess(resize=None, crop=None, size=(160, 160), mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0), ...)
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import DataError, SpecError
 
-if TYPE_CHECKING:  # where no picture is decoded, Pillow need not be there
+if TYPE_CHECKING:  # Pillow is required only to decode pictures
     from PIL import Image
 
 Order = Literal["rgb", "bgr", "gray"]
@@ -30,10 +30,11 @@ Order = Literal["rgb", "bgr", "gray"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes a tensor: geometry (on 8-bit pixels, antialiased bilinear), channel order, then numbers.
+    """Conversion of an image to a tensor: geometry, channel order, then normalisation.
 
-    ``mean`` and ``std`` are in units of ``pixel / scale`` and in channel order; one number stands for every channel.
-    The defaults leave the geometry alone and map 0..255 to 0..1. Options that do not fit together raise SpecError.
+    Geometry works on 8-bit pixels, antialiased bilinear. ``mean`` and ``std`` are in units of ``pixel / scale`` and in
+    channel order; a single number applies to every channel. The defaults leave the geometry unchanged and map 0..255 to
+    0..1. Options that do not fit together raise SpecError.
     """
 
     resize: int | None = None
@@ -62,19 +63,22 @@ class Preprocess:
 
     @property
     def channels(self) -> int:
-        """The number of channels of every tensor made: 1 for gray, else 3."""
+        """Count the channels of the output tensors: 1 for gray, else 3."""
         return 1 if self.order == "gray" else 3
 
     @classmethod
     def imagenet(cls, size: int = 224) -> Preprocess:
-        """The usual evaluation transform: shorter side to ``size * 256 / 224``, centre crop, ImageNet mean and std."""
+        """Return the usual evaluation transform of ImageNet.
+
+        Shorter side to ``size * 256 / 224``, centre crop, ImageNet mean and std.
+        """
         return cls(**_preset(f"imagenet:{size}"))
 
     @classmethod
     def parse(cls, text: str) -> Preprocess:
-        """Read ``key=value`` pairs and perhaps a preset (``imagenet``, ``imagenet:160``, ``none``), comma-separated.
+        """Read comma-separated ``key=value`` pairs, optionally with a preset.
 
-        Raises SpecError for anything that is not understood.
+        Presets: ``imagenet``, ``imagenet:160``, ``none``. Raises SpecError for anything else.
         """
         table: dict[str, object] = {}
         for item in text.split(","):
@@ -87,9 +91,9 @@ class Preprocess:
 
     @classmethod
     def from_mapping(cls, table: Mapping[str, object]) -> Preprocess:
-        """Build from a TOML table: the fields, as numbers, lists or text, and perhaps a ``preset`` that they override.
+        """Build from a TOML table: fields as numbers, lists or text, optionally with a ``preset``.
 
-        ``size`` replaces the whole geometry of a preset. Raises SpecError for anything that is not understood.
+        Fields override the preset; ``size`` replaces its whole geometry. Raises SpecError for anything else.
         """
         given = dict(table)
         base = _preset(given.pop("preset")) if "preset" in given else {}
@@ -107,7 +111,7 @@ class Preprocess:
         return ",".join(f"{key}={value}" for key, value in pairs.items() if value is not None)
 
     def image(self, picture: Image.Image) -> Tensor:
-        """One picture as float32 [C, H, W].
+        """Convert one picture to float32 [C, H, W].
 
         Raises DataError where the picture is smaller than the crop, or its pixels have more than 8 bits.
         """
@@ -120,10 +124,10 @@ class Preprocess:
         return self._values(np.asarray(picture).reshape(1, picture.height, picture.width, self.channels))[0]
 
     def array(self, pixels: npt.NDArray[Any]) -> Tensor:
-        """A stack of uint8 pictures as float32 [N, C, H, W].
+        """Convert a stack of uint8 pictures to float32 [N, C, H, W].
 
-        Given as [N, H, W, C] (also where in doubt), [N, H, W] or [N, C, H, W] with 1 or 3 channels. Three channels
-        are red, green, blue. Gives what ``image`` gives on each picture, and raises DataError likewise.
+        Accepts [N, H, W, C] (also where ambiguous), [N, H, W] or [N, C, H, W] with 1 or 3 channels. Three channels are
+        red, green, blue. The result, and any DataError, is that of ``image`` on each picture.
         """
         from PIL import Image
 
