@@ -1,4 +1,4 @@
-"""Options that cannot both hold, or of which one has no effect alone: refused with both names, and never ignored."""
+"""Reject options that conflict, or have no effect alone; none is ignored."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from ..errors import SpecError
 
 @dataclass(frozen=True)
 class Beside:
-    """Options that have no effect where another is given, and why."""
+    """Options that have no effect beside another one, and why."""
 
     options: tuple[str, ...]
     other: str
     why: str
 
     def fault(self, given: Mapping[str, str]) -> str | None:
-        """A sentence on the first of them that is given beside the other; `given` maps options to how they are said."""
+        """Describe the first of them given beside the other; None without.
+
+        `given` maps options to their spellings.
+        """
         found = next((given[name] for name in self.options if name in given), None)
         if found is None or self.other not in given:
             return None
@@ -26,14 +29,17 @@ class Beside:
 
 @dataclass(frozen=True)
 class Without:
-    """Options that have no effect unless another is given, which is said as `spelling`."""
+    """Options that have no effect without another one, spelled `spelling`."""
 
     options: tuple[str, ...]
     other: str
     spelling: str
 
     def fault(self, given: Mapping[str, str]) -> str | None:
-        """A sentence on the first of them that is given alone; `given` maps options to how they are said."""
+        """Describe the first of them given alone; None without.
+
+        `given` maps options to their spellings.
+        """
         found = next((given[name] for name in self.options if name in given), None)
         if found is None or self.other in given:
             return None
@@ -46,7 +52,10 @@ METHOD = Beside(
 
 
 def require_no_conflict(given: Mapping[str, str], rules: Iterable[Beside | Without]) -> None:
-    """Raise SpecError for the first rule that is broken; `given` maps options to how they are said."""
+    """Raise SpecError for the first broken rule.
+
+    `given` maps options to their spellings.
+    """
     for rule in rules:
         if fault := rule.fault(given):
             raise SpecError(fault)

@@ -1,4 +1,4 @@
-"""The user's say: which layers keep all their channels, how much of others may go, and in what multiples.
+"""Define the user's constraints: frozen layers, removable shares, and multiples of channels.
 
 A pattern is matched, as file names are (`layer4.*`), against the names of the layers that produce a space.
 """
@@ -23,10 +23,10 @@ class Constraints:
     """Limits on the channels that may be removed.
 
     Nothing is removed from a space that a layer among `freeze` produces; nothing from a space that a layer outside
-    `only` produces, where `only` says anything; at most the share `limits[pattern]` of a space that such a layer
-    produces. The channels of a layer that remain are a multiple of `round_to`, or all of them. `align` says which
-    widths the engine prefers (`prunec.allocation.alignment`); it gives way where a target cannot be met so, which
-    `round_to` does not.
+    `only` produces, unless `only` is empty; at most the share `limits[pattern]` of a space that a matching layer
+    produces. The channels of a layer that remain are a multiple of `round_to`, or all of them. `align` selects the
+    widths that the engine prefers (`prunec.allocation.alignment`); unlike `round_to`, it is relaxed where it would miss
+    a target.
     """
 
     freeze: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Constraints:
     align: str = NONE
 
     def __post_init__(self) -> None:
-        """Raise SpecError for what cannot be meant."""
+        """Raise SpecError for invalid values."""
         if self.round_to < 1:
             raise SpecError(f"round_to {self.round_to}: give 1, or what the target likes, for instance 8")
         for pattern, share in self.limits.items():
@@ -44,7 +44,7 @@ class Constraints:
                 raise SpecError(f"limit {pattern}={share}: give the share that may be removed, from 0 to 1")
 
     def to_json(self) -> dict[str, Any]:
-        """For the report."""
+        """Return the constraints for the report."""
         return {
             "freeze": list(self.freeze),
             "only": list(self.only),
@@ -54,7 +54,7 @@ class Constraints:
         }
 
     def reason(self, layers: Iterable[str]) -> str | None:
-        """Why a space that these layers produce may not be touched, or None."""
+        """Return why the space of these layers is frozen, or None."""
         names = list(layers)
         for pattern in self.freeze:
             if any(fnmatchcase(name, pattern) for name in names):
@@ -64,7 +64,7 @@ class Constraints:
         return None
 
     def least(self, layers: Iterable[str], size: int) -> int:
-        """How many of `size` coordinates that these layers produce must stay."""
+        """Return the fewest of `size` coordinates of these layers to keep."""
         return max(1, math.ceil(size * (1 - self.share(layers)) - 1e-9))
 
     def share(self, layers: Iterable[str]) -> float:
@@ -74,7 +74,7 @@ class Constraints:
         return min(shares, default=1.0)
 
     def step(self, channels: int) -> int:
-        """The multiple of coordinates, of so many channels each, that makes multiples of `round_to` channels."""
+        """Return the multiple of coordinates, of `channels` channels each, that respects `round_to`."""
         return self.round_to // math.gcd(self.round_to, channels)
 
     def check(self, layers: Iterable[str]) -> None:

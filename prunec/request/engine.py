@@ -14,7 +14,7 @@ ELSEWHERE = ("ort-cuda", "ort-tensorrt", "tensorrt", "tensorrt-rtx", "torch", "t
 
 @dataclass(frozen=True)
 class On:
-    """An engine of this machine and how it will be run, or the file of a table."""
+    """An engine of this machine with its run options, or the file of a table."""
 
     batch: int = 1
     threads: int = 1
@@ -24,7 +24,7 @@ class On:
     def parse(text: str, threads: int = 1) -> On:
         """Parse `ort-cpu{batch=8}` or the path of a table, which is not opened.
 
-        Raises SpecError for what is not known, BackendError for engines whose kernels tell no times.
+        Raises SpecError for unknown engines and options, BackendError for engines that report no kernel times.
         """
         if text.endswith(".json"):
             return On(file=Path(text))
@@ -43,7 +43,7 @@ class On:
         return On(options["batch"], options["threads"])
 
     def require_here(self) -> None:
-        """Raise SpecError where this is a file, and an engine is wanted that can be timed."""
+        """Raise SpecError for a table file where an engine to time is required."""
         if self.file is not None:
             raise SpecError(f"{self.file} is a table already: name the engine that is to be timed, ort-cpu")
 

@@ -52,8 +52,8 @@ def keywords_of(
 ) -> Callable[[Callable[[nn.Module | ExportedProgram, Any, CompressConfig, S], R]], Compress[P, Q, R]]:
     """Make a decorator: `run(model, calibration, config, watch)` takes the fields of both as keywords.
 
-    `whole` is a record with the fields of `CompressConfig` and of `watch`. A config stands for all fields of the
-    former. Raises SpecError for a config beside one of them, TypeError for what is no keyword.
+    `whole` is a record with the fields of `CompressConfig` and of `watch`. A config replaces all fields of the former.
+    Raises SpecError for a config beside one of them, TypeError for unknown keywords.
     """
     signature, aside = _signature_of(whole), {one.name for one in options_of(_record(watch))}
     optional = signature.replace(

@@ -29,11 +29,11 @@ TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 @dataclass(frozen=True)
 class Target:
-    """A resource and the share of it that may remain, 0 < remaining < 1, or the amount; and what is asked besides.
+    """A resource and the share or amount of it that may remain, with further ones.
 
-    The resources: `macs` of a sample; `params`, numbers in weights and biases; `size`, bytes of all weights;
-    `memory`, bytes of the activations of one sample that are alive at once, at the worst moment; `latency`, the time of
-    a run in the engine that it is asked for (`prunec.latency`).
+    A share is 0 < remaining < 1. Resources: `macs` of a sample; `params`, numbers in weights and biases; `size`, bytes
+    of all weights; `memory`, bytes of the activations of one sample alive at once, at the peak; `latency`, the time of
+    a run in the chosen engine (`prunec.latency`).
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Target:
     also: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise SpecError for what cannot be meant."""
+        """Raise SpecError for invalid values."""
         if self.kind not in KINDS:
             raise SpecError(f"there is no target '{self.kind}'; there is {', '.join(KINDS)}")
         if self.unit is None and not 0 < self.remaining < 1:
@@ -59,29 +59,29 @@ class Target:
 
     @property
     def each(self) -> tuple[Target, ...]:
-        """All that is asked, one resource each."""
+        """Return the targets, one resource each."""
         return (replace(self, also=()), *self.also) if self.also else (self,)
 
     @property
     def own(self) -> str:
-        """The text of the first resource."""
+        """Return the text of the first resource."""
         return f"{self.kind}:{print_value(self.remaining)}{self.unit or ''}"
 
     @property
     def share_of_macs(self) -> float:
-        """The share of the MACs that is asked for, or of the time, or half where none is."""
+        """Return the share of the MACs, or of the latency, in the target; else half."""
         shares = {one.kind: one.remaining for one in self.each if one.unit is None}
         return shares.get("macs", shares.get("latency", 0.5))
 
     def allowed(self, dense: int) -> int:
-        """How much of the first resource may remain, where the dense network has so much."""
+        """Return the amount of the first resource that may remain of `dense`."""
         return int(self.remaining * (dense if self.unit is None else _units(self.kind)[self.unit]))
 
     @staticmethod
     def parse(text: str | Sequence[str]) -> Target:
-        """Read `kind:share` or `kind:amount`, or several: a list, or with commas between them.
+        """Read `kind:share` or `kind:amount`, or several: a list, or comma-separated.
 
-        Raises SpecError with the sentence a user needs.
+        Raises SpecError, with advice.
         """
         texts = text.split(",") if isinstance(text, str) else [part for one in text for part in one.split(",")]
         first, *also = [_one(part) for part in texts] or [_one("")]
@@ -107,7 +107,7 @@ def _one(text: str) -> Target:
 
 
 def _number(text: str) -> tuple[float | None, str | None]:
-    """The number and the unit behind it, None where there is none."""
+    """Return a number and its unit; None where there is none."""
     match = re.fullmatch(r"\s*([-+\d.eE]+|nan|inf)\s*([A-Za-z]*)\s*", text)
     try:
         return (None, None) if match is None else (float(match[1]), match[2] or None)

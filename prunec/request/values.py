@@ -1,6 +1,6 @@
 """Read the values of options from the command line or a TOML recipe.
 
-A `Kind` says for one kind of value how it is read, as what the command line hands it over, and its JSON schema.
+A `Kind` defines for one kind of value its reader, its type on the command line, and its JSON schema.
 """
 
 from __future__ import annotations
