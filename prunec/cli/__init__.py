@@ -1,4 +1,4 @@
-"""The command line. Signals, output streams and the exit code are seen to here, before anything heavy is imported."""
+"""Command line entry: signals, output streams and exit codes, before any heavy import."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from . import signals
 if TYPE_CHECKING:
     from .commands import app as app
 
-UNWRITTEN = 8  # of DataError: the output cannot be written
+UNWRITTEN = 8  # exit code of DataError: the output cannot be written
 
 
 def __getattr__(name: str) -> Any:
-    """Import the commands on first use: until `main` has seen to signals, Ctrl-C would end in a traceback."""
+    """Import the commands on first use.
+
+    Before `main` has handled signals, Ctrl-C would end in a traceback.
+    """
     if name != "app":
         raise AttributeError(f"module 'prunec.cli' has no attribute '{name}'")
     from .commands import app
@@ -24,15 +27,14 @@ def __getattr__(name: str) -> Any:
 
 
 def main() -> None:
-    """Run the command line; the process ends with the exit code of what went wrong.
+    """Run the command line; exit with the code of the error, or 0.
 
-    OpenMP's idle threads shall sleep: where other programs share the cores they spin in each other's way. The demo took
-    184 s instead of 12.5 on two busy cores. It is read when torch loads, so it must be said here.
+    OpenMP's idle threads shall sleep: spinning slows other programs on the same cores. Set here, before torch reads it.
     """
     signals.install()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal of latin-1 or ASCII shows '?' for what it lacks
+        if hasattr(stream, "reconfigure"):  # latin-1 and ASCII terminals show '?' for missing characters
             stream.reconfigure(errors="replace")
     from .commands import app
 
@@ -48,7 +50,7 @@ def _flushed(code: Any) -> Any:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter tries, and complains, again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter flushes, and fails, again
         if isinstance(error, BrokenPipeError):
             return signals.BROKEN_PIPE
         print(f"the output cannot be written: {error.strerror}", file=sys.stderr)

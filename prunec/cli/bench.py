@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..ir.signature import Signature
     from ..progress import Track
 
-MISSED = 9  # the exit code where a gate was missed; 1 to 8 are those of errors
+MISSED = 9  # exit code of a missed gate; 1 to 8 are errors
 PROFILED_RUNS = 50
 BACKENDS = "onnxruntime, tensorrt, tensorrt-rtx, torch, torch-compile, or auto, which the name tells"
 TIME, RUN, OUTPUT = "Timing", "Running", "Output"
@@ -115,7 +115,7 @@ def bench(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Time models against each other, run by run in turn, with a confidence interval and a noise floor.
+    """Time models against each other, in turn, with a confidence interval and noise floor.
 
     A is timed against itself first: what differs there is noise, and a smaller difference is not reported as one.
     The exit code is 9 where --gate was missed.
@@ -188,7 +188,7 @@ def _entries(models: list[str], backend: list[str] | None, provider: list[str] |
 
 
 def _require_gpu(entries: list[Entry]) -> None:
-    """Raise SpecError for an option about a GPU where no model runs on one that it is about."""
+    """Raise SpecError for a GPU option where no model runs on a matching GPU."""
     from ..deploy.benchmark.contestant import MODULES
     from ..errors import SpecError
 
@@ -215,7 +215,7 @@ def _numbers(text: str, what: str) -> tuple[int, ...]:
 
 
 def _gate(text: str, count: int) -> float:
-    """`1.2x`, or `1.2`."""
+    """Parse a speedup, `1.2x` or `1.2`."""
     from ..errors import SpecError
 
     number = text.strip().lower().removesuffix("x")
@@ -231,21 +231,21 @@ def _gate(text: str, count: int) -> float:
 
 
 def _shape(text: str | None) -> tuple[tuple[int, ...] | None, str | None]:
-    """The shape of an input, and its type where one is named."""
+    """Return the shape of an input, and its type if named."""
     from ..request.values import shape_of, type_of
 
     return (None, None) if text is None else (shape_of("--input-shape", text), type_of("--input-shape", text))
 
 
 def _takes(entry: Entry) -> Signature | None:
-    """The inputs of an ONNX file; None of anything else, which is read when it is opened."""
+    """Return the inputs of an ONNX file; None of other files, read when opened."""
     from ..deploy.onnx import model_inputs
 
     return model_inputs.of_file(Path(entry.source)) if entry.backend == "onnxruntime" else None
 
 
 def _require_onnx(entries: list[Entry]) -> None:
-    """Raise SpecError where a layer's time cannot be seen."""
+    """Raise SpecError where layer times are not available."""
     from ..errors import SpecError
 
     other = [entry.name for entry in entries if entry.backend != "onnxruntime"]
@@ -256,7 +256,7 @@ def _require_onnx(entries: list[Entry]) -> None:
 
 
 def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: Track) -> list[dict[str, Any]]:
-    """Every layer of A beside those of each other model, or of A alone, from runs of their own."""
+    """Profile every layer of A beside those of each other model, or of A alone."""
     from ..compare.difference import compare, read
     from ..compare.profiles import kernels, measure
 

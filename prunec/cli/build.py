@@ -115,7 +115,7 @@ def _one(precisions: list[str]) -> str | None:
 
 
 def _matrix(model: Path, settings: Settings) -> None:
-    """Print the verdicts; the exit code is 7 where a GPU that was asked for, or every one, fails."""
+    """Print the verdicts; exit with 7 where a requested GPU, or every one, fails."""
     from ..deploy.tensorrt.build import check
     from ..errors import BackendError
     from ..report.engines import matrix_table

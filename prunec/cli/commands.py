@@ -1,6 +1,6 @@
-"""All commands of the command line: arguments and printing only. Each has examples in its own help.
+"""Define all commands of the command line: arguments and printing only.
 
-Nothing here imports torch until a command runs, so help and version answer at once.
+Each has examples in its help. Nothing here imports torch until a command runs, so help and version answer at once.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Exists for its options."""
+    """Hold the options of prunec itself."""
 
 
 _options.__doc__ = None

@@ -94,7 +94,7 @@ def compress(files: Files, given: Mapping[str, object], writing: Writing, watchi
         except Stopped as stop:
             say(f"{stop}; nothing was written", "dim")
             return
-        assert output is not None  # or the pipeline has stopped
+        assert output is not None  # required unless the pipeline stops early
         work.measure(result, request, calibration, test, bench, track)
         work.save(result, request, calibration, output, writing.force, track)
     _show(result.report, output, watching.time)
@@ -124,7 +124,7 @@ def _require_passes(pipeline: Pipeline, watching: Watching) -> None:
     names = [name_of(type(step)) for step in pipeline.passes]
     for flag, name in {"--print-after": watching.print_after, "--stop-after": watching.stop_after}.items():
         if name is not None and name not in names:
-            PASSES.load(name)  # its error says what was meant
+            PASSES.load(name)  # its error suggests a name
             raise SpecError(f"{flag} {name}: the pipeline has no such pass; it has {', '.join(names)}")
 
 

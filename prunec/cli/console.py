@@ -1,4 +1,4 @@
-"""Provide the two consoles, the progress bars and the errors of one sentence that all commands share."""
+"""Provide the consoles, progress bars and one-sentence errors of all commands."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REDRAW_SECONDS = 0.2
-WRITTEN = ("output", "to_json", "plot", "html", "dump", "cache")  # arguments that name no input
-FILES = ("to_json", "plot", "html")  # arguments that name a file to be written, or replaced
-ONE_FILE = ("run", "profile")  # commands whose `output` does, too
+WRITTEN = ("output", "to_json", "plot", "html", "dump", "cache")  # arguments that are not inputs
+FILES = ("to_json", "plot", "html")  # arguments that name an output file
+ONE_FILE = ("run", "profile")  # commands whose `output` is a file, too
 _SHOWN_BY_PYTHON = warnings.showwarning
 
 
 class _Output(Console):
     def on_broken_pipe(self) -> None:
-        """Let the command end by itself; rich would end the process with 1."""
+        """Raise BrokenPipeError, for the command to end by itself; rich would exit with 1."""
         raise BrokenPipeError
 
 
@@ -43,7 +43,7 @@ err = _Output(stderr=True, highlight=False)
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """`command`, ending in one red sentence on stderr and the right exit code where it fails.
+    """Wrap `command`: an error ends in a red sentence on stderr and its exit code.
 
     With a truthy argument `debug` the traceback comes first.
     """
@@ -81,14 +81,14 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _require_writable(command: str, arguments: Mapping[str, object]) -> None:
-    """Raise DataError, before any work, where a file that a command writes at the end cannot be written."""
+    """Raise DataError, before any work, where an output file cannot be written."""
     for name in (*FILES, *(("output",) if command in ONE_FILE else ())):
         if isinstance(path := arguments.get(name), Path):
             artefacts.require_file(path)
 
 
 def _require_as_written(arguments: Mapping[str, object]) -> None:
-    """Check every file that a command is given, and that is not its output, against the manifest beside it."""
+    """Check every input file of a command against the manifest beside it."""
     for name, value in arguments.items():
         for each in value if isinstance(value, list) else [value]:
             if name not in WRITTEN and isinstance(each, (str, Path)):
@@ -96,7 +96,7 @@ def _require_as_written(arguments: Mapping[str, object]) -> None:
 
 
 def say(sentence: str, style: str = "red") -> None:
-    """One sentence on stderr, never wrapped and never read as markup."""
+    """Print one sentence on stderr, unwrapped and without markup."""
     err.print(sentence, style=style, markup=False, soft_wrap=True)
 
 
@@ -116,15 +116,15 @@ def _shown(
 
 
 def warn(sentence: str) -> None:
-    """A warning on stderr."""
+    """Print a warning on stderr."""
     say(f"warning: {sentence}", "yellow")
 
 
 @contextmanager
 def progress() -> Iterator[Track]:
-    """Progress bars on stderr while the block runs, or silence where that is no terminal.
+    """Show progress bars on stderr during the block; silent where stderr is no terminal.
 
-    Drawn between steps, never from a thread: nothing competes with what is being timed.
+    Drawn between steps, never from a thread: nothing competes with a measurement.
     """
     from ..progress import silent
 
@@ -158,7 +158,7 @@ class _Bars:
 
 
 def _told(error: BaseException) -> tuple[str, int]:
-    """The sentence and the exit code for an error."""
+    """Return the sentence and the exit code of an error."""
     if isinstance(error, PrunecError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.filename is not None:

@@ -76,7 +76,7 @@ def diff(
 
 
 def _check(before: Path, after: Path, profile: bool, times_before: Path | None, times_after: Path | None) -> None:
-    """Raise SpecError for arguments that do not go together."""
+    """Raise SpecError for conflicting arguments."""
     from ..compare.difference import kind_of
     from ..errors import SpecError
 
@@ -102,7 +102,7 @@ def _entries(
     provider: str,
     track: Track,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """The entries of two profiles, measured or read; None where neither was asked for."""
+    """Return the entries of two profiles, measured or read; None without profiles."""
     from ..compare import profiles
 
     if profile:

@@ -52,7 +52,7 @@ def evaluate(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Measure the top-1 accuracy of a network, in PyTorch or, for an .onnx file, in ONNX Runtime.
+    """Measure a network's top-1 accuracy, in PyTorch or, for an .onnx file, in ONNX Runtime.
 
     Class i is the i-th folder by name, or what `labels` in the .npz says; --classes where the network counts otherwise.
 
@@ -84,7 +84,10 @@ def evaluate(
 def _opened(
     source: str, weights: Path | None, device: str | None, provider: str, written: bool
 ) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None, Signature]:
-    """The network, the shape of its input and its only batch size, where they are known, and its inputs."""
+    """Open a network; return it with its input shape, fixed batch size and inputs.
+
+    Each is None where unknown.
+    """
     from ..errors import SpecError
 
     if not source.endswith(".onnx"):

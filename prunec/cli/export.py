@@ -44,7 +44,7 @@ def export(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Write a network as ONNX, cleaned, checked, stamped with where it comes from, and compared with PyTorch.
+    """Write a network as ONNX: cleaned, checked, stamped with its source, and compared with PyTorch.
 
     The comparison is with the network as it was given, at batch 1, 2 and 8, on real images where --data gives some,
     else on noise; nothing is written where it fails. opset widest is read by the most engines, FP8 and FP16 scales need
@@ -104,7 +104,7 @@ def export(
 
 
 def _names(given: list[str]) -> dict[str, str]:
-    """`OLD=NEW` as a mapping. Raises SpecError for anything else."""
+    """Parse `OLD=NEW` to a mapping. Raises SpecError for anything else."""
     from ..errors import SpecError
 
     pairs = [text.partition("=") for text in given]
@@ -114,7 +114,7 @@ def _names(given: list[str]) -> dict[str, str]:
 
 
 def _images(program: Program, data: str | None, preprocess: str | None, track: Track) -> tuple[Tensor, ...]:
-    """Images for the comparison, or seeded noise of the example's shape."""
+    """Return images for the comparison, or seeded noise of the example's shape."""
     from ..data.noise import noise_like
     from ..ir.signature import signature_of
 

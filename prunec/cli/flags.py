@@ -31,7 +31,7 @@ class Given:
     record: type
 
     def __call__(self, **values: object) -> dict[str, object]:
-        """Drop what is not given; 0 is given."""
+        """Drop options that are not given; 0 counts as given."""
         return {name: value for name, value in values.items() if not (value is None or value is False or value == [])}
 
 

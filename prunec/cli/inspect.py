@@ -81,7 +81,7 @@ def inspect(
 
 
 def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:
-    """Write the page, whole or not at all, and say where it is."""
+    """Write the page atomically, and print its path."""
     from ..files.artefacts import write_bytes
     from ..report.html import page
 
@@ -115,7 +115,7 @@ def facts_of(name: str, channels: Channels) -> dict[str, Any]:
 
 
 def _macs_of_frozen(channels: Channels) -> dict[str, float]:
-    """The MACs of the layers that touch each frozen space."""
+    """Return the MACs of the layers that touch each frozen space."""
     from ..cost.macs import macs_of_node
 
     by_node = macs_of_node(channels)
@@ -127,7 +127,7 @@ def _macs_of_frozen(channels: Channels) -> dict[str, float]:
 
 
 def _proved(program: Program) -> float:
-    """The largest relative deviation in float64. Raises NumericsError where it is not a rounding error."""
+    """Return the largest relative deviation in float64. Raises NumericsError where it exceeds rounding."""
     from ..channels.spaces import Channels
     from ..errors import NumericsError
     from ..surgery.identity import prove

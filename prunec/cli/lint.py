@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ..data.images import Images
     from ..progress import Track
 
-FOUND = 9  # the exit code where something was found; 1 to 8 are those of errors
+FOUND = 9  # exit code of findings; 1 to 8 are errors
 SHOWN = 20
 
 
 class FailOn(str, Enum):
-    """The mildest finding that ends in exit code 9."""
+    """Mildest level of a finding that ends in exit code 9."""
 
     error = "error"
     warning = "warning"
@@ -55,7 +55,7 @@ def lint(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Say what will go wrong, or slowly, with an ONNX file on an engine, without the engine.
+    """Report what in an ONNX file will fail, or run slowly, on an engine.
 
     Channels that the target pads or copies, and their cost; Q and DQ that TensorRT refuses; values that FP16 cannot
     hold; batches that are baked in, and shapes that hang on the data.
@@ -91,7 +91,7 @@ def lint(
 
 
 def _images(model: onnx.ModelProto, data: str, preprocess: str | None, images: int, track: Track) -> Images:
-    """The images, as the model takes them."""
+    """Return the images, as inputs of the model."""
     from ..deploy.onnx import model_inputs
     from ..deploy.onnx.onnx_file import input_shape
 

@@ -1,4 +1,4 @@
-"""Provide the steps that `prunec cast` and `prunec quantize` share: model and images, accuracy, printed output."""
+"""Share steps of `prunec cast` and `prunec quantize`: model, images, accuracy, printed output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..deploy.ort.parity import Parity
     from ..progress import Track
 
-SHOWN = 8  # of the nodes that were left alone
+SHOWN = 8  # unchanged nodes that are listed
 
 Source = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model of FP32.", show_default=False)]
 Output = Annotated[
@@ -40,7 +40,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the file.")]
 
 @dataclass(frozen=True)
 class Given:
-    """The model, as it was read, and its images, ready for it."""
+    """A model, as read, and its images, as inputs."""
 
     model: onnx.ModelProto
     images: Images
@@ -56,9 +56,9 @@ def read(
     classes: str | None,
     track: Track,
 ) -> Given:
-    """The model, `count` images to measure on, and all labelled ones.
+    """Read the model, `count` images to measure on, and all labelled ones.
 
-    Raises BackendError for the model, DataError for images, SpecError for a count or classes that will not do.
+    Raises BackendError for the model, DataError for images, SpecError for an invalid count or classes.
     """
     from ..deploy.onnx import model_inputs, onnx_file
     from ..errors import SpecError
@@ -77,7 +77,7 @@ def read(
 
 
 def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, float]:
-    """Top-1 in percent, before and after, computed as the files are written; nothing where no image has a label."""
+    """Measure top-1 in percent, before and after; empty without labelled images."""
     from ..deploy.ort import reference
     from ..evaluate import accuracy
 
@@ -88,7 +88,7 @@ def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, 
 
 
 def write(model: onnx.ModelProto, path: Path, before: int) -> None:
-    """The file, and a line that says so."""
+    """Write the file, and print its path and size."""
     from ..deploy.onnx import onnx_file
 
     size = onnx_file.save(model, path)
@@ -96,7 +96,7 @@ def write(model: onnx.ModelProto, path: Path, before: int) -> None:
 
 
 def show(parity: Parity, left: Mapping[str, str], how: str, accuracy: Mapping[str, float]) -> None:
-    """How near the result is, what was left alone and why, and the accuracy where it was measured."""
+    """Print the parity, the unchanged nodes and why, and any accuracy."""
     for agreement in parity.agreements:
         _line(str(agreement))
     for name, reason in list(left.items())[:SHOWN]:

@@ -1,4 +1,4 @@
-"""Measure accuracy, and latency before and after, and add them to the report of a result."""
+"""Add accuracy, and latency before and after, to the report of a result."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from ..data.images import Images
     from ..progress import Track
 
-WORTH = 1.1  # times fewer MACs, to wonder where the time is
-LITTLE = 0.5  # of the promised gain
+WORTH = 1.1  # MACs ratio above which a missing speedup is examined
+LITTLE = 0.5  # measured / promised gain below which layers are examined
 
 
 def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> None:
-    """Top-1 of the dense network, of the same channels removed without compensation, and of the result, in percent."""
+    """Measure top-1 in percent, of the dense, the pruned and the compressed network.
+
+    The pruned network has the same channels removed, without compensation.
+    """
     from ..evaluate import accuracy
 
     programs = {"dense": result.dense, "pruned": result.pruned_program(), "compressed": result.program}
@@ -31,7 +34,10 @@ def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> No
 def add_latency(
     result: Result, images: Images, opset: int, threads: int, track: Track, provider: str = "cpu", batch: int = 1
 ) -> None:
-    """The dense network against the compressed one, exported alike, on real images, at a batch or the only one."""
+    """Compare the latency of the dense and the compressed network, on real images.
+
+    Both are exported alike. The batch size is the network's own where it is fixed.
+    """
     from ..deploy.benchmark import comparison as benchmark
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
@@ -59,7 +65,7 @@ def add_latency(
 
 
 def predicted(result: Result, dense: ModelProto, compressed: ModelProto) -> dict[str, Any]:
-    """How many times faster it should be: by MACs alone, and by a latency table, or else by blocks."""
+    """Predict the speedup by MACs, and by a latency table, or else by blocks."""
     from ..cost.hardware import target_of
     from ..deploy.onnx.layers import network_of
     from ..lint.alignment import cost

@@ -1,4 +1,4 @@
-"""The options that several commands share, and the reading of MODEL and IMAGES."""
+"""Define options that several commands share, and read MODEL and IMAGES."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ Debug = Annotated[bool, flag_of(Checks, "debug")]
 
 
 def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.Tensor, ...]:
-    """Two samples of seeded noise of the shape asked for, or else known; an exported program brings its own.
+    """Return two samples of seeded noise; of an exported program, its own example.
 
-    Raises SpecError where nothing tells the shape.
+    The shape is the given one, or else known. Raises SpecError for an unknown shape.
     """
     import torch
     from torch import nn
@@ -81,7 +81,7 @@ def read_images(
     track: Track,
     takes: Signature | None = None,
 ) -> Images:
-    """Images as `load_images` reads them for a network, with a warning for whatever it had to leave out."""
+    """Read images for a network by `load_images`; warn of any left out."""
     from ..data.images import load_images
     from ..ir.signature import ANY
 
@@ -97,7 +97,7 @@ def read_images(
 
 
 def _is_ready(source: str) -> bool:
-    """Return whether a source of images gives inputs rather than pixels: code does, and a .npz of `inputs`."""
+    """Return whether a source gives inputs, not pixels: code, or a .npz of `inputs`."""
     import zipfile
 
     path = Path(source)
@@ -110,9 +110,9 @@ def _is_ready(source: str) -> bool:
 def preprocess_of(
     given: str | Mapping[str, object] | None, source: str, shape: tuple[int, ...] | None
 ) -> Preprocess | None:
-    """Return the preprocessing that was asked for, or a default for an image folder and a square network.
+    """Return the given preprocessing, or a default for an image folder and a square network.
 
-    The default is ImageNet's at the size of the network, or gray at that size for one channel. In any other case None.
+    The default is ImageNet's at the size of the network, or gray at that size for one channel; otherwise None.
     """
     from ..data.preprocess import Preprocess
 
@@ -126,9 +126,9 @@ def preprocess_of(
 
 
 def module_of(loaded: LoadedModel, device: str | None = None) -> nn.Module:
-    """The network to call, on a device. The module of an exported program is in eval mode already.
+    """Return the network to call, on a device.
 
-    Raises SpecError or BackendError for a device that is not there.
+    Raises SpecError or BackendError for a missing device.
     """
     from torch import nn
     from torch.export.passes import move_to_device_pass
@@ -142,7 +142,7 @@ def module_of(loaded: LoadedModel, device: str | None = None) -> nn.Module:
 
 
 def batch_of(loaded: LoadedModel) -> int | None:
-    """The only batch size that an exported program takes; None where it takes any, or nothing tells."""
+    """Return the fixed batch size of an exported program; None for any, or unknown."""
     from torch import nn
 
     from ..frontend.capture import only_batch
@@ -151,7 +151,10 @@ def batch_of(loaded: LoadedModel) -> int | None:
 
 
 def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | None, batch: int | None = None) -> None:
-    """Raise DataError where the network runs on neither two images, one, nor a batch, or they are not of the shape."""
+    """Raise DataError where the network cannot run on the images, or shapes differ.
+
+    It must run on two images, one, or a batch.
+    """
     import torch
     from torch import nn
 
@@ -180,7 +183,7 @@ def require_fit(loaded: LoadedModel, images: Images, shape: tuple[int, ...] | No
 
 
 def _takes(loaded: LoadedModel, images: Images, count: int) -> bool:
-    """Return whether the network runs on so many images, as one that fixes its batch may."""
+    """Return whether the network runs on `count` images, as for a fixed batch."""
     import torch
 
     try:

@@ -35,7 +35,7 @@ def profile(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how long each layer of a network takes at a ladder of widths, on this machine: a latency table.
+    """Measure the time of each layer at a ladder of widths, on this machine: a latency table.
 
     prunec compress --target latency:… makes what it needs by itself; a file is for compressing on another machine. What
     was measured here before is not measured again, and a run that was stopped goes on.

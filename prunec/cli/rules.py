@@ -1,4 +1,4 @@
-"""Options of each command that have no effect beside, or without, another one."""
+"""Define the options of each command that conflict, or have no effect alone."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ RULES: Mapping[str, tuple[Beside | Without, ...]] = {
     "bench": (_READY,),
     "diff": (Without(("batch", "threads", "provider"), "profile", "--profile"),),
 }
-RECIPE = (METHOD, _LABELS)  # of `prunec compress`, where an option may be in the recipe
+RECIPE = (METHOD, _LABELS)  # rules of `prunec compress`, whose options may be in the recipe
 
 
 def require_effect(name: str) -> None:
-    """Raise SpecError where an option of the command `name` that is given on the command line has no effect."""
+    """Raise SpecError where an option given to command `name` has no effect."""
     require_no_conflict(given(), RULES.get(name, ()))
 
 
 def given() -> dict[str, str]:
-    """The options that were given on the command line, by parameter, as the user spells them; not the defaults."""
+    """Return the options on the command line, by parameter, as spelled; no defaults."""
     context = _context()
     if context is None:
         return {}
@@ -48,6 +48,6 @@ def given() -> dict[str, str]:
 
 
 def _context() -> Any:
-    """Click's context, from the click that typer uses: its own copy, or of older versions the package."""
+    """Return Click's context: of typer's own copy, or of the package for older versions."""
     package = typer.Context.__mro__[1].__module__.rpartition(".")[0]
     return importlib.import_module(f"{package}.globals").get_current_context(silent=True)

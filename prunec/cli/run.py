@@ -30,7 +30,7 @@ def run(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Run an engine on the GPU here and time it with CUDA events, transfers left out.
+    """Run an engine on the GPU here and time it with CUDA events, without transfers.
 
     The GPU has to be one that the engine was built for, and the package of the version that built it.
 

@@ -54,7 +54,7 @@ def sensitivity(
     no_verify: NoVerify = False,
     debug: Debug = False,
 ) -> None:
-    """Show how much the outputs mind when a part of each space, or a residual block, goes and the rest is refitted.
+    """Show the output error with a part of each space, or a residual block, removed. The rest is refitted.
 
     The error is squared, relative to the variance of the outputs: 0.01 seldom changes a class, 1 leaves nothing.
 

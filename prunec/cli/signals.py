@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: what is being written is removed, and the process ends with 128 + the signal.
+"""Handle Ctrl-C, SIGTERM and SIGHUP: remove partial output, exit with 128 + the signal.
 
 An exception raised while a module is imported comes out as another one, or not at all: the import machinery and
 compiled modules were not written for it. So during imports, and before and after a command, the process ends at once.
@@ -19,14 +19,14 @@ SENTENCES = {
     "SIGTERM": "terminated; nothing was written",
     "SIGHUP": "the terminal has gone; nothing was written",
 }
-SHOW_CURSOR = "\033[?25h"  # which progress bars hide
-BROKEN_PIPE = 141  # 128 + SIGPIPE: who read the output has gone, as `head` does
-_commands = 0  # that are running
+SHOW_CURSOR = "\033[?25h"  # hidden by progress bars
+BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of the output ended, as `head` does
+_commands = 0  # number running
 _last: KeyboardInterrupt | None = None
 
 
 class Ended(KeyboardInterrupt):
-    """A signal that ends the process, wherever it is."""
+    """A signal that ends the process, anywhere."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Ended(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Listen to the signals that are not ignored already, as SIGHUP is under nohup."""
+    """Handle the signals that are not ignored already, as SIGHUP is under nohup."""
     for name in SENTENCES:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -43,7 +43,7 @@ def install() -> None:
 
 @contextmanager
 def command() -> Iterator[None]:
-    """While the block runs, a signal is an exception, so that the block may clean up."""
+    """Turn signals into exceptions during the block, so that it may clean up."""
     global _commands  # noqa: PLW0603 - a process has its signals once
     _commands += 1
     try:
@@ -53,12 +53,12 @@ def command() -> Iterator[None]:
 
 
 def interruption(error: BaseException) -> KeyboardInterrupt | None:
-    """The interruption that `error` is, or that compiled code has turned into `error`; None for any other error."""
+    """Return the interruption behind `error`, possibly converted by compiled code; else None."""
     return error if isinstance(error, KeyboardInterrupt) else _last
 
 
 def end_of(error: KeyboardInterrupt) -> tuple[str, int]:
-    """The sentence and the exit code for an interruption."""
+    """Return the sentence and the exit code of an interruption."""
     number = error.number if isinstance(error, Ended) else signal.SIGINT
     return SENTENCES[signal.Signals(number).name], 128 + number
 
@@ -80,9 +80,9 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _end_now(error: Ended) -> NoReturn:
-    """End the process without unwinding it; what it has under hidden names is removed."""
+    """End the process without unwinding; remove its temporary files."""
     sentence, code = end_of(error)
-    abandon = getattr(sys.modules.get("prunec.files.scratch"), "abandon", None)  # none while that module is imported
+    abandon = getattr(sys.modules.get("prunec.files.scratch"), "abandon", None)  # None while it is being imported
     if abandon is not None:
         abandon()
     try:

@@ -1,4 +1,4 @@
-"""The steps of `prunec compress`, from checked options to a written folder."""
+"""Run the steps of `prunec compress`, from checked options to a written folder."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 def check(options: CompressRequest, whole: bool = True, bench: bool = True) -> Pipeline:
     """Check a request before any work, and return its passes.
 
-    `whole` passes make a plan and files, `bench` times them.
-
-    Raises SpecError, and BackendError where files are to be written and a sub-module is opaque, or the device or the
-    provider that is to be timed is not there.
+    `whole`: the passes make a plan and files. `bench`: they are timed. Raises SpecError, and BackendError for an opaque
+    sub-module where files are to be written, or for a missing device or provider to time.
     """
     timed = _engine_text(options) is not None
     if options.align is not None:
@@ -71,7 +69,7 @@ def engine_of(options: CompressRequest) -> On:
 
 
 def read(options: CompressRequest, track: Track) -> tuple[LoadedModel, Images, Images | None]:
-    """The network, the calibration images and the labelled ones, each seen to fit."""
+    """Read the network, the calibration and the labelled images; check that they fit."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     loaded = load_model(options.model, options.weights)
@@ -94,7 +92,7 @@ def read(options: CompressRequest, track: Track) -> tuple[LoadedModel, Images, I
 def run(
     options: CompressRequest, loaded: LoadedModel, images: Images, watching: Sequence[Instrument], track: Track
 ) -> Result:
-    """The compressed network; its report says where model and images came from."""
+    """Return the compressed network; its report names the sources of model and images."""
     config = replace(options, on=_engine_text(options))
     result = compress(loaded.model, images, config, track=track, instruments=watching)
     how = preprocess_of(options.preprocess, options.data, options.input_shape or loaded.input_size_hint)
@@ -108,7 +106,7 @@ def run(
 
 
 def _engine_text(options: CompressRequest) -> str | None:
-    """The engine of a latency target; None without one, where --on is for the comparison of before and after alone."""
+    """Return the engine of a latency target; None where --on is only for timing."""
     if all(one.kind != "latency" for one in options.wanted.each):
         return None
     return options.on or f"ort-cpu{{threads={options.threads or 1}}}"
@@ -117,7 +115,7 @@ def _engine_text(options: CompressRequest) -> str | None:
 def measure(
     result: Result, options: CompressRequest, images: Images, labelled: Images | None, bench: bool, track: Track
 ) -> None:
-    """Add to the report what was asked for: accuracy, latency."""
+    """Add the requested accuracy and latency to the report."""
     if labelled is not None:
         add_accuracy(result, labelled, options.batch or BATCH, track)
     if bench:
@@ -126,6 +124,6 @@ def measure(
 
 
 def save(result: Result, options: CompressRequest, images: Images, output: Path, force: bool, track: Track) -> None:
-    """Write the folder, whole or not at all."""
+    """Write the folder atomically."""
     few = images.take(max(min(CHECKED_IMAGES, len(images)), result.dense.only_batch or 1), options.seed)
     result.save(output, force=force, opset=options.opset, check=few, track=track)
