@@ -51,7 +51,7 @@ Hashes = dict[str, str]
 
 
 def replayed(network: Network, checkout: pathlib.Path, data: pathlib.Path) -> Hashes:
-    """Compress a network with a checkout in a fresh process; return file → sha256, or `failed` → why."""
+    """Compress a network in a fresh process; return file → sha256, or `failed` → why."""
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "out"
         paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -109,7 +109,7 @@ def hashes_for(path: pathlib.Path) -> dict[str, Hashes]:
 
 
 def record(path: pathlib.Path, name: str, found: Hashes) -> None:
-    """Write the hashes of a network into the record of this environment, and keep all others."""
+    """Write the hashes of a network into this environment's record; keep all others."""
     records, here = recorded(path), environment()
     if (mine := next((each for each in records if each["environment"] == here), None)) is None:
         records.append(mine := {"environment": here, "networks": {}})
@@ -132,7 +132,7 @@ def processor_seconds() -> float:
 
 
 def chosen(args: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Network]:
-    """Return the networks that are asked for and can be had here; print those that cannot."""
+    """Return the requested networks that are available; print the others."""
     patterns = args.only.split(",") if args.only else ["*"]
     for pattern in patterns:
         if not fnmatch.filter([each.name for each in NETWORKS], pattern):

@@ -1,10 +1,10 @@
-"""Make the networks of bench/replay.py and their images, and compress one with the prunec that Python finds.
+"""Build the networks and images of bench/replay.py, and compress one.
 
     python bench/replay_networks.py NAME CHECKOUT DATA OUT
 
-Nothing here imports a module inside prunec, so that every checkout is given the same networks and images. Trained ones
-are those of the shared data; the others are networks of bench/architectures.py, narrower by the arguments of their
-constructors, with random weights and noise images. One thread.
+It uses the prunec that Python finds. Nothing here imports a module inside prunec, so that every checkout is given the
+same networks and images. Trained ones are those of the shared data; the others are networks of bench/architectures.py,
+narrower by the arguments of their constructors, with random weights and noise images. One thread.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
     ├── BackendError         7   an engine or its package is missing or failed
     └── DataError            8   images that cannot be read or do not fit the model; output that cannot be written
 
-The number is the exit code of the command line. Each error says what is wrong, where, and what to do next. Foreign
+The number is the exit code of the command line. Each error names the problem, its place, and the next step. Foreign
 exceptions pass through with a note of the step that ran.
 """
 
@@ -74,7 +74,7 @@ class PrunecWarning(UserWarning):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a message, without its full stop; the type of the error where it says nothing."""
+    """Return the first line of a message, without its full stop; else the error's type."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 

@@ -13,7 +13,10 @@ from .spaces import Channels, Contraction, Factoring, Product, Split
 
 
 def may_split(channels: Channels, one: Contraction, node: fx.Node) -> bool:
-    """Return whether a layer mixes all inputs, has its own weights, a full covariance, and padding in numbers."""
+    """Return whether a layer can be split into two of lower rank.
+
+    It mixes all inputs, has its own weights, a full covariance, and padding in numbers.
+    """
     alone = one.weight not in graph.shared(node.graph)
     known = sum(each.node == one.node for each in channels.products) == 1
     whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None

@@ -109,7 +109,7 @@ class Split:
 
     @property
     def layers(self) -> tuple[tuple[bool, ...], ...]:
-        """By layer and kernel axis: whether its taps, stride and padding are there."""
+        """Presence of taps, stride and padding, by layer and kernel axis."""
         rest = tuple(not mine for mine in self.first)
         if self.then is None:
             return self.first, rest

@@ -213,9 +213,9 @@ class LatencyQuantity:
         return np.array([self.total(counts)], dtype=np.float64)
 
     def total(self, counts: Counts | None = None) -> int:
-        """The time with these counts; of the dense network without."""
+        """Return the time with these counts; by default of the dense network."""
         return self.cost.total(counts)
 
     def weighted(self, weights: Array) -> Cost:
-        """The time times its weight [1]."""
+        """Scale the time by its weight [1]."""
         return Mixed((self.cost,), (float(weights[0]),))

@@ -108,7 +108,10 @@ class _Search:
         return replace(self.problem, latency=LatencyQuantity(cost, self.dense_ns))
 
     def settled(self, cost: Latency) -> _Search:
-        """Fix the allocator, and the weights that all rounds start from, unless no counts are within the budget."""
+        """Fix the allocator and the initial weights of all rounds.
+
+        Unchanged where no counts are within the budget.
+        """
         try:
             problem = one_limit(self.timed(cost))
             return replace(

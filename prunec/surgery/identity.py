@@ -69,7 +69,7 @@ def _zeroed(value: Any, node: fx.Node, plan: Plan) -> Any:
 
 
 def _over_kept(sliced: fx.GraphModule, thin: fx.Node, values: Live, node: fx.Node, plan: Plan) -> Any:
-    """Run the narrow `thin` on the kept channels of its input; what it gives is put back in their places."""
+    """Run `thin` on the kept channels of its input; scatter its output to their places."""
     inside = Live(sliced, {})
     for source, narrow in zip(node.all_input_nodes, thin.all_input_nodes, strict=True):
         if narrow.op != "get_attr":
