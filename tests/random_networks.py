@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 Step = Callable[[tuple[int, ...], int, nn.ModuleList], Callable[[Tensor], Tensor]]
-"""Shape without the batch, a number to choose by, and where layers go; gives the function to apply."""
+"""Add layers for a shape without the batch; return the function to apply."""
 NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)  # by the number of axes but one
 CONVOLUTIONS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d)
 TRANSPOSED: tuple[type[nn.Module], ...] = (nn.ConvTranspose1d, nn.ConvTranspose2d)

@@ -35,7 +35,7 @@ class LoadedModel:
     name: str
     source: str
     input_size_hint: tuple[int, ...] | None
-    """Shape of one input without the batch, such as (3, 224, 224), if the source has it."""
+    """Shape of one input without the batch, if known: (3, 224, 224)."""
 
     @cached_property
     def digest(self) -> str:

@@ -43,7 +43,7 @@ def pretended(folder: Path, plan: str) -> Path:
 
 
 def test_small_networks_give_the_bytes_that_were_recorded() -> None:
-    """Where this fails and the change is meant: `python bench/replay.py --record`, and say so in the commit."""
+    """If this fails and the change is intended: `python bench/replay.py --record`, and say so in the commit."""
     code, said = replay("--check", "--quick")
     if code == NOTHING:
         pytest.skip(said.strip().replace("\n", "; "))
