@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .grammar import moved
+
 __version__ = "0.1.0"
 __all__ = [
     "CompressConfig",
@@ -47,3 +49,6 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(f"prunec.{_HOMES[name]}"), name)
+
+
+moved.install()

@@ -1,0 +1,38 @@
+"""Old names of modules: they import, warn, and are the same objects."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from prunec.files import artefacts
+from prunec.frontend.capture import capture
+from prunec.grammar.moved import MOVED
+from prunec.pipeline.context import Context
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_module_imports_and_its_homes_exist(old: str) -> None:
+    importlib.import_module(f"prunec.{old}")
+    for home in MOVED[old]:
+        importlib.import_module(f"prunec.{home}")
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [("capture", "capture", capture), ("program", "Context", Context), ("artefacts", "folder", artefacts.folder)],
+)
+def test_an_old_name_is_the_same_object_and_warns(old: str, name: str, new: object) -> None:
+    module = importlib.import_module(f"prunec.{old}")
+    with pytest.warns(DeprecationWarning, match=rf"prunec\.{old}\.{name} is prunec\.[\w.]+\.{name} now"):
+        assert getattr(module, name) is new
+
+
+def test_an_unknown_name_is_an_import_error() -> None:
+    code = "import prunec.nothing_at_all"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 1
+    with pytest.raises(AttributeError, match=r"module 'prunec\.capture' has no attribute 'nothing'"):
+        _ = importlib.import_module("prunec.capture").nothing
