@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import BackendError, SpecError
 from ..grammar.spec import parse
@@ -41,6 +44,11 @@ class On:
         if wrong:
             raise SpecError(f"--on {text}: {wrong[0]} is not understood; it takes batch and threads, 1 or more")
         return On(options["batch"], options["threads"])
+
+    def table(self) -> Any:
+        """Open the latency table. Deprecated, until version 0.2: `prunec.latency.engine.table_of`."""
+        warnings.warn("On.table() is prunec.latency.engine.table_of(on) now", DeprecationWarning, stacklevel=2)
+        return importlib.import_module("prunec.latency.engine").table_of(self)
 
     def require_here(self) -> None:
         """Raise SpecError for a table file where an engine to time is required."""

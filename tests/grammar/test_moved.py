@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from prunec.files import artefacts
 from prunec.frontend.capture import capture
 from prunec.grammar.moved import MOVED
+from prunec.latency.table import Table
 from prunec.pipeline.context import Context
+from prunec.request.engine import On
 
 
 @pytest.mark.parametrize("old", MOVED)
@@ -36,3 +39,11 @@ def test_an_unknown_name_is_an_import_error() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 1
     with pytest.raises(AttributeError, match=r"module 'prunec\.capture' has no attribute 'nothing'"):
         _ = importlib.import_module("prunec.capture").nothing
+
+
+def test_the_table_of_an_engine_opens_as_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNEC_CACHE", str(tmp_path))
+    with pytest.warns(DeprecationWarning, match="table_of"):
+        table = On(threads=3).table()
+    assert isinstance(table, Table)
+    assert table.threads == 3
