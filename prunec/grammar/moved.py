@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -41,13 +42,19 @@ MOVED = {  # old name below prunec: the modules that hold its names now
     "target": ("request.target",),
 }
 PACKAGES = ("diff",)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def names_of(old: str) -> Callable[[str], Any]:
-    """Return a module's `__getattr__`, which looks its old names up where they are now."""
+    """Return a module's `__getattr__`, which looks its old names up where they are now.
+
+    It is asked for modules of a package, too (`from prunec.cost import macs`), and leaves these to the import.
+    """
+    folder = ROOT.joinpath(*old.split("."))
 
     def find(name: str) -> Any:
-        for home in () if name.startswith("__") else MOVED[old]:
+        is_module = (folder / f"{name}.py").is_file() or (folder / name).is_dir()
+        for home in () if name.startswith("__") or is_module else MOVED[old]:
             try:
                 found = getattr(importlib.import_module(f"prunec.{home}"), name)
             except AttributeError:

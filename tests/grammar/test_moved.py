@@ -47,3 +47,10 @@ def test_the_table_of_an_engine_opens_as_it_did(tmp_path: Path, monkeypatch: pyt
         table = On(threads=3).table()
     assert isinstance(table, Table)
     assert table.threads == 3
+
+
+def test_a_module_of_a_package_is_left_to_the_import() -> None:
+    """Import nothing else for it, and give no warning."""
+    code = "import sys; from prunec.cost import hardware; sys.exit('prunec.cost.macs' in sys.modules)"
+    found = subprocess.run([sys.executable, "-W", "error::DeprecationWarning", "-c", code], check=False)
+    assert found.returncode == 0
