@@ -40,7 +40,7 @@ from prunec.data.images import Images, load_images  # noqa: E402
 from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 from prunec.statistics.sweep import channels_last  # noqa: E402
-from prunec.validation.agreement import Agreement, agreement_of, agreements_of  # noqa: E402
+from prunec.validation.agreement import Agreement, agreements_of  # noqa: E402
 from prunec.validation.held_out import keep_back  # noqa: E402
 
 TRAIN, VAL = "imagenet1000/train", "imagenet1000/val"
@@ -141,7 +141,9 @@ def measure(case: Case, network: torch.nn.Module, args: argparse.Namespace, seed
     dense, narrow, alone = (Counting(one, test.labels) for one in networks)
     other, _ = agreements_of(dense, [narrow, alone], test.batches(args.batch))
     own, source = (
-        agreement_of(*networks[:2], (channels_last(networks[0], batch) for batch in images.batches(args.batch)))
+        agreements_of(
+            networks[0], [networks[1]], (channels_last(networks[0], one) for one in images.batches(args.batch))
+        )[0]
         for images in (keep_back(train, seed)[0], unread(case, args.data, train, seed))
     )
     found: dict[str, Any] = {

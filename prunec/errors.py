@@ -3,7 +3,6 @@
     PrunecError              1   anything prunec raises on purpose
     ├── SpecError            2   a pass, option, target or recipe that does not parse or does not fit
     ├── CaptureError         3   the model could not be found, built, loaded or captured
-    │   └── UnsupportedOpError   an operator that prunec must understand and does not
     ├── PassError            4   a pass ran without its requirements, or broke its promise
     ├── BudgetError          5   the target cannot be reached: the best reachable, what is frozen and why
     ├── NumericsError        6   a result that is not finite, or does not agree with its reference
@@ -33,10 +32,6 @@ class CaptureError(PrunecError):
     """The model could not be found, built, loaded or captured."""
 
     exit_code = 3
-
-
-class UnsupportedOpError(CaptureError):
-    """An operator that prunec must understand and does not."""
 
 
 class PassError(PrunecError):

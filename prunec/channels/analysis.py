@@ -164,12 +164,11 @@ def _rows(labels: Tensor) -> dict[int, list[int]]:
 
 def _contraction(walk: Walk, number: Tensor, met: Mixed) -> Contraction:
     weight, bias = argument(met.node, "weight"), argument(met.node, "bias")
-    convolution = "groups" in {item.name for item in met.node.target._schema.arguments}  # type: ignore[union-attr]
     return Contraction(
         node=met.node.name,
         weight=str(weight.target),
         bias=None if bias is None else str(bias.target),
-        groups=int(argument(met.node, "groups")) if convolution else 1,
+        groups=int(argument(met.node, "groups", 1)),
         taps=math.prod(walk.examples[weight].shape[2:]),
         inputs=number[met.inputs],
         outputs=number[met.outputs],

@@ -20,13 +20,8 @@ def may_split(channels: Channels, one: Contraction, node: fx.Node) -> bool:
     alone = one.weight not in graph.shared(node.graph)
     known = sum(each.node == one.node for each in channels.products) == 1
     whole = one.groups == 1 and not one.by_group and not one.transposed and one.bias is not None
-    return whole and alone and known and not Blocks.of(one).folded and not _names_padding(node)
-
-
-def _names_padding(node: fx.Node) -> bool:
-    return any(item.name == "padding" for item in node.target._schema.arguments) and isinstance(  # type: ignore[union-attr]
-        argument(node, "padding"), str
-    )
+    counted = not isinstance(argument(node, "padding", None), str)
+    return whole and alone and known and not Blocks.of(one).folded and counted
 
 
 def of(one: Contraction, split: Split, product: Product, node: fx.Node, values: graph.Values) -> Factoring:

@@ -19,7 +19,7 @@ from ..errors import first_line
 from ..frontend.opaque import is_opaque
 from ..ir import graph
 from ..ir.program import Program
-from .labels import FIXED, Labels, along, compress, fixed, varying
+from .labels import Labels, along, compress, fixed, varying
 from .spaces import CARRIES, CONSUMES, PRODUCES
 
 Rule = Callable[["Walk", fx.Node], Any]
@@ -207,16 +207,6 @@ def tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for one in value:
             yield from tensors(one)
-
-
-def is_uniform(labels: Tensor) -> bool:
-    """Return whether every element has the same label."""
-    return not varying(labels)
-
-
-def is_fixed(labels: Tensor) -> bool:
-    """Return whether every element is frozen."""
-    return is_uniform(labels) and (not labels.numel() or int(labels[(0,) * labels.dim()]) == FIXED)
 
 
 def overload_packet(node: fx.Node) -> Any:

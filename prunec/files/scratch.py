@@ -55,13 +55,6 @@ def final(path: Path) -> Path:
     return path
 
 
-def spoken(text: str) -> str:
-    """Return ``text`` with hidden names replaced by final ones."""
-    for partial in list(_LIVE):
-        text = text.replace(str(partial), str(final(partial)))
-    return text
-
-
 def abandon() -> None:
     """Remove all hidden files of this process, before an immediate exit."""
     for partial in list(_LIVE):

@@ -265,11 +265,11 @@ def _placeholder_values(exported: ExportedProgram) -> list[Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings, stderr and logs of torch.export."""
+    """Silence warnings, stderr and logs of torch.export and its ONNX exporter."""
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
+        logging.disable(logging.ERROR)
         try:
             yield
         finally:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from ..errors import CaptureError
+from ..errors import CaptureError, one_line
 from .pt2_text import plain_graph
 
 Convert = Callable[[bytes, str], bytes]
@@ -41,9 +41,8 @@ def load_exported(path: Path) -> ExportedProgram:
     except CaptureError:
         raise
     except Exception as error:
-        said = next(iter(str(error).strip().splitlines()), "")
         advice = "was it written by torch.export.save, with a torch no newer than this one?"
-        raise CaptureError(f"{path} cannot be loaded ({type(error).__name__}: {said}); {advice}") from error
+        raise CaptureError(f"{path} cannot be loaded ({one_line(error)}); {advice}") from error
 
 
 def _repacked(archive: zipfile.ZipFile, file: str) -> bytes:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils import _pytree as pytree
 
 from ..errors import CaptureError
+from ..ir.signature import unwrapped
 from .diagnosis import place_of
 from .weights_file import JIT, JIT_ADVICE
 
@@ -26,9 +26,7 @@ def plain_module(model: Any) -> nn.Module | ExportedProgram:
 
     Raises CaptureError for anything that is no network, for TorchScript, and for weights without values.
     """
-    # ends: each round takes off one of finitely many wrappers
-    while isinstance(model, (DataParallel, DistributedDataParallel)) or type(model).__name__ == "OptimizedModule":
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    model = unwrapped(model)
     if isinstance(model, ExportedProgram):
         return model
     if isinstance(model, torch.jit.ScriptModule):

@@ -18,6 +18,7 @@ from ..errors import BackendError, CaptureError
 from .calling import Inputs, arguments, tensors_of
 
 LABELS = ("labels", "label", "targets", "target", "y", "classes", "class", "label_ids", "ground_truth", "gt")
+PARALLEL = nn.DataParallel, nn.parallel.DistributedDataParallel
 _CAST = "give net.float() and compress that, and cast the ONNX file afterwards: prunec cast --fp16 or --bf16"
 
 
@@ -71,7 +72,7 @@ def signature_of(model: nn.Module | ExportedProgram, example_inputs: Inputs | No
         return _of_example(example_inputs, floating)
     if isinstance(model, ExportedProgram):
         return _of_exported(model, floating)
-    inner = _unwrapped(model)
+    inner = unwrapped(model)
     try:
         parameters = inspect.signature(inner.forward).parameters.values()
     except (TypeError, ValueError):  # code without a Python signature
@@ -159,12 +160,12 @@ def _of_exported(program: ExportedProgram, floating: torch.dtype) -> Signature:
     return Signature("the exported program", tuple(found), (), tuple(found.values()), floating, positional=tuple(found))
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: Any) -> Any:
     """Return the network inside DataParallel, DistributedDataParallel and torch.compile."""
-    inner = getattr(model, "_orig_mod", None)
-    if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        inner = model.module
-    return _unwrapped(inner) if isinstance(inner, nn.Module) else model
+    # ends: each round takes off one of finitely many wrappers
+    while isinstance(model, PARALLEL) or type(model).__name__ == "OptimizedModule":
+        model = model.module if isinstance(model, PARALLEL) else model._orig_mod
+    return model
 
 
 def is_label(name: str) -> bool:

@@ -138,11 +138,11 @@ def _rungs(exact: frozenset[int], most: int, table: Table, unit: int) -> tuple[i
 
 
 def grids(
-    needs: Needs, table: Table, seconds: float, seed: int = 0, track: Track = silent, what: str = "layers"
+    needs: Needs, table: Table, seconds: float, track: Track = silent, what: str = "layers"
 ) -> dict[LayerShape, Grid]:
     """Measure the times of shapes, for `seconds` and at least `ROUNDS` rounds."""
     rungs = [_Rungs.of(shape, span, table) for shape, span in needs.items()]
-    models = [model_of(one.shape, one.pairs, table.batch, seed) for one in rungs]
+    models = [model_of(one.shape, one.pairs, table.batch) for one in rungs]
     with profiled(models, table.threads, table.batch) as opened:
         for _ in track(until(seconds, ROUNDS + WARM_UP), what):
             opened.tell()

@@ -24,6 +24,7 @@ from ..files.artefacts import write_json
 from .layer_shapes import LayerShape
 
 Array = npt.NDArray[np.float64]
+RUNGS = 7  # widths of a ladder, at most
 FORMAT = 3  # of the file and the measurement; tables of another format are measured again
 
 
@@ -121,15 +122,15 @@ def _whole(whole: Whole) -> dict[str, Any]:
     return {"ms": whole.ms, "kernels": whole.kernels, "rest_ms": whole.rest_ms, "within": within}
 
 
-def ladder(size: int, likes: DeployTarget, rungs: int = 7) -> tuple[int, ...]:
+def ladder(size: int, likes: DeployTarget) -> tuple[int, ...]:
     """Return the widths to measure up to `size`: preferred multiples, denser at small sizes."""
     if size <= likes.likes:
         step = max(likes.granule, likes.likes // 4, 1)
         return (*range(step, size, step), size)
     fine = max(likes.granule, likes.likes // 2)
-    if size <= rungs * fine:
+    if size <= RUNGS * fine:
         return (*range(fine, size, fine), size)
-    wanted = np.linspace(likes.likes, size, rungs)
+    wanted = np.linspace(likes.likes, size, RUNGS)
     found = {round(float(one) / likes.likes) * likes.likes for one in wanted[:-1]}
     return (*sorted(one for one in found if 0 < one < size), size)
 

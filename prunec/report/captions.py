@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from ..channels.rules.contraction import argument
 from ..channels.spaces import Channels, Contraction, Space
 from ..ir.graph import attribute
 from ..ir.program import Program
-from .console import amount
+from .console import amount, counted
 from .sketch import CHEAP, END, Block, Flow, Sketch, name_of
 
 NAMED = 6  # spaces with a line of their own; the rest share one
@@ -60,7 +61,9 @@ class Captions:
             return f"{what} {', '.join(map(shape_text, shapes))}"
         lines = [self.title(block)] if block.layer else []
         inputs = " and ".join(shape_text(examples[one]) for one in _data(head, self.sketch))
-        lines.append(f"{' → '.join(_chained(block))}: {inputs} → {shape_text(examples[block.last])} (a batch of 2)")
+        lines.append(
+            f"{' → '.join(map(name_of, block.nodes))}: {inputs} → {shape_text(examples[block.last])} (a batch of 2)"
+        )
         if block.layer:
             lines.append(self._layer(block))
         if block.kind != CHEAP:
@@ -99,7 +102,7 @@ class Captions:
         lines = [f"space {self.spaces[one].name}: {self._channels(one, flow.channels[one])}" for one in order]
         frozen = [f"frozen {self.spaces[one].name}: {self.spaces[one].frozen}" for one in sorted(flow.frozen)]
         if flow.fixed and not frozen:
-            frozen = [f"{_counted(flow.fixed)} fixed: they belong to no space"]
+            frozen = [f"{counted(flow.fixed, 'channel')} fixed: they belong to no space"]
         if not lines and not frozen:
             return ["no channels that can go"]
         return [*_at_most(lines), *_at_most(frozen)]
@@ -108,10 +111,10 @@ class Captions:
         """Return the channel count of a space, with its coupling and missing channels."""
         size = self.spaces[index].size
         if count == size:
-            return _counted(count)
+            return counted(count, "channel")
         if count % size == 0:
             return f"{count} channels, {count // size} to each of its {size}"
-        return f"{count} of its {size} channels" if count < size else _counted(count)
+        return f"{count} of its {size} channels" if count < size else counted(count, "channel")
 
 
 def shape_text(value: Any) -> str:
@@ -131,10 +134,6 @@ def _data(node: fx.Node, sketch: Sketch) -> list[fx.Node]:
     return [one for one in node.all_input_nodes if one in sketch.flows]
 
 
-def _chained(block: Block) -> list[str]:
-    return [name_of(node) for node in block.nodes]
-
-
 def _parameters(block: Block) -> list[str]:
     """Return the parameters of operators that are not layers."""
     found = [one for node in block.nodes for one in node.all_input_nodes if one.op == "get_attr"]
@@ -148,17 +147,9 @@ def _kernel(weight: Tensor) -> str:
 
 def _stride(node: fx.Node) -> str:
     """Return the stride as `2` or `2×1`, empty for a linear layer."""
-    names = [item.name for item in node.target._schema.arguments]  # type: ignore[union-attr]
-    if "stride" not in names:
-        return ""
-    place = names.index("stride")
-    given = node.args[place] if place < len(node.args) else node.kwargs.get("stride", 1)
+    given = argument(node, "stride", ())
     steps: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
     return str(steps[0]) if len(set(steps)) == 1 else "×".join(map(str, steps))
-
-
-def _counted(channels: int) -> str:
-    return f"{channels} channel{'' if channels == 1 else 's'}"
 
 
 def _at_most(lines: list[str]) -> list[str]:

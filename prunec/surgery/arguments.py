@@ -194,8 +194,7 @@ def _picks(node: fx.Node, rewrite: Rewrite | None) -> bool:
 
 def _along(node: fx.Node, before: Axis) -> bool:
     """Return whether a node works along the channel axis. By its `dim` or `dims`; True without either."""
-    names = {item.name for item in node.target._schema.arguments} & {"dim", "dims"}  # type: ignore[union-attr]
-    given = argument(node, names.pop()) if names else before.dim
+    given = argument(node, "dim", argument(node, "dims", before.dim))
     return before.dim in [dim % before.rank for dim in ([given] if isinstance(given, int) else given)]
 
 

@@ -63,11 +63,6 @@ def agreements_of(
     return [one.agreement(spread) for one in found]
 
 
-def agreement_of(dense: nn.Module, compressed: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> Agreement:
-    """Compare one network with the dense network, as `agreements_of`."""
-    return agreements_of(dense, [compressed], batches)[0]
-
-
 class _Comparison:
     """Accumulator of the agreement of one network with the dense one."""
 

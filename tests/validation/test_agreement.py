@@ -15,7 +15,6 @@ from prunec.errors import NumericsError
 from prunec.statistics.relative import relative_error
 from prunec.validation.agreement import (
     Agreement,
-    agreement_of,
     agreements_of,
     same_class,
     scores_in,
@@ -38,7 +37,7 @@ class Fixed(nn.Module):
 
 
 def compared(dense: Callable[[Tensor], object], other: Callable[[Tensor], object], x: Tensor) -> Agreement:
-    return agreement_of(Fixed(dense), Fixed(other), [(part,) for part in x.split(7)])
+    return agreements_of(Fixed(dense), [Fixed(other)], [(part,) for part in x.split(7)])[0]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -152,5 +151,6 @@ def test_several_networks_are_compared_with_one_run_of_the_dense_network() -> No
     others = [Fixed(lambda x: x + 0.1), Fixed(lambda x: -x)]
     found = agreements_of(Fixed(dense), others, [(part,) for part in x.split(7)])
     assert seen == [7, 7, 6]
-    assert found == [agreement_of(Fixed(lambda x: x), other, [(part,) for part in x.split(7)]) for other in others]
+    alone = [agreements_of(Fixed(lambda x: x), [other], [(part,) for part in x.split(7)]) for other in others]
+    assert [[one] for one in found] == alone
     assert found[0] != found[1]

@@ -24,7 +24,7 @@ from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pipeline
 from prunec.report.console import outcome_table
 from prunec.validation import held_out
-from prunec.validation.agreement import Agreement, agreement_of, wilson
+from prunec.validation.agreement import Agreement, agreements_of, wilson
 from prunec.validation.held_out import Estimate, keep_back, kept_back, needed
 
 NET = networks()["residual"]
@@ -118,8 +118,8 @@ def test_the_last_refit_learns_from_the_images_kept_back() -> None:
 def test_the_estimate_is_the_agreement_on_the_images_kept_back(tmp_path: Path) -> None:
     result = compressed()
     fitted, kept = parts(IMAGES)
-    nets = result.dense.module, judged(result).module
-    other, own = (agreement_of(*nets, [one.inputs]) for one in (kept, fitted.take(24, 0)))
+    nets = result.dense.module, [judged(result).module]
+    other, own = (agreements_of(*nets, [one.inputs])[0] for one in (kept, fitted.take(24, 0)))
     found = result.estimate
     assert (found.images, found.agreement, found.interval) == (24, other.agreement, other.interval)
     assert found.relative_error == pytest.approx(other.relative_error, rel=1e-4)

@@ -17,7 +17,7 @@ from prunec.pipeline.pipeline import Pipeline
 from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.moments import Moments
 from prunec.surgery.plan import Plan
-from prunec.validation.agreement import Agreement, agreement_of
+from prunec.validation.agreement import Agreement, agreements_of
 from prunec.validation.held_out import keep_back
 from prunec.validation.learning_curve import Learning
 
@@ -93,7 +93,7 @@ def test_the_curve_is_measured_with_the_networks_that_were_fitted_to_fewer() -> 
     for part, error in zip((4, 2, 1), found.relative_error, strict=True):
         bare = prepared(result.dense).knowing(Plan(plan.channels, plan.keep, plan.judging[part]))
         narrow = Pipeline.parse("slice,decompose").run(bare, Context())
-        direct = agreement_of(result.dense.module, narrow.module, [kept.inputs])
+        direct = agreements_of(result.dense.module, [narrow.module], [kept.inputs])[0]
         assert error == pytest.approx(direct.relative_error, rel=1e-4)
     assert found.relative_error[0] > found.relative_error[-1]
     report = result.report["estimate"]["learning"]

@@ -21,13 +21,18 @@ NO_BATCH = "its layer reads a value without a batch: write x.flatten(1) for x.fl
 FIXED_GROUP = "it shares a convolution group with a channel that is fixed"
 
 
-def argument(node: fx.Node, name: str) -> Any:
-    """Return the argument `name` of `node`, or its default in the schema."""
+def argument(node: fx.Node, name: str, *otherwise: Any) -> Any:
+    """Return the argument `name` of `node`, or its default in the schema.
+
+    Returns `otherwise`, if given, for an operator without that argument; else raises KeyError.
+    """
     schema = node.target._schema  # type: ignore[union-attr]
     for place, item in enumerate(schema.arguments):
         if item.name == name:
             given = node.args[place] if place < len(node.args) else node.kwargs.get(name)
             return given if given is not None or place < len(node.args) else item.default_value
+    if otherwise:
+        return otherwise[0]
     raise KeyError(name)
 
 

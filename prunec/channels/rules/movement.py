@@ -83,8 +83,7 @@ def sampled(walk: Walk, node: fx.Node) -> Any:
 
 def _dims(node: fx.Node) -> list[int]:
     """Return the axes that an operator names."""
-    names = {item.name for item in node.target._schema.arguments}  # type: ignore[union-attr]
-    found: list[Any] = [argument(node, name) for name in ("dim", "dim1", "dim2", "dimension") if name in names]
+    found: list[Any] = [argument(node, name, None) for name in ("dim", "dim1", "dim2", "dimension")]
     return [axis for one in found if one is not None for axis in (one if isinstance(one, (list, tuple)) else [one])]
 
 

@@ -24,8 +24,7 @@ def batch_norm(walk: Walk, node: fx.Node) -> Any:
     """Return the labels of a batch norm, or instance norm: its parameters join axis 1."""
     labels = walk.value(node.args[0])
     vector = walk.vector(labels, 1)
-    names = [item.name for item in node.target._schema.arguments]  # type: ignore[union-attr]
-    if vector is None or ("training" in names and argument(node, "training")):
+    if vector is None or argument(node, "training", False):
         return walk.opaque(node, f"{name_of(node)} uses the statistics of the batch, or mixes channels")
     for name in ("weight", "bias", "running_mean", "running_var"):
         walk.touch(argument(node, name), 0, vector, CARRIES)
@@ -62,8 +61,7 @@ def layer_norm(walk: Walk, node: fx.Node) -> Any:
         assert vector is not None
         walk.over.append(node)
         for name in ("weight", "bias"):
-            if name in {item.name for item in node.target._schema.arguments}:  # type: ignore[union-attr]
-                walk.touch(argument(node, name), axis - labels.dim() + folded, vector, CARRIES)
+            walk.touch(argument(node, name, None), axis - labels.dim() + folded, vector, CARRIES)
     settled = walk.settle(labels)
     return settled if isinstance(walk.examples[node], Tensor) else [settled, *walk.fixed_like(node)[1:]]
 

@@ -28,7 +28,7 @@ def reduction(walk: Walk, node: fx.Node) -> Any:
         return _over(walk, node, labels)
     labels = walk.labels.tie(labels, axes & folded)
     first = labels[tuple(slice(0, 1) if axis in folded else slice(None) for axis in range(labels.dim()))]
-    if not _argument(node, "keepdim", False):
+    if not argument(node, "keepdim", False):
         first = first[tuple(0 if axis in folded else slice(None) for axis in range(labels.dim()))]
     settled = walk.settle(first)
     value = walk.examples[node]
@@ -60,24 +60,16 @@ def along_axis(walk: Walk, node: fx.Node) -> Any:
 def ordered(walk: Walk, node: fx.Node) -> Any:
     """Return the labels of cumsum, sort, whose axis may hold no channels."""
     labels = walk.value(node.args[0])
-    if int(_argument(node, "dim", -1)) % labels.dim() in varying(labels):
+    if int(argument(node, "dim", -1)) % labels.dim() in varying(labels):
         return walk.opaque(node, f"{name_of(node)} is taken along the channel axis")
     value = walk.examples[node]
     return labels if isinstance(value, Tensor) else [labels for _ in value]
 
 
 def _folded(node: fx.Node, rank: int) -> set[int]:
-    axes = _argument(node, "dim", None)
+    axes = argument(node, "dim", None)
     chosen = range(rank) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
     return {axis % rank for axis in chosen}
-
-
-def _argument(node: fx.Node, name: str, default: Any) -> Any:
-    """Return the argument `name`, or `default` if the operator has none."""
-    try:
-        return argument(node, name)
-    except KeyError:
-        return default
 
 
 INDICES = {aten.argmax, aten.argmin}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from ...errors import BackendError, SpecError
+from ...errors import BackendError, SpecError, first_line
 
 FLOAT = TensorProto.FLOAT
 PRECISIONS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -22,7 +22,7 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         full = onnx.shape_inference.infer_shapes(bare, check_type=True, data_prop=True)
         onnx.checker.check_model(full)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-        raise BackendError(f"the model is not valid ONNX: {str(error).strip().splitlines()[0]}") from error
+        raise BackendError(f"the model is not valid ONNX: {first_line(error)}") from error
     return full
 
 
@@ -80,6 +80,11 @@ def require(model: onnx.ModelProto, precision: str, kept: dict[str, str]) -> int
         reason = next((f" ('{name}': {why})" for name, why in kept.items()), "")
         raise BackendError(f"no layer could be cast to {precision}{reason}; keep the model in FP32, or rescale it")
     return layers
+
+
+def operator_set(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators in a model."""
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def number_of(precision: str) -> int:

@@ -6,10 +6,7 @@ capture trusts no old metadata. The exporter's own capture tries a list of strat
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import onnx
@@ -19,16 +16,17 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import OutputKind
 
 from ...errors import BackendError, CaptureError, SpecError
+from ...frontend.capture import quiet
 from ...frontend.opaque import paths_in, unwritable
 from ...ir.calling import tensors_only
 from .attention import with_heads
 from .clean import SAME, clean
+from .element_types import operator_set
 from .provenance import stamp
 
 OPSETS = range(18, 26)  # of torch's exporter; it silently writes 18 for a lower one
 MAX_BYTES = 1_800_000_000  # of weights: protobuf holds 2 GiB with the graph
 OPSET_NAMES = {"widest": 18, "normal": 20, "bf16": 22}  # TensorRT 10.3 reads 18; FP8 and FP16 scales need 19
-LOGGERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "torch.export", "onnxscript", "onnx_ir")
 Shapes = tuple[dict[int, Dim] | None, ...]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -62,7 +60,7 @@ def export_onnx(
     if isinstance(module, ExportedProgram):
         module = module.module()
     _check_module(module)
-    with _quiet():
+    with quiet():
         if isinstance(module, fx.GraphModule):
             module = with_heads(module, example_inputs)
         program = _capture(module, example_inputs, dynamic_batch)
@@ -146,7 +144,7 @@ def _translate(program: ExportedProgram, shapes: Shapes, opset: int) -> onnx.Mod
         raise BackendError(f"torch cannot write this network as ONNX: {_reason(error)}") from error
     assert result is not None
     model = result.model_proto
-    written = next(entry.version for entry in model.opset_import if entry.domain == "")
+    written = operator_set(model)
     if written != opset:
         raise BackendError(f"torch wrote opset {written} instead of {opset}; ask for opset {written}")
     return model
@@ -173,19 +171,3 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = (line.strip().rstrip(".") for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's warnings and logs."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -20,7 +20,7 @@ from typing import Any
 import onnx
 from onnx import NodeProto, helper
 
-from ...errors import BackendError
+from ...errors import BackendError, first_line
 
 Shape = tuple[int | str, ...]
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")  # no memory of their own
@@ -97,8 +97,9 @@ class Graph:
         try:
             inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except (onnx.shape_inference.InferenceError, ValueError) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise BackendError(f"the shapes in the model cannot be inferred ({reason}): export it again") from error
+            raise BackendError(
+                f"the shapes in the model cannot be inferred ({first_line(error)}): export it again"
+            ) from error
         graph = self.graph = inferred.graph
         self.initialisers = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = tuple(entry.name for entry in graph.input if entry.name not in self.initialisers)

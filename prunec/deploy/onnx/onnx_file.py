@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from ...errors import BackendError
+from ...errors import BackendError, first_line
 from ...files import artefacts
 from . import provenance
 
@@ -27,8 +27,9 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise BackendError(f"'{path}' is not a whole ONNX model; write or fetch it again ({reason})") from error
+        raise BackendError(
+            f"'{path}' is not a whole ONNX model; write or fetch it again ({first_line(error)})"
+        ) from error
     foreign = [node for node in model.graph.node if node.domain not in STANDARD]
     if foreign:
         node = foreign[0]

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, defs, helper, numpy_helper, version_converter
 
-from ...errors import BackendError
-from ..onnx.element_types import FLOAT, element_types, inferred
+from ...errors import BackendError, first_line
+from ..onnx.element_types import FLOAT, element_types, inferred, operator_set
 
 OPSET = 22
 
@@ -24,29 +24,29 @@ def convert(model: onnx.ModelProto, kept: Collection[str], to: int = TensorProto
     return inferred(_Lowering(inferred(model), frozenset(kept), to).model())
 
 
-def at_opset(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
-    """Return `model` in opset `opset` or newer. Raises BackendError if ONNX cannot convert it."""
-    found = _opset(model)
-    if found >= opset:
+def at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` in opset `OPSET` or newer. Raises BackendError if ONNX cannot convert it."""
+    found = operator_set(model)
+    if found >= OPSET:
         return model
     try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, opset)
+        converted: onnx.ModelProto = version_converter.convert_version(model, OPSET)
     except (RuntimeError, ValueError) as error:
         raise BackendError(
-            f"the model is of opset {found}, BF16 needs {opset}, and ONNX cannot convert it: export it with"
-            f" --opset bf16 ({str(error).strip().splitlines()[0]})"
+            f"the model is of opset {found}, BF16 needs {OPSET}, and ONNX cannot convert it: export it with"
+            f" --opset bf16 ({first_line(error)})"
         ) from error
     return converted
 
 
-def without(model: onnx.ModelProto, to: int = TensorProto.BFLOAT16) -> dict[str, str]:
-    """Return the nodes, by name, that ONNX does not define in `to`, with the reason."""
-    types, opset = element_types(inferred(model)), _opset(model)
+def without(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the nodes, by name, that ONNX does not define in BF16, with the reason."""
+    types, opset = element_types(inferred(model)), operator_set(model)
     return {
         node.name: f"ONNX has no {node.op_type} of that type in opset {opset}"
         for node in model.graph.node
         if any(types.get(name) == FLOAT for name in node.output)
-        and not _lowered(node.op_type, opset, to)[1].intersection(range(len(node.output)))
+        and not _lowered(node.op_type, opset, TensorProto.BFLOAT16)[1].intersection(range(len(node.output)))
         and node.op_type != "Cast"
     }
 
@@ -56,7 +56,7 @@ class _Lowering:
 
     def __init__(self, source: onnx.ModelProto, kept: frozenset[str], to: int) -> None:
         self.source, self.kept, self.to = source, kept, to
-        self.opset = _opset(source)
+        self.opset = operator_set(source)
         self.before = element_types(source)
         self.types = dict(self.before)
         self.constants = {tensor.name: tensor for tensor in source.graph.initializer}
@@ -141,7 +141,3 @@ def _converted(tensor: TensorProto, name: str, to: int) -> TensorProto:
     """Round a constant to type `to`, to nearest even."""
     values = numpy_helper.to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(to))
     return numpy_helper.from_array(np.ascontiguousarray(values), name)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

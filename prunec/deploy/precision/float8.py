@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import BackendError
+from ..onnx.element_types import operator_set
 from ..ort.runtime import Array
 from .qdq import FLOAT8_OPSET
 
@@ -22,7 +23,7 @@ KIND = TensorProto.FLOAT8E4M3FN
 
 def require_opset(model: onnx.ModelProto) -> None:
     """Raise BackendError if the operator set of `model` has no FP8."""
-    found = next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    found = operator_set(model)
     if found < FLOAT8_OPSET:
         raise BackendError(
             f"the model is of opset {found}, and FP8 needs {FLOAT8_OPSET}: export it with --opset normal, from the .pt2"

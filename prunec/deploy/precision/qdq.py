@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
-from ..onnx.element_types import LAYERS
+from ..onnx.element_types import LAYERS, operator_set
 
 LEAST_CHANNELS = 16  # read and made by a quantised layer, per group
 DEPTHWISE_MULTIPLE, DEPTHWISE_KERNEL = 8, 3
@@ -78,7 +78,7 @@ class _Graph:
     """Look-ups by value name."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self.opset = operator_set(model)
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.constants |= {
             node.output[0]: node.attribute[0].t
