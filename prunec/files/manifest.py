@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .digest import of_files
 
 NAME = "manifest.json"
 UNCHECKED = "--no-verify"
@@ -90,7 +91,7 @@ def require_as_written(path: Path) -> None:
         expected = Manifest.read(path.parent).files.get(path.name)
     except (OSError, ValueError) as error:
         raise DataError(f"{path.parent / NAME}, beside {path.name}, cannot be relied on: {error}; {advice}") from error
-    if expected is not None and expected != (path.stat().st_size, _sha256(path)):
+    if expected is not None and expected != (path.stat().st_size, of_files(path)):
         raise DataError(f"{path} is not what prunec wrote: its sha256 differs from that in {NAME}; {advice}")
 
 
@@ -109,12 +110,4 @@ def _digest(found: Mapping[str, object]) -> str:
 
 def _inventory(folder: Path) -> dict[str, tuple[int, str]]:
     listed = [each for each in sorted(folder.rglob("*")) if each.is_file() and each != folder / NAME]
-    return {each.relative_to(folder).as_posix(): (each.stat().st_size, _sha256(each)) for each in listed}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):  # ends: with the file
-            digest.update(chunk)
-    return digest.hexdigest()
+    return {each.relative_to(folder).as_posix(): (each.stat().st_size, of_files(each)) for each in listed}

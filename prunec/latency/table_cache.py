@@ -1,42 +1,30 @@
-"""Cache this machine's latency tables on disk, shared by all processes.
+"""Share this machine's latency tables between runs and processes, in the folder of `prunec.files.cache`.
 
-    latency-KEY.json            KEY: digest of the format, the machine, the batch and the threads
-    latency-KEY.json.lock       held while one process reads, merges and writes
-    latency-KEY.json.damaged    a table with a wrong checksum or content, set aside
-
-The folder is $PRUNEC_CACHE, or the user's cache folder. If it is not writable, a run warns and keeps its measurements
-in memory.
+A process holds the lock of a table while it reads, merges and writes it. If the folder is not writable, a run warns and
+keeps its measurements in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
-
 from ..cost.hardware import DeployTarget
 from ..errors import DataError, PrunecWarning
+from ..files import cache
 from ..files.artefacts import write_json
+from ..files.digest import of_json
 from .measure import exact_of
 from .table import FORMAT, Grid, Table
 from .table_file import SHA256, digest, parsed
 
-PATIENCE = 60.0  # seconds to wait for another process, which reads and writes in far less than one
-
 
 def path_of(table: Table) -> Path:
     """Return the file that caches a table of this machine."""
-    given = os.environ.get("PRUNEC_CACHE")
-    folder = Path(given).expanduser() if given else user_cache_path("prunec", appauthor=False)
-    key = json.dumps([FORMAT, dict(table.machine), table.batch, table.threads], sort_keys=True)
-    return folder / f"latency-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    key = of_json([FORMAT, dict(table.machine), table.batch, table.threads])[:16]
+    return cache.folder("latency") / f"{key}.json"
 
 
 def kept(empty: Table) -> Table:
@@ -122,21 +110,15 @@ def _whole_or_aside(path: Path, own: Table) -> Table:
 def _locked(path: Path, work: Callable[[], Table]) -> Table | None:
     """Call `work` under a file's lock; warn and return None if the disk refuses."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=PATIENCE):
+        with cache.locked(path):
             return work()
-    except Timeout:
-        said = f"another process has held {path.name}.lock for {PATIENCE:.0f} s"
-    except NotImplementedError as error:  # a file system that knows no locks
-        said = str(error)
     except (OSError, DataError) as error:
-        said = _said(error)
-    warnings.warn(
-        f"latency tables cannot be kept in {path.parent} ({said}): what is measured counts for this run alone; set"
-        " PRUNEC_CACHE to a folder that can be written",
-        PrunecWarning,
-        stacklevel=3,
-    )
+        warnings.warn(
+            f"latency tables cannot be kept in {path.parent} ({_said(error)}): what is measured counts for this run"
+            f" alone; set {cache.VARIABLE} to a folder that can be written",
+            PrunecWarning,
+            stacklevel=3,
+        )
     return None
 
 

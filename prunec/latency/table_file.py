@@ -6,7 +6,6 @@ one sentence from it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..cost.hardware import TARGETS
 from ..errors import DataError
+from ..files.digest import of_json
 from .layer_shapes import CLIP, CONVOLUTION, LINEAR, RELU, TRANSPOSED, LayerShape
 from .table import FORMAT, Grid, Table, Whole, Within
 
@@ -55,7 +55,7 @@ def parsed(text: str, name: str, sealed: bool = False) -> Table:
 def digest(found: Mapping[str, Any]) -> str:
     """Compute the sha256 of a table as JSON, without its own entry."""
     content = {key: value for key, value in found.items() if key != SHA256}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return of_json(content)
 
 
 def _table(found: Mapping[str, Any]) -> Table:

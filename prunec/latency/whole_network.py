@@ -7,8 +7,6 @@ so that both runs add up: plans lie between them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +16,7 @@ from ..compare.profiles import Kernel, kernels
 from ..cost.hardware import DeployTarget
 from ..deploy.benchmark.sampling import until
 from ..deploy.onnx.layers import network_of
+from ..files.digest import of_json
 from ..ir.digest import state_digest
 from ..ir.program import Program
 from ..progress import Track, silent
@@ -52,8 +51,7 @@ def digest_of(program: Program) -> str:
     """Compute the sha256 of a network's graph, weights and inputs. The batch counts only if it is fixed."""
     first = 1 if program.dynamic_batch else 0
     inputs = [(list(one.shape[first:]), str(one.dtype)) for one in program.example_inputs]
-    facts = [str(program.module.graph), state_digest(program.module), inputs]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return of_json([str(program.module.graph), state_digest(program.module), inputs])
 
 
 def knows(whole: Whole, layers: Iterable[Layer]) -> bool:

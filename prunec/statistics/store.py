@@ -7,8 +7,6 @@ measured anew. It is written under a hidden name and renamed, so concurrent runs
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import PrunecError
-from ..files import artefacts
+from ..files import artefacts, cache
+from ..files.digest import of_json
 from ..frontend.opaque import paths_in
 from ..ir import graph
 from ..ir.digest import tensor_digest
@@ -51,8 +50,7 @@ def place(program: Program, context: Context, rows: int, layers: Iterable[str] =
         "batch": context.batch,
         "device": str(program.device),  # sums differ in their last bits
     }
-    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-    return context.cache / f"{name}.safetensors"
+    return cache.folder("statistics", context.cache) / f"{of_json(parts)[:32]}.safetensors"
 
 
 def load(path: Path, wanted: Iterable[str]) -> tuple[dict[str, Moments] | None, str]:

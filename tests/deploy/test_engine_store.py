@@ -39,7 +39,7 @@ def test_two_processes_that_keep_the_same_engine_never_fail(tmp_path: Path) -> N
     for each in workers:
         each.join(60)
     assert [each.exitcode for each in workers] == [0, 0]
-    assert not list(tmp_path.glob(".prunec-*"))
+    assert not list(tmp_path.rglob(".prunec-*"))
 
 
 def test_what_another_process_has_kept_stays(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_what_another_process_has_kept_stays(tmp_path: Path) -> None:
 def test_one_changed_byte_is_not_used_and_is_written_over(tmp_path: Path, broken: str) -> None:
     cache = Cache(tmp_path)
     cache.keep("key", engine(b"first"))
-    path = tmp_path / broken
+    path = tmp_path / "engines" / broken
     path.write_bytes(path.read_bytes().replace(b"10", b"11").replace(b"first", b"firsu"))
     assert cache.find("key") is None
     cache.keep("key", engine(b"second"))
@@ -91,7 +91,7 @@ def test_timings_that_have_changed_are_measured_again(tmp_path: Path) -> None:
     assert cache.timings("shared") == b""
     cache.keep_timings("shared", b"measured")
     assert cache.timings("shared") == b"measured"
-    path = tmp_path / "shared.timings"
+    path = tmp_path / "engines" / "shared.timings"
     for data in (path.read_bytes()[:-1], b"", b"measured"):
         path.write_bytes(data)
         assert cache.timings("shared") == b""

@@ -142,7 +142,7 @@ def test_the_cache_is_used_and_is_keyed(tmp_path: Path, monkeypatch: pytest.Monk
     for other in ({"sms": "89"}, {"profile": "1/2/8"}, {"cleared_flags": ("TF32",)}, {"level": 1}):
         with pytest.raises(ZeroDivisionError):
             build(path, Settings.parse(RTX, **{"sms": "86", "profile": "1/2/4", **other}), cache)  # type: ignore[arg-type]
-    (kept,) = (tmp_path / "kept").glob("*.engine")
+    (kept,) = (tmp_path / "kept" / "engines").glob("*.engine")
     kept.write_bytes(first.plan[:-1])
     with pytest.raises(ZeroDivisionError):  # what is torn is built anew
         build(path, settings, cache)

@@ -128,7 +128,7 @@ def test_what_is_kept_is_found_again_and_by_nobody_else(cache: Path) -> None:
     assert table_of(On()) == kept == plain()
     assert table_of(On()).own
     assert table_of(On(batch=8)).grids == table_of(On(threads=2)).grids == {}
-    assert [path.name for path in cache.glob("*.json")] == [table_cache.path_of(kept).name]
+    assert [path.name for path in cache.glob("latency/*.json")] == [table_cache.path_of(kept).name]
 
 
 def test_a_copy_of_a_kept_table_can_be_handed_in_and_not_changed(cache: Path, tmp_path: Path) -> None:
@@ -183,7 +183,8 @@ def test_where_nothing_can_be_kept_the_run_goes_on(place: str, tmp_path: Path, m
     folder = {"a file": tmp_path / "taken", "below a file": tmp_path / "taken" / "cache"}.get(place, tmp_path)
     monkeypatch.setenv("PRUNEC_CACHE", str(folder))
     if place == "a folder of that name":
-        (tmp_path / f"{table_cache.path_of(Table(engine.machine(), 1, 1)).name}.lock").mkdir()
+        path = table_cache.path_of(Table(engine.machine(), 1, 1))
+        path.with_name(f"{path.name}.lock").mkdir(parents=True)
     table = table_of(On()).with_grids({CONV: GRID})
     with pytest.warns(PrunecWarning, match="counts for this run alone; set PRUNEC_CACHE"):
         table = table_cache.keep(table)

@@ -133,15 +133,15 @@ def test_a_layer_of_low_rank_becomes_two_without_a_loss() -> None:
 def test_the_statistics_of_a_calibration_are_used_again(tmp_path: Path) -> None:
     options: Any = {"target": "macs:0.6", "cache": tmp_path}
     first = prunec.compress(networks()["residual"], IMAGES, **options)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.rglob("*.safetensors")
     stamp = file.stat().st_mtime_ns
     again = prunec.compress(networks()["residual"], IMAGES, **options)
-    assert [one.stat().st_mtime_ns for one in tmp_path.iterdir()] == [stamp]
+    assert [one.stat().st_mtime_ns for one in tmp_path.rglob("*.safetensors")] == [stamp]
     assert again.plan.to_json() == first.plan.to_json()
     pairs = zip(graph_tensors(first), graph_tensors(again), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     prunec.compress(networks()["residual"], IMAGES.flip(0), **options)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     file.write_bytes(b"nothing")
     with pytest.warns(RuntimeWarning, match="measured anew"):
         third = prunec.compress(networks()["residual"], IMAGES, **options)

@@ -65,7 +65,7 @@ def test_each_thing_that_the_numbers_depend_on_is_in_the_name(tmp_path: Path, mo
     calibrated(tmp_path, other)
     monkeypatch.setattr(store, "versions", lambda: {"prunec": "9.9"})
     calibrated(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 5
 
 
 def one_bit(data: bytes) -> bytes:
@@ -83,7 +83,7 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_file_that_has_changed_is_measured_anew(tmp_path: Path, how: str) -> None:
     found, _ = calibrated(tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.rglob("*.safetensors")
     whole = path.read_bytes()
     path.write_bytes(BROKEN[how](whole))
     with pytest.warns(RuntimeWarning, match="measured anew"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from ...errors import BackendError
+from ...files.digest import of_files
 from .settings import Profile
 
 DOMAINS = {"", "ai.onnx", "com.microsoft"}  # the parser takes some of com.microsoft, and names the others
@@ -35,7 +35,7 @@ class Source:
         constants = {tensor.name for tensor in model.graph.initializer}
         entries = [entry for entry in model.graph.input if entry.name not in constants]
         inputs = {entry.name: _sizes(entry) for entry in entries}
-        return cls(path, _sha256([path, *external]), inputs, bool(external))
+        return cls(path, of_files(path, *external), inputs, bool(external))
 
     def check(self, profile: Profile | None) -> None:
         """Raise BackendError if the profile and the inputs do not match."""
@@ -100,12 +100,3 @@ def _external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
 def _sizes(entry: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     dims = entry.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-
-
-def _sha256(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for each in files:
-        with each.open("rb") as stream:
-            while chunk := stream.read(1 << 20):  # ends: with the file
-                digest.update(chunk)
-    return digest.hexdigest()

@@ -12,23 +12,21 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ...errors import BackendError, DataError, PrunecWarning, SpecError
 from ...files.artefacts import write_bytes, write_json
+from ...files.cache import folder, locked
+from ...files.digest import of_json
 from .model import Source
 from .settings import Profile, Settings
 
 FORMAT = 1
 RECORD = "record_sha256"  # of the other entries
 TIMINGS = b"prunec timings 1 "  # header; then the sha256 of the data, in hexadecimal, and the data
-PATIENCE = 60.0  # seconds to wait for another process, which writes in far less than one
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def record_path(path: Path) -> Path:
 def key(source: Source, settings: Settings, module: str, version: str, present: str | None) -> str:
     """Return a digest, 32 hexadecimal digits, of all that determines an engine. File names do not count."""
     facts = [FORMAT, module, version, present, source.sha256, settings.to_json()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return of_json(facts)[:32]
 
 
 def require_free(path: Path) -> None:
@@ -84,7 +82,7 @@ def _write(engine: Engine, path: Path) -> None:
     beside = record_path(path)
     before = beside.read_bytes() if beside.is_file() else None
     record = dict(engine.record)
-    write_json(beside, {**record, RECORD: _digest(record)})
+    write_json(beside, {**record, RECORD: of_json(record)})
     try:
         write_bytes(path, engine.plan)
     except BaseException:
@@ -93,10 +91,6 @@ def _write(engine: Engine, path: Path) -> None:
         else:
             write_bytes(beside, before)
         raise
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path) -> Engine:
@@ -115,7 +109,7 @@ def load(path: Path) -> Engine:
         written, sealed = record["sha256"], record.pop(RECORD, None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackendError(f"'{beside}' is no record of prunec's: build the engine again with prunec build") from error
-    if sealed is not None and sealed != _digest(record):  # older records have none
+    if sealed is not None and sealed != of_json(record):  # older records have none
         raise BackendError(f"'{beside}' is not as prunec wrote it: build the engine again with prunec build")
     if written != hashlib.sha256(plan).hexdigest():
         raise BackendError(f"'{path}' is not the engine that its record describes: build it again with prunec build")
@@ -125,30 +119,30 @@ def load(path: Path) -> Engine:
 class Cache:
     """Folder of engines by key, and of timing caches by package and GPU."""
 
-    def __init__(self, folder: Path) -> None:
-        """Create the folder. Raises BackendError if it is not writable."""
-        self._folder = folder
+    def __init__(self, given: Path) -> None:
+        """Create the folder below the one given. Raises BackendError if it is not writable."""
+        self._folder = folder("engines", given)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BackendError(f"the cache {folder} cannot be made, {error.strerror}: choose another") from error
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise BackendError(f"the cache {folder} cannot be written: choose another, or leave --cache out")
+            raise BackendError(f"the cache {given} cannot be made, {error.strerror}: choose another") from error
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise BackendError(f"the cache {given} cannot be written: choose another, or leave --cache out")
 
     def find(self, name: str) -> Engine | None:
         """Return the engine of a key if complete, else None."""
         path = self._engine(name)
         try:
-            with self._locked(path):
+            with locked(path):
                 return load(path) if path.is_file() else None
-        except BackendError:  # damaged: it is built anew and overwritten
+        except (BackendError, DataError):  # damaged, or not to be locked: it is built anew
             return None
 
     def keep(self, name: str, engine: Engine) -> None:
         """Store an engine unless another process has; warn if the disk refuses."""
         path = self._engine(name)
         try:
-            with self._locked(path):
+            with locked(path):
                 if not _is_whole(path):
                     _write(engine, path)
         except (BackendError, DataError) as error:
@@ -176,19 +170,6 @@ class Cache:
             write_bytes(self._timings(name), _sealed(data))
         except DataError as error:
             warnings.warn(f"TensorRT's timings are not kept for the next build: {error}", PrunecWarning, stacklevel=2)
-
-    @contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
-        """Hold the lock of an engine. Raises BackendError on timeout or without locks."""
-        lock = FileLock(f"{path}.lock", timeout=PATIENCE)
-        try:
-            lock.acquire()
-        except (Timeout, OSError, NotImplementedError) as error:
-            raise BackendError(f"{path.name}.lock in {self._folder} cannot be held ({error})") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _engine(self, name: str) -> Path:
         return self._folder / f"{name}.engine"
