@@ -27,7 +27,6 @@ from prunec.ir import graph
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
-from prunec.request.constraints import Constraints
 from prunec.statistics.facts import Curve, Curves
 from prunec.statistics.folds import FEWEST, Dealt, Folds
 from prunec.statistics.relative import relative_error
@@ -62,7 +61,8 @@ class Branches(Pass):
         names = [str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"]
         for one in branches.found(program, channels):
             layers = list(dict.fromkeys(graph.layer_of(name) for name in names if name in one.parameters))
-            if layers and _may_go(context.constraints, layers):
+            limits = context.constraints
+            if layers and not any(limits.reason([layer]) or limits.share([layer]) < 1 for layer in layers):
                 found.append(replace(one, space=f"{layers[0]}:branch"))
                 spaces.append(Space(found[-1].space, 1, (), None, start + len(found) - 1, least=0))
         known = replace(channels, spaces=tuple(spaces), branches=tuple(found))
@@ -108,11 +108,6 @@ class Branches(Pass):
             after = [stop for stop in stops_of(program.module, plan) if stop.place > place]
             pair.sweep(_next(after), fit, rows=self.rows, seed=seed)
         return _finished(narrow, pair.reached[1])
-
-
-def _may_go(constraints: Constraints, layers: list[str]) -> bool:
-    """Return whether no constraint keeps any of these layers, in full or in part."""
-    return not any(constraints.reason([layer]) or constraints.share([layer]) < 1 for layer in layers)
 
 
 def _next(stops: Sequence[Stop]) -> list[Stop]:

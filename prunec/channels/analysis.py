@@ -52,7 +52,9 @@ def analyse(
     return Channels(
         spaces=tuple(spaces),
         contractions=tuple(_contraction(walk, number, one) for one in walk.mixed),
-        products=tuple(_product(number, *entry) for entry in walk.products),
+        products=tuple(
+            Product(node.name, macs / (len(a) * len(b)), number[a], number[b]) for node, macs, a, b in walk.products
+        ),
         values={node.name: axis for node, value in walk.values.items() if (axis := _axis(walk, number, value))},
         parameters={(name, dim): number[labels] for (name, dim, _), labels in touched.items()},
         reads=frozenset(node.name for node in walk.reads),
@@ -175,10 +177,6 @@ def _contraction(walk: Walk, number: Tensor, met: Mixed) -> Contraction:
         by_group=met.by_group,
         transposed=is_transposed(met.node),
     )
-
-
-def _product(number: Tensor, node: fx.Node, macs: float, a: Tensor, b: Tensor) -> Product:
-    return Product(node.name, macs / (len(a) * len(b)), number[a], number[b])
 
 
 def _axis(walk: Walk, number: Tensor, value: Any) -> Any:

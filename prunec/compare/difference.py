@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..deploy.onnx import onnx_file
-from ..deploy.onnx.layers import Layer, Network, Shape, network_of
+from ..deploy.onnx.layers import Layer, Network, network_of
 from . import engine_layers, engine_plans
 from .matching import Group, align
 from .profiles import Kernel
@@ -116,7 +116,7 @@ def _side(layers: Sequence[Layer], kernels: Sequence[Kernel] | None) -> dict[str
     found: dict[str, Any] = {
         "layers": [layer.name for layer in layers],
         "ops": [layer.op for layer in layers],
-        "outputs": [_sizes(layer.output) for layer in layers],
+        "outputs": [list(layer.output) for layer in layers],
         "weights": [list(layer.weight) for layer in layers],
         "dtypes": [layer.dtype for layer in layers],
         **{what: sum(getattr(layer, what) for layer in layers) for what in COUNTED},
@@ -130,7 +130,3 @@ def _ran(kernels: Sequence[Kernel]) -> dict[str, Any]:
     """Return number, total time in ms and names of kernels."""
     named = [f"{kernel.name} ({kernel.op})" if kernel.op else kernel.name for kernel in kernels]
     return {"kernels": len(kernels), "ms": round(sum(kernel.ms for kernel in kernels), 6), "names": named}
-
-
-def _sizes(shape: Shape) -> list[int | str]:
-    return list(shape)

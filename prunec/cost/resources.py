@@ -59,7 +59,7 @@ class Quantity:
 
     def used(self, counts: Counts | None = None) -> Array:
         """Compute the cost of each step, [steps]; of the dense network without counts."""
-        each = self._exact.by_product(self.terms.sizes if counts is None else counts)
+        each = Terms(self.terms.terms, self.terms.sizes).by_product(self.terms.sizes if counts is None else counts)
         found: Array = self.together @ each
         return found
 
@@ -71,11 +71,6 @@ class Quantity:
     def dense(self) -> int:
         """Return the cost of the dense network."""
         return self.total() - self.extra
-
-    @cached_property
-    def _exact(self) -> Terms:
-        """Return the terms with each layer whole or in parts, as the counts say."""
-        return Terms(self.terms.terms, self.terms.sizes)
 
     @property
     def steps(self) -> int:

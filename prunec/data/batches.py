@@ -204,11 +204,11 @@ def _described(labels: object) -> str:
 
 
 def _looks_like_labels(value: object) -> bool:
-    return _classes(value) is not None or isinstance(value, (int, float, str)) or _of_text(value)
-
-
-def _of_text(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and bool(value) and isinstance(value[0], str)
+    return (
+        _classes(value) is not None
+        or isinstance(value, (int, float, str))
+        or (isinstance(value, (tuple, list)) and bool(value) and isinstance(value[0], str))
+    )
 
 
 def _telling(names: Mapping[str, object], takes: Signature) -> bool:

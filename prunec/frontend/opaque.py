@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 import difflib
-import fnmatch
 import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -97,27 +97,23 @@ def _pairs(path: str, seen: Sequence[Mapping[str, list[Seen]]]) -> list[tuple[Se
 
 def _require_used(model: nn.Module, patterns: Sequence[str], used: Iterable[str]) -> None:
     for pattern in patterns:
-        named = [path for path, _ in model.named_modules(remove_duplicate=False) if _fits(path, pattern)]
+        named = [path for path, _ in model.named_modules(remove_duplicate=False) if fnmatchcase(path, pattern)]
         if not any(f"{path}.".startswith(f"{one}.") for path in named for one in used):
             raise SpecError(f"--opaque {pattern} names nothing that the network runs on these inputs; leave it out")
-
-
-def _fits(path: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(path, pattern)
 
 
 def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
     """Return the outermost sub-modules that the patterns fit, by path."""
     known = {path: module for path, module in model.named_modules(remove_duplicate=False) if path}
     for pattern in patterns:
-        if not any(_fits(path, pattern) for path in known):
+        if not any(fnmatchcase(path, pattern) for path in known):
             near = difflib.get_close_matches(pattern, known)
             raise SpecError(
                 f"--opaque {pattern}: {type(model).__name__} has no such sub-module; "
                 + (f"did you mean {' or '.join(near)}?" if near else f"its first are {', '.join([*known][:5])}")
             )
     runnable = {path: one for path, one in known.items() if not isinstance(one, (nn.ModuleList, nn.ModuleDict))}
-    chosen = {path: one for path, one in runnable.items() if any(_fits(path, pattern) for pattern in patterns)}
+    chosen = {path: one for path, one in runnable.items() if any(fnmatchcase(path, pattern) for pattern in patterns)}
     return {path: one for path, one in chosen.items() if not any(path.startswith(f"{outer}.") for outer in chosen)}
 
 

@@ -72,7 +72,9 @@ class Folder:
         """An object of this folder from its text form. Raises SpecError."""
         parsed = grammar.parse(text) if isinstance(text, str) else text
         kind = self.load(parsed.name)
-        return grammar.bind(parsed, kind, getattr(kind, "strategies", {}), _make_in)
+        return grammar.bind(
+            parsed, kind, getattr(kind, "strategies", {}), lambda folder, spec: STRATEGIES[folder].make(spec)
+        )
 
 
 PASSES = Folder("prunec.passes", "pass")
@@ -95,7 +97,3 @@ def _only_class(module: ModuleType) -> type[Any]:
         found = ", ".join(kind.__name__ for kind in kinds) or "none"
         raise PassError(f"{module.__name__} should hold one public class, and holds {found}; start other names with _")
     return kinds[0]
-
-
-def _make_in(folder: str, spec: Spec) -> Any:
-    return STRATEGIES[folder].make(spec)

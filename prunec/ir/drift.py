@@ -92,10 +92,8 @@ def in_float64(module: fx.GraphModule) -> fx.GraphModule:
     """Return a copy in double precision, casts to single and half precision included."""
     double = copy.deepcopy(module).double()
     for node in double.graph.nodes:
-        node.args, node.kwargs = (_widened(value) for value in (node.args, node.kwargs))
+        node.args, node.kwargs = pytree.tree_map(
+            lambda leaf: torch.float64 if leaf in SHORT else leaf, (node.args, node.kwargs)
+        )
     double.recompile()
     return double
-
-
-def _widened(value: Any) -> Any:
-    return pytree.tree_map(lambda leaf: torch.float64 if leaf in SHORT else leaf, value)

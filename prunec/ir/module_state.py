@@ -22,9 +22,9 @@ CONTAINERS = (dict, OrderedDict, defaultdict, list, deque, set)
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Hold `model` in eval mode during the block; restore sub-modules and tensors on exit."""
-    tensors = {id(one): one for one in (*model.parameters(), *model.buffers()) if _has_values(one)}
+    tensors = {id(one): one for one in (*model.parameters(), *model.buffers()) if not (is_lazy(one) or one.is_meta)}
     values = [(one, one.detach().clone()) for one in tensors.values()]
-    attributes = [(one, _snapshot(one)) for one in model.modules()]
+    attributes = [(one, {name: (value, _held(value)) for name, value in vars(one).items()}) for one in model.modules()]
     try:
         model.eval()
         yield
@@ -33,15 +33,6 @@ def preserved(model: nn.Module) -> Iterator[None]:
             _restore_attributes(module, before)
         for tensor, value in values:
             _restore_values(tensor, value)
-
-
-def _has_values(tensor: Tensor) -> bool:
-    return not (is_lazy(tensor) or tensor.is_meta)
-
-
-def _snapshot(module: nn.Module) -> Attributes:
-    """Copy each attribute, and shallowly each container."""
-    return {name: (value, _held(value)) for name, value in vars(module).items()}
 
 
 def _held(value: Any) -> Any:

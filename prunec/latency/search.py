@@ -210,11 +210,6 @@ def _halved(program: Program, ranks: Mapping[str, int]) -> whole_network.Halved 
     return whole_network.Halved(_narrow(program, Plan(channels, keep)), ranks)
 
 
-def narrowed(program: Program, problem: Allocation, counts: Counts) -> ModelProto:
-    """Return the network with these widths and ranks, not refitted."""
-    return _narrow(program, Plan(problem.channels, problem.keep(counts)))
-
-
 def _narrow(program: Program, plan: Plan) -> ModelProto:
     return _exported(Pipeline.parse("slice,decompose").run(program.knowing(plan), Context()))
 
@@ -243,7 +238,7 @@ class _Race:
 
         key, table = counts.tobytes(), self.table
         if key not in self.narrow:
-            self.narrow[key] = narrowed(self.program, self.problem, counts)
+            self.narrow[key] = _narrow(self.program, Plan(self.problem.channels, self.problem.keep(counts)))
         inputs = _samples(self.program, self.context, table.batch)
         how: Any = {"batch": table.batch, "threads": table.threads, "seconds": RACE_SECONDS}
         found = compare(self.dense, self.narrow[key], inputs=inputs, track=self.context.track, **how)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def _shape(fields: Any, where: str) -> LayerShape:
 def _widths(given: Any, where: str) -> tuple[int, ...]:
     _require(isinstance(given, list) and bool(given), f"{where} is not a list of widths")
     found = tuple(_count(one, where) for one in given)
-    _require(all(less < more for less, more in pairwise(found)), f"{where} do not grow: {_short(given)}")
+    _require(all(less < more for less, more in pairwise(found)), f"{where} do not grow: {', '.join(map(str, given))}")
     return found
 
 
@@ -175,10 +175,6 @@ def _number(value: Any, where: str, least: float) -> float:
 
 def _length(value: Any) -> str:
     return str(len(value)) if isinstance(value, Sequence) else "no"
-
-
-def _short(given: Iterable[Any]) -> str:
-    return ", ".join(map(str, given))
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -53,7 +53,7 @@ def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = 
     found += [
         Finding("qdq", "error" if one.fatal else "warning", one.node, f"{one.text} ({one.rule})")
         for one in qdq.findings(model)
-        if _reads_qdq(target)
+        if target.name.startswith(("trt-", "rtx-", "generic"))
     ]
     skipped = []
     if target.precision == "fp16":
@@ -64,8 +64,3 @@ def check(model: onnx.ModelProto, target: DeployTarget, images: Images | None = 
         skipped += [f"the FP16 range of activations: {target.name} computes in {target.precision}"]
     found.sort(key=lambda one: (-LEVELS.index(one.level), -one.facts.get("network_share", 0)))
     return Verdict(target, tuple(found), alignment.cost(network, target), tuple(skipped))
-
-
-def _reads_qdq(target: DeployTarget) -> bool:
-    """Return whether the rules of TensorRT's parser apply; ONNX Runtime accepts more."""
-    return target.name.startswith(("trt-", "rtx-", "generic"))

@@ -6,7 +6,6 @@ The page is self-contained: no network, no fonts, and JavaScript only to highlig
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from html import escape
 from importlib import resources
 from string import Template
@@ -26,7 +25,8 @@ def page(program: Program, facts: Mapping[str, Any]) -> str:
     drawn = sketch(program)
     palette = colours(drawn, (place for place, space in enumerate(channels.spaces) if space.frozen is None))
     captions = Captions.of(program, drawn, totals["macs"])
-    return _template().substitute(
+    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return Template(template).substitute(
         model=escape(str(facts["model"])),
         macs=amount(totals["macs"]),
         prunable_share=f"{totals['prunable_share']:.1%}",
@@ -36,11 +36,6 @@ def page(program: Program, facts: Mapping[str, Any]) -> str:
         rows=_rows(channels, facts["spaces"], palette),
         graph=svg(drawn, captions, palette),
     )
-
-
-@cache
-def _template() -> Template:
-    return Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def _rows(channels: Channels, listed: list[Mapping[str, Any]], palette: Mapping[int, int]) -> str:

@@ -72,9 +72,5 @@ def _slopes(program: Program, batch: tuple[Tensor, ...], generator: torch.Genera
     for node, slope in zip(read, slopes, strict=True):
         layer = Layer.of(module, node, layers[node.name], layers[node.name].groups)
         if len(slope) == len(batch[0]) and len(layer.space(slope)) > 1:
-            powers[node.name] = _power(slope, layer.channel_axis)
+            powers[node.name] = slope.movedim(layer.channel_axis, -1).double().square().sum(-1).sum(0).flatten().cpu()
     return powers
-
-
-def _power(slope: Tensor, axis: int) -> Tensor:
-    return slope.movedim(axis, -1).double().square().sum(-1).sum(0).flatten().cpu()

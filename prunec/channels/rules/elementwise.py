@@ -42,16 +42,11 @@ def elementwise(walk: Walk, node: fx.Node) -> Any:
     for source in sources:
         if source in flowing:
             operands.append(flowing[source])
-        elif _is_slope(node, source):
+        elif overload_packet(node) in (aten.prelu, aten._prelu_kernel) and node.args[1] is source:
             operands.append(walk.bare(source, {-1}).reshape(-1, *[1] * (len(shape) - 2)))
         else:
             operands.append(walk.bare(source, axes))
     return join(walk, operands, shape, f"{name_of(node)} joins it with a channel that is fixed")
-
-
-def _is_slope(node: fx.Node, source: fx.Node) -> bool:
-    """Return whether a parameter is the slope of a PReLU, which lies along axis 1."""
-    return overload_packet(node) in (aten.prelu, aten._prelu_kernel) and node.args[1] is source
 
 
 def join(walk: Walk, operands: list[Tensor], shape: torch.Size, reason: str) -> Tensor:
