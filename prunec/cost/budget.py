@@ -41,10 +41,7 @@ class Budget:
 
 
 def budgets(
-    channels: Channels,
-    target: Target,
-    program: Program | None,
-    latency: Resource | None = None,
+    channels: Channels, target: Target, program: Program | None, latency: Resource | None = None
 ) -> tuple[Budget, ...]:
     """Compute the budget of each part of the target.
 

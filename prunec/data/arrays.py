@@ -16,12 +16,7 @@ from ..errors import DataError, kind_of
 
 Array = npt.NDArray[Any]
 
-_WIDER = {
-    "uint16": "int32",
-    "uint32": "int64",
-    "uint64": "int64",
-    "bfloat16": "float32",
-}  # torch or numpy lacks these
+_WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "bfloat16": "float32"}  # torch or numpy lacks these
 _ADVICE = "give a tensor [N, ...], a tuple of one per network input, or {'inputs': ..., 'labels': ...}"
 
 

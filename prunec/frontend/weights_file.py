@@ -153,10 +153,7 @@ def _faults(state: State, model: nn.Module) -> list[str]:
 
 def _misfit(path: Path, found: Any, sets: Mapping[str, State], model: nn.Module) -> str:
     own = set(model.state_dict())
-    place, state = max(
-        _candidates(sets),
-        key=lambda pair: len(own & pair[1].keys()),
-    )
+    place, state = max(_candidates(sets), key=lambda pair: len(own & pair[1].keys()))
     where = f" (of {_contents(found)}, {place} comes nearest)" if place else ""
     return f"the weights in {path} do not fit the network{where}; {'; '.join(_faults(state, model))}"
 

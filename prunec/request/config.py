@@ -136,10 +136,7 @@ class CompressConfig:
     device: str | torch.device | None = field(
         default=None,
         metadata=option(
-            "Where PyTorch computes; cuda:1 is the second GPU.",
-            TEXT,
-            metavar="cpu|cuda",
-            usual="where the network is",
+            "Where PyTorch computes; cuda:1 is the second GPU.", TEXT, metavar="cpu|cuda", usual="where the network is"
         ),
     )
 
@@ -209,8 +206,7 @@ class Sources:
         ),
     )
     images: int = field(
-        default=1024,
-        metadata=option("Images to calibrate with, at most.", whole(1), metavar="N", table="data"),
+        default=1024, metadata=option("Images to calibrate with, at most.", whole(1), metavar="N", table="data")
     )
     labelled: str | None = field(
         default=None,
@@ -238,11 +234,9 @@ class CompressRequest(CompressConfig, Sources):
     """Record all keys of a recipe: options of `prunec.compress`, sources and outputs."""
 
     threads: int | None = field(
-        default=None,
-        metadata=option("Threads to compute with.", whole(1), metavar="N", usual="as many as torch likes"),
+        default=None, metadata=option("Threads to compute with.", whole(1), metavar="N", usual="as many as torch likes")
     )
     opset: int = field(default=18, metadata=option("Opset of ONNX.", whole(1), metavar="N", panel=OUTPUT))
     provider: str = field(
-        default="cpu",
-        metadata=option("What to time on: cpu, cuda, tensorrt, rtx.", TEXT, metavar="NAME", panel=OUTPUT),
+        default="cpu", metadata=option("What to time on: cpu, cuda, tensorrt, rtx.", TEXT, metavar="NAME", panel=OUTPUT)
     )

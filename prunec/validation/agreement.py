@@ -137,12 +137,7 @@ def t_interval(shares: NDArray[np.float64]) -> Interval:
 def t95(freedom: int) -> float:
     """Return the 97.5% quantile of Student's t by Cornish-Fisher, within 0.1% for freedom ≥ 8."""
     z = Z95
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
     return sum((term / float(freedom**power) for power, term in enumerate(terms)), 0.0)
 
 

@@ -11,16 +11,18 @@ import pytest
 import torch
 from conftest import needs_shared
 from onnx import TensorProto
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from shared_nets import cifar, load
 
 from prunec import demo
 from prunec.data.images import Images
 from prunec.deploy.onnx import provenance
+from prunec.deploy.onnx.clean import TIDY, clean
 from prunec.deploy.onnx.element_types import element_types, inferred, require
 from prunec.deploy.onnx.export import export_onnx
 from prunec.deploy.ort import reference
 from prunec.deploy.ort.runtime import run, session
-from prunec.deploy.precision import bfloat16, float16
+from prunec.deploy.precision import half
 from prunec.deploy.precision.cast import Cast, cast
 from prunec.deploy.precision.ranges import measure
 from prunec.errors import BackendError, NumericsError, SpecError
@@ -103,7 +105,8 @@ def test_the_same_bytes_each_time(precision: str) -> None:
 def test_our_own_pass_and_the_runtime_s_converter_agree() -> None:
     images = demo.calibration_images().take(8, 0).inputs
     model = demo_model()
-    ours, theirs = bfloat16.convert(model, (), TensorProto.FLOAT16), float16.convert(model, ())
+    theirs = convert_float_to_float16(onnx.load_from_string(model.SerializeToString()), keep_io_types=True)
+    ours, theirs = half.convert(model, (), TensorProto.FLOAT16), clean(theirs, TIDY)
     [first], [second] = (run(reference.session(one), images) for one in (ours, theirs))
     np.testing.assert_array_equal(first, second)
 
@@ -120,11 +123,10 @@ def test_what_leaves_the_range_stays_and_says_why() -> None:
 
 
 def test_between_two_that_stay_nothing_is_rounded() -> None:
-    """The runtime's converter alone puts FP16 between them, and infinity with it."""
     done = cast(tall(), "fp16", IMAGES)
     casts = [node for node in done.model.graph.node if node.op_type == "Cast"]
     assert len(casts) == 4
-    blocked = float16.convert(tall(), ("c", "d"))
+    blocked = half.convert(tall(), ("c", "d"), TensorProto.FLOAT16)
     assert not np.isfinite(run(reference.session(blocked), (X,))[0]).all()
 
 
@@ -133,9 +135,9 @@ def test_bf16_has_the_range() -> None:
 
 
 def test_the_reference_overflows_where_the_runtime_hides_it() -> None:
-    half = float16.convert(tall(), ())
-    assert np.isfinite(run(session(half), (X,))[0]).all()
-    assert not np.isfinite(run(reference.session(half), (X,))[0]).all()
+    low = half.convert(tall(), (), TensorProto.FLOAT16)
+    assert np.isfinite(run(session(low), (X,))[0]).all()
+    assert not np.isfinite(run(reference.session(low), (X,))[0]).all()
 
 
 def test_a_sum_behind_a_mean_counts() -> None:
@@ -173,7 +175,6 @@ def test_keep_what_the_user_wants() -> None:
 
 
 def test_two_that_stay_may_read_one_value() -> None:
-    """The runtime's converter alone casts it twice under one name."""
     done = cast(demo_model(), "fp16", demo.calibration_images().take(4, 0), keep=["blocks.3.conv1", "add_*"])
     assert done.layers == 21
 

@@ -16,8 +16,6 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from .rewrites.constants import fold_constants
-from .rewrites.dead import drop_dead, sort_nodes
 from .rewrites.gathers import fold_gathers
 from .rewrites.identities import remove_identities
 from .rewrites.names import name_interface, name_nodes
@@ -25,10 +23,11 @@ from .rewrites.pooling import name_pooling
 from .rewrites.subsampling import join_subsampling
 
 MAX_IR = 10  # read by ONNX Runtime since 1.18 and by TensorRT since 10.0
-Rewrite = Callable[[gs.Graph], None]
-TIDY: tuple[Rewrite, ...] = (remove_identities, drop_dead, sort_nodes)  # leaves the names
+Rewrite = Callable[[gs.Graph], object]
+TIDY: tuple[Rewrite, ...] = (remove_identities, gs.Graph.cleanup, gs.Graph.toposort)  # leaves the names
 REWRITES: tuple[Rewrite, ...] = (
-    fold_constants, remove_identities, fold_gathers, join_subsampling, name_pooling, drop_dead, sort_nodes, name_nodes,
+    gs.Graph.fold_constants, remove_identities, fold_gathers, join_subsampling, name_pooling,
+    gs.Graph.cleanup, gs.Graph.toposort, name_nodes,
 )  # fmt: skip
 SAME: Mapping[str, str] = MappingProxyType({})
 

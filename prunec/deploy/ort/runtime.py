@@ -44,12 +44,7 @@ def require() -> Any:
 
 
 def session(
-    model: Model,
-    *,
-    threads: int = 1,
-    provider: str = "cpu",
-    integers: bool = True,
-    profile: Path | None = None,
+    model: Model, *, threads: int = 1, provider: str = "cpu", integers: bool = True, profile: Path | None = None
 ) -> InferenceSession:
     """Open `model` with `threads` intra-op threads and all optimisations.
 

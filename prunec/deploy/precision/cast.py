@@ -1,7 +1,7 @@
 """Cast an FP32 ONNX file to FP16 or BF16, as strongly typed engines expect it.
 
 1. Measure on real images which nodes must be kept in FP32 (`ranges`).
-2. Cast to FP16 with ONNX Runtime's converter (`float16`), to BF16 with `bfloat16`; the interface is kept in FP32.
+2. Cast the others (`half`); the interface is kept in FP32.
 3. Check that every layer has the type (`element_types.require`).
 4. Compare with the FP32 model, rounding where the file rounds (`reference`).
 """
@@ -20,7 +20,7 @@ from ...progress import Track, silent
 from ..onnx import provenance
 from ..onnx.element_types import named, number_of, require, require_single
 from ..ort import parity, reference
-from . import bfloat16, float16, qdq
+from . import half, qdq
 from .ranges import Ranges, measure
 
 LEAST_COSINE = 0.99  # of the outputs with those in FP32: half a point of accuracy is lost long before
@@ -39,12 +39,7 @@ class Cast:
 
 
 def cast(
-    model: onnx.ModelProto,
-    precision: str,
-    images: Images,
-    *,
-    keep: Sequence[str] = (),
-    track: Track = silent,
+    model: onnx.ModelProto, precision: str, images: Images, *, keep: Sequence[str] = (), track: Track = silent
 ) -> Cast:
     """Cast the FP32 `model` to `precision` (`fp16` or `bf16`), checked on real `images`.
 
@@ -52,14 +47,13 @@ def cast(
     pattern; BackendError if a layer does not get the precision, or none can; NumericsError if a value is not finite, or
     the outputs differ from those in FP32.
     """
-    number_of(precision)
+    to = number_of(precision)
     source = named(model)
     require_single(source)
-    source = bfloat16.at_opset(source) if precision == "bf16" else source
+    source = half.at_opset(source) if precision == "bf16" else source
     ranges = measure(source, images, track)
-    fixed = float16.without_half(source) if precision == "fp16" else bfloat16.without(source)
-    kept = {**ranges.leaving(source, precision), **fixed, **asked_for(source, keep)}
-    converted = (float16 if precision == "fp16" else bfloat16).convert(source, kept)
+    kept = {**ranges.leaving(source, precision), **half.without(source, to), **asked_for(source, keep)}
+    converted = half.convert(source, kept, to)
     layers = require(converted, precision, kept)
     _require_legal(converted)
     facts = {

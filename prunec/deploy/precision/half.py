@@ -1,4 +1,4 @@
-"""Cast FP32 to BF16, or another half-width type, node by node.
+"""Cast FP32 to FP16 or BF16, node by node.
 
 ONNX's schemas say which inputs and outputs of an operator may have the type: those whose type variable allows it.
 Others are kept in FP32. BF16 convolutions and pools came with opset 22; an older model is converted first.
@@ -19,7 +19,7 @@ from ..onnx.element_types import FLOAT, element_types, inferred, operator_set
 OPSET = 22
 
 
-def convert(model: onnx.ModelProto, kept: Collection[str], to: int = TensorProto.BFLOAT16) -> onnx.ModelProto:
+def convert(model: onnx.ModelProto, kept: Collection[str], to: int) -> onnx.ModelProto:
     """Cast every node that allows it to type `to`; keep the interface and `kept`."""
     return inferred(_Lowering(inferred(model), frozenset(kept), to).model())
 
@@ -39,14 +39,14 @@ def at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     return converted
 
 
-def without(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the nodes, by name, that ONNX does not define in BF16, with the reason."""
+def without(model: onnx.ModelProto, to: int) -> dict[str, str]:
+    """Return the reason, by name, for nodes that ONNX does not define in type `to`."""
     types, opset = element_types(inferred(model)), operator_set(model)
     return {
         node.name: f"ONNX has no {node.op_type} of that type in opset {opset}"
         for node in model.graph.node
         if any(types.get(name) == FLOAT for name in node.output)
-        and not _lowered(node.op_type, opset, TensorProto.BFLOAT16)[1].intersection(range(len(node.output)))
+        and not _lowered(node.op_type, opset, to)[1].intersection(range(len(node.output)))
         and node.op_type != "Cast"
     }
 
