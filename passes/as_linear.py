@@ -32,9 +32,7 @@ class AsLinear(Pass):
         for node in list(module.graph.nodes):
             if (found := _matrix(module, node)) is not None:
                 _replace(module, node, *found)
-        module.graph.eliminate_dead_code()
-        module.recompile()
-        return program.rewritten(graph.rebuild(module, {}))
+        return program.rewritten(graph.without_dead(module))
 
 
 Found = tuple[fx.Node, Tensor, "Tensor | None", str]  # input, weight [O, I], bias, name of the parameter
@@ -74,7 +72,7 @@ def _replace(
 
 def _stored(module: fx.GraphModule, name: str, tensor: Tensor) -> str:
     """Store a tensor beside the others, and return its unique name."""
-    read = {str(one.target) for one in module.graph.nodes if one.op == "get_attr"}
+    read = graph.tensors_read(module)
     while name in read and not torch.equal(graph.attribute(module, name), tensor):  # ends: finitely many names are read
         name += "_"
     graph.assign(module, name, tensor)

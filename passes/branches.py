@@ -58,7 +58,7 @@ class Branches(Pass):
         """Replace the `Channels` and `Curves` facts by extended ones."""
         channels, curves = program.fact(Channels), dict(program.fact(Curves).by_space)
         spaces, found, start = list(channels.spaces), list(channels.branches), channels.count
-        names = [str(node.target) for node in program.module.graph.nodes if node.op == "get_attr"]
+        names = graph.tensors_read(program.module)
         for one in branches.found(program, channels):
             layers = list(dict.fromkeys(graph.layer_of(name) for name in names if name in one.parameters))
             limits = context.constraints

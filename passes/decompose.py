@@ -41,9 +41,7 @@ class Decompose(Pass):
         for node in list(module.graph.nodes):
             if node.name in plan.ranks:
                 _split(module, node, *plan.ranks[node.name])
-        module.graph.eliminate_dead_code()
-        module.recompile()
-        return program.rewritten(graph.rebuild(module, {}), plan)
+        return program.rewritten(graph.without_dead(module), plan)
 
 
 def _split(module: fx.GraphModule, node: fx.Node, split: Split, rank: int) -> None:
@@ -67,7 +65,7 @@ def _owner(module: fx.GraphModule, weight: str) -> str:
 
     It is the layer's, unless a parameter has that path or one below it.
     """
-    taken = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    taken = graph.tensors_read(module)
     stem = graph.layer_of(weight)
     # ends: finitely many names are taken
     while stem in taken or any(re.match(rf"{re.escape(stem)}\.\d+(\.|$)", name) for name in taken):

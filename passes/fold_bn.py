@@ -44,14 +44,12 @@ class FoldBn(Pass):
         for node in list(module.graph.nodes):
             if node.target in NORMS and _foldable(node) and _along_outputs(node, examples):
                 norms |= _fold(module, node)
-        module.graph.eliminate_dead_code()
-        module.recompile()
-        return program.rewritten(graph.rebuild(module, {}), Norms(norms))
+        return program.rewritten(graph.without_dead(module), Norms(norms))
 
 
 def _foldable(norm: fx.Node) -> bool:
     layer: Any = norm.args[0]
-    if layer.target not in LAYERS or len(layer.users) > 1 or (norm.target is NORMS[0] and argument(norm, "training")):
+    if layer.target not in LAYERS or len(layer.users) > 1 or argument(norm, "training", False):
         return False
     own = [argument(layer, "weight"), argument(layer, "bias")]
     stored = [argument(norm, name) for name in STORED]

@@ -39,9 +39,7 @@ class FoldConstants(Pass):
         for node in [one for one in constants if one.op == "call_function"]:
             if isinstance(constants[node], Tensor) and any(user not in constants for user in node.users):
                 _replace(module, node, constants, taken)
-        module.graph.eliminate_dead_code()
-        module.recompile()
-        return program.rewritten(graph.rebuild(module, {}))
+        return program.rewritten(graph.without_dead(module))
 
 
 @torch.no_grad()

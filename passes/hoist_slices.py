@@ -46,10 +46,8 @@ class HoistSlices(Pass):
             return program
         for node in list(module.graph.nodes):
             _rewrite(node, shapes, computed, needs.get(node, {}))
-        module.graph.eliminate_dead_code()
-        module.recompile()
         before = Unhoisted(program.knowing(analyse(program)))
-        return program.rewritten(graph.rebuild(module, {}), *norms_anew(program), before)
+        return program.rewritten(graph.without_dead(module), *norms_anew(program), before)
 
 
 def _shapes(program: Program, module: fx.GraphModule) -> Shapes:

@@ -51,7 +51,7 @@ class ReestimateBn(Pass):
 
 def _measurable(node: fx.Node) -> bool:
     """Return whether a node is a batch norm with statistics that no other node reads."""
-    if node.target not in NORMS or (node.target is NORMS[0] and argument(node, "training")):
+    if node.target not in NORMS or argument(node, "training", False):
         return False
     stored = [argument(node, name) for name in ("running_mean", "running_var")]
     shared = graph.shared(node.graph)

@@ -15,6 +15,9 @@ exceptions pass through with a note of the step that ran.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class PrunecError(Exception):
     """Base of all errors that prunec raises on purpose."""
@@ -76,6 +79,18 @@ def first_line(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """Return `TypeError: its first line`."""
     return f"{type(error).__name__}: {first_line(error)}"
+
+
+def near(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Ask `did you mean a or b?` of the nearest names; else give other advice."""
+    found = difflib.get_close_matches(name, list(known))
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
+
+
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are."""
+    found = list(names)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def kind_of(thing: object) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from .data.images import Images
 from .deploy.ort import runtime
 from .device import CPU, device_of, full_float32
-from .errors import DataError, PrunecError
+from .errors import DataError, PrunecError, first_line
 from .ir.calling import samples_of, tensors_of
 from .progress import Track, silent
 
@@ -70,8 +70,7 @@ def _in_torch(network: nn.Module, keywords: tuple[str, ...]) -> Callable[[tuple[
             raise
         except Exception as error:
             shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs)
-            reason = str(error).strip().partition("\n")[0]
-            raise DataError(f"the network does not run on inputs {shapes}: {reason}") from error
+            raise DataError(f"the network does not run on inputs {shapes}: {first_line(error)}") from error
         tensors = tensors_of(found)
         if not tensors:
             raise DataError(f"accuracy needs logits [N, classes], and the network gives a {type(found).__name__}")

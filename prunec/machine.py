@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 from importlib import metadata
@@ -19,12 +18,9 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Return the installed versions by package."""
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("prunec", "numpy", "onnx", "onnxruntime", "onnxscript"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    found.setdefault("prunec", "uninstalled")
-    return found
+    names = ("prunec", "numpy", "onnx", "onnxruntime", "onnxscript")
+    found = {name: version for name in names if (version := _version(name))}
+    return {"python": platform.python_version(), "torch": torch.__version__, "prunec": "uninstalled", **found}
 
 
 def environment() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import itertools
@@ -13,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
-from .errors import PrunecError
+from .errors import PrunecError, near
 
 _serial = itertools.count()
 
@@ -38,9 +37,8 @@ def imported(reference: str, blame: type[PrunecError]) -> Iterator[object]:
         try:
             found = attrgetter(name)(module)
         except AttributeError as error:
-            close = difflib.get_close_matches(name, vars(module))
-            advice = f": did you mean {close[0]}?" if close else f": define it, or correct the name in {reference!r}"
-            raise blame(f"{place} defines no {name!r}{advice}") from error
+            advice = near(name, vars(module), f"define it, or correct the name in {reference!r}")
+            raise blame(f"{place} defines no {name!r}: {advice}") from error
         yield found
     finally:
         if folder in sys.path:

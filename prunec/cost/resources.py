@@ -111,8 +111,7 @@ def size(channels: Channels, module: fx.GraphModule) -> Quantity:
 
 def _read(module: fx.GraphModule) -> dict[str, Tensor]:
     """Return the tensors that the graph reads."""
-    names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
-    return {name: graph.attribute(module, name) for name in names}
+    return {name: graph.attribute(module, name) for name in graph.tensors_read(module)}
 
 
 def _single(kind: str, terms: Terms) -> Quantity:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..errors import DataError, first_few
 from ..progress import Track
 from .preprocess import Preprocess
 
@@ -55,10 +55,9 @@ def _notes(path: Path, found: Mapping[Path, list[Path]]) -> tuple[str, ...]:
     empty = [folder.name for folder, files in found.items() if not files]
     if not empty:
         return ()
-    named = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
     return (
-        f"{named} in {path} hold no image and are no class: labels count the {len(found) - len(empty)} other folders,"
-        " and --classes says which class of the network each is",
+        f"{first_few(empty)} in {path} hold no image and are no class: labels count the {len(found) - len(empty)} other"
+        " folders, and --classes says which class of the network each is",
     )
 
 

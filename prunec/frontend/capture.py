@@ -27,7 +27,7 @@ from ..ir.calling import Inputs, arguments, calling_of, filled, flatten, registe
 from ..ir.module_state import preserved
 from ..ir.original import Original
 from ..ir.program import Program
-from ..ir.signature import advice_on_types, require_precision
+from ..ir.signature import advice_on_types, exported_inputs, require_precision
 from .control_flow import has_blocks, require_full_precision, without_branches
 from .diagnosis import line_at_fault, module_at_fault, why_batch_is_fixed
 from .input_writes import copies, require_no_writes, writes, writes_inputs
@@ -99,14 +99,14 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
 
 def only_batch(exported: ExportedProgram) -> int | None:
     """Return the batch size of an exported program, None if dynamic."""
-    sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
+    sizes = [value.shape[0] for value in exported_inputs(exported).values() if value.dim()]
     return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def _from_exported(exported: ExportedProgram, call: _Call, opaque: Sequence[str]) -> Program:
     if opaque:
         raise SpecError(f"an exported program has no sub-modules left: name {opaque[0]} as opaque where it is captured")
-    wanted, batch = len(_placeholder_values(exported)), only_batch(exported)
+    wanted, batch = len(exported_inputs(exported)), only_batch(exported)
     if len(call.tensors) != wanted:
         raise CaptureError(f"the exported program takes {wanted} tensors, and the example has {len(call.tensors)}")
     call = call.of(batch or 2)
@@ -231,7 +231,7 @@ def _program(exported: ExportedProgram, call: _Call, fixed: str | None) -> Progr
 
 def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[str]:
     """Yield a note on the buffers that forward writes, if the outputs depend on them."""
-    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    read = graph.tensors_read(module)
     written = [name for name in exported.graph_signature.buffers_to_mutate.values() if name in read]
     if written:
         yield f"forward reads and writes {', '.join(written)}: captured with the values of now, which no call changes"
@@ -239,7 +239,7 @@ def _state_notes(exported: ExportedProgram, module: fx.GraphModule) -> Iterator[
 
 def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
     """Yield a note for each input with a dynamic size besides the batch."""
-    for number, (value, given) in enumerate(zip(_placeholder_values(exported), call.tensors, strict=True)):
+    for number, (value, given) in enumerate(zip(exported_inputs(exported).values(), call.tensors, strict=True)):
         free = [dim for dim, size in enumerate(value.shape) if dim and not isinstance(size, int)]
         if free:
             sizes = "x".join(str(size) for size in given.shape[1:])
@@ -252,15 +252,8 @@ def _size_notes(exported: ExportedProgram, call: _Call) -> Iterator[str]:
 def _any_batch(exported: ExportedProgram) -> bool:
     """Return whether every input tensor has a dynamic batch."""
     upper = {str(symbol): bounds.upper for symbol, bounds in exported.range_constraints.items()}
-    sizes = [value.shape[0] for value in _placeholder_values(exported) if value.dim()]
+    sizes = [value.shape[0] for value in exported_inputs(exported).values() if value.dim()]
     return all(not isinstance(size, int) and bool(upper.get(str(size), 0) > UNBOUNDED) for size in sizes)
-
-
-def _placeholder_values(exported: ExportedProgram) -> list[Tensor]:
-    """Return the fake tensors of an exported program's inputs."""
-    names = set(exported.graph_signature.user_inputs)
-    values = [node.meta.get("val") for node in exported.graph.nodes if node.op == "placeholder" and node.name in names]
-    return [value for value in values if isinstance(value, Tensor)]
 
 
 @contextmanager

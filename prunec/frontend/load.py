@@ -5,7 +5,6 @@ Nothing is downloaded, and no pickled code is read: weights come from a local fi
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CaptureError, kind_of
+from ..errors import CaptureError, kind_of, near
 from ..ir.digest import state_digest
 from ..user_code import imported
 from .lazy_layers import has_lazy
@@ -139,9 +138,7 @@ def _zoo(package: str, module: str) -> Any:
 def _known(name: str, names: list[str], package: str) -> None:
     if name in names:
         return
-    close = difflib.get_close_matches(name, names)
-    advice = f"did you mean {' or '.join(close)}?" if close else f"see {package}'s list_models()"
-    raise CaptureError(f"{package} has no model {name!r}: {advice}")
+    raise CaptureError(f"{package} has no model {name!r}: {near(name, names, f'see {package} and its list_models()')}")
 
 
 def _exported(source: str, weights: Path | None) -> LoadedModel:

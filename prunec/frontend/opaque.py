@@ -8,7 +8,6 @@ the captured graph calls the copy directly; the operator ends with the capture.
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 import threading
 import weakref
@@ -23,7 +22,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..device import CPU, device_of
-from ..errors import CaptureError, SpecError
+from ..errors import CaptureError, SpecError, near
 from ..ir.calling import tensors_of
 from ..ir.digest import state_digest
 from ..ir.module_state import preserved
@@ -107,11 +106,8 @@ def _chosen(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
     known = {path: module for path, module in model.named_modules(remove_duplicate=False) if path}
     for pattern in patterns:
         if not any(fnmatchcase(path, pattern) for path in known):
-            near = difflib.get_close_matches(pattern, known)
-            raise SpecError(
-                f"--opaque {pattern}: {type(model).__name__} has no such sub-module; "
-                + (f"did you mean {' or '.join(near)}?" if near else f"its first are {', '.join([*known][:5])}")
-            )
+            hint = near(pattern, known, f"its first are {', '.join([*known][:5])}")
+            raise SpecError(f"--opaque {pattern}: {type(model).__name__} has no such sub-module; {hint}")
     runnable = {path: one for path, one in known.items() if not isinstance(one, (nn.ModuleList, nn.ModuleDict))}
     chosen = {path: one for path, one in runnable.items() if any(fnmatchcase(path, pattern) for pattern in patterns)}
     return {path: one for path, one in chosen.items() if not any(path.startswith(f"{outer}.") for outer in chosen)}

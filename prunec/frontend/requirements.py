@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from ..errors import CaptureError
+from ..errors import CaptureError, first_few
 from ..ir.signature import unwrapped
 from .diagnosis import place_of
 from .weights_file import JIT, JIT_ADVICE
@@ -18,7 +17,6 @@ from .weights_file import JIT, JIT_ADVICE
 RANDOM = torch.Tag.nondeterministic_seeded
 OFF = ("train", "training", "is_training")  # if False, the operator is deterministic
 SHARES = ("p", "dropout_p", "dropout")  # if 0, the operator is deterministic
-LISTED = 3
 
 
 def plain_module(model: Any) -> nn.Module | ExportedProgram:
@@ -38,7 +36,7 @@ def plain_module(model: Any) -> nn.Module | ExportedProgram:
         )
     empty = [name for name, one in (*model.named_parameters(), *model.named_buffers()) if one.is_meta]
     if empty:
-        raise CaptureError(f"{_listed(empty)} lie on the device meta, without values: load the weights first")
+        raise CaptureError(f"{first_few(empty)} lie on the device meta, without values: load the weights first")
     return model
 
 
@@ -54,7 +52,7 @@ def require_finite(exported: ExportedProgram) -> None:
     ]
     if bad:
         raise CaptureError(
-            f"the weights hold NaN or infinity, in {_listed(bad)}: every output would too; load whole weights"
+            f"the weights hold NaN or infinity, in {first_few(bad)}: every output would too; load whole weights"
         )
 
 
@@ -109,8 +107,3 @@ def close(one: Tensor, other: Any) -> bool:
         return True  # a class may change where scores are equal but for rounding
     size = float(one.abs().nan_to_num(0, 0, 0).amax()) if one.numel() else 0.0
     return torch.allclose(one, other, rtol=1e-2, atol=1e-3 * size, equal_nan=True)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor, fx
 
-from ..device import full_float32
 from ..errors import one_line
-from ..ir.calling import samples_of, tensors_of
+from ..ir.calling import samples_of
+from ..ir.drift import outputs_of
 from ..ir.original import Original
 from ..ir.program import Program
 from .requirements import close
@@ -37,7 +36,7 @@ def with_one_sample(program: Program, original: Original) -> Program:
     name = "the exported program" if isinstance(original.model, fx.GraphModule) else type(original.model).__name__
     one = tuple(samples_of(value, 1) for value in program.example_inputs)
     theirs, failure = _tried(lambda: original.outputs(one))
-    ours, fault = _tried(lambda: _outputs(program, one))
+    ours, fault = _tried(lambda: outputs_of(program.module, one))
     if fault is not None:
         return _fixed(program, name, f"it runs on two samples and not on one: {one_line(fault)}")
     given, written = ([list(value.shape) for value in side] for side in (theirs, ours))
@@ -71,12 +70,6 @@ def _tried(run: Callable[[], list[Tensor]]) -> tuple[list[Tensor], Exception | N
         return run(), None
     except Exception as error:
         return [], error
-
-
-@torch.no_grad()
-def _outputs(program: Program, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    with full_float32():
-        return list(tensors_of(program.module(*inputs)))
 
 
 def _listed(shapes: list[list[int]]) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import CaptureError
+from ..errors import CaptureError, first_few, first_line, kind_of
 
 State = Mapping[str, Tensor]
 DEPTH = 4  # of mappings in a checkpoint, and of wrappers around a network
@@ -81,10 +81,8 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except Exception as error:
-        said = str(error).partition("\n")[0]
-        raise CaptureError(
-            f"the weights in {path} cannot be read ({said}): is it whole, and written by safetensors?"
-        ) from error
+        advice = "is it whole, and written by safetensors?"
+        raise CaptureError(f"the weights in {path} cannot be read ({first_line(error)}): {advice}") from error
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -148,7 +146,7 @@ def _faults(state: State, model: nn.Module) -> list[str]:
         if key in state and not is_lazy(value) and state[key].shape != value.shape
     ]
     listed = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    return [f"{len(keys)} {what}: {_first(keys)}" for what, keys in listed.items() if keys]
+    return [f"{len(keys)} {what}: {first_few(keys)}" for what, keys in listed.items() if keys]
 
 
 def _misfit(path: Path, found: Any, sets: Mapping[str, State], model: nn.Module) -> str:
@@ -165,10 +163,5 @@ def _equal(one: State, other: State) -> bool:
 def _contents(found: Any) -> str:
     """Return the keys of a checkpoint, or its type."""
     if isinstance(found, Mapping) and found:
-        return f"the keys {_first([str(key) for key in found], 8)}"
-    kind = type(found).__name__
-    return "nothing" if not found else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", …" if len(names) > count else "")
+        return f"the keys {first_few([str(key) for key in found], 8)}"
+    return kind_of(found) if found else "nothing"

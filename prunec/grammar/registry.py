@@ -7,7 +7,6 @@ thing is, for a text form must read back as what it was printed from.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import inspect
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from ..errors import BackendError, PassError, SpecError
+from ..errors import BackendError, PassError, SpecError, near
 from . import spec as grammar
 from .spec import Spec
 
@@ -59,8 +58,7 @@ class Folder:
             return _only_class(importlib.import_module(f"{self.package}.{name.replace('-', '_')}"))
         point = next((each for each in self._points() if each.name == name), None)
         if point is None:
-            near = difflib.get_close_matches(name, self.names(), 3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(self.names())}."
+            hint = near(name, self.names(), f"there are: {', '.join(self.names())}.")
             raise SpecError(f"no {self.kind} is called '{name}'; {hint}")
         kind: type[Any] = point.load()
         if grammar.name_of(kind) != name:

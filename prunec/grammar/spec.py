@@ -12,7 +12,6 @@ itself: `bind(parse(text), …)` and `text_of(object)` are inverse. A bare word 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 import sys
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import SpecError
+from ..errors import SpecError, near
 
 TOKEN = re.compile(r'\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<mark>[{},=])|(?P<word>[^\s{},="]+))')
 CONSTANTS: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
@@ -168,8 +167,7 @@ def bind(spec: Spec, kind: type, nested: Mapping[str, str], load: Any) -> Any:
     known = {item.name: item for item in dataclasses.fields(kind) if item.init}
     for key in spec.options:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(known) or 'none'}."
+            hint = near(key, known, f"it has: {', '.join(known) or 'none'}.")
             raise SpecError(f"'{spec.name}' has no option '{key}'; {hint}")
     values = {}
     for key, value in spec.options.items():

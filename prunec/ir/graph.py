@@ -46,6 +46,11 @@ def placeholders(module: fx.GraphModule) -> list[fx.Node]:
     return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
+def tensors_read(module: fx.GraphModule) -> list[str]:
+    """Return the names of the parameters and buffers that a graph reads, once each."""
+    return list(dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr"))
+
+
 def layer_of(parameter: str) -> str:
     """Return the layer of a parameter: `conv` of `conv.weight`, `att.in_proj` of `att.in_proj_weight`."""
     for leaf in ("weight", "bias"):
@@ -127,12 +132,17 @@ def rebuild(
     return fx.GraphModule(root, graph)
 
 
+def without_dead(module: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy without nodes that no output needs, which are removed from `module` too."""
+    module.graph.eliminate_dead_code()
+    return rebuild(module, {})
+
+
 def owned(module: fx.GraphModule) -> fx.GraphModule:
     """Return a copy with tensors of its own, independent of those it was captured from."""
-    names = dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr")
     clones: dict[Any, Tensor] = {}
     tensors = {}
-    for name in names:
+    for name in tensors_read(module):
         value = attribute(module, name)
         place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
         tensors[name] = clones.setdefault(place, value.clone()) if value.numel() else value
@@ -141,7 +151,6 @@ def owned(module: fx.GraphModule) -> fx.GraphModule:
 
 def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:
     """Return a copy on another device, with its tensors and those that its operators make."""
-    names = [str(node.target) for node in module.graph.nodes if node.op == "get_attr"]
 
     def edit(old: fx.Node, new: fx.Node) -> None:
         new.args, new.kwargs = (map_aggregate(value, there) for value in (new.args, new.kwargs))  # type: ignore[assignment]
@@ -149,7 +158,7 @@ def moved(module: fx.GraphModule, device: torch.device) -> fx.GraphModule:
     def there(leaf: Any) -> Any:
         return device if isinstance(leaf, torch.device) else leaf
 
-    return rebuild(module, {name: attribute(module, name).to(device) for name in names}, edit)
+    return rebuild(module, {name: attribute(module, name).to(device) for name in tensors_read(module)}, edit)
 
 
 def reshape_views(module: fx.GraphModule) -> None:
@@ -207,7 +216,7 @@ def set_bias(module: fx.GraphModule, layer: fx.Node, bias: Tensor) -> None:
     owner, _, leaf = str(weight.target).rpartition(".")
     name = f"{owner}.bias".lstrip(".") if leaf == "weight" else f"{weight.target}_bias"
     # ends: finitely many names are read
-    while any(node.op == "get_attr" and node.target == name for node in module.graph.nodes):
+    while name in tensors_read(module):
         name += "_"
     assign(module, name, bias)
     with module.graph.inserting_before(layer):

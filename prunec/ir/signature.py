@@ -153,11 +153,16 @@ def _of_example(example_inputs: Inputs, floating: torch.dtype) -> Signature:
 
 
 def _of_exported(program: ExportedProgram, floating: torch.dtype) -> Signature:
-    wanted = set(program.graph_signature.user_inputs)
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
-    values: list[Any] = [node.meta.get("val") for node in nodes]
-    found = {node.name: value.dtype for node, value in zip(nodes, values, strict=True) if isinstance(value, Tensor)}
-    return Signature("the exported program", tuple(found), (), tuple(found.values()), floating, positional=tuple(found))
+    found = exported_inputs(program)
+    types = tuple(value.dtype for value in found.values())
+    return Signature("the exported program", tuple(found), (), types, floating, positional=tuple(found))
+
+
+def exported_inputs(program: ExportedProgram) -> dict[str, Tensor]:
+    """Return the fake tensors of an exported program's inputs, by name."""
+    names = set(program.graph_signature.user_inputs)
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    return {name: value for name, value in values.items() if name in names and isinstance(value, Tensor)}
 
 
 def unwrapped(model: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import first_few
+
 Facts = Mapping[str, Any]
 
 
@@ -106,13 +108,10 @@ def _speedup(speedup: Facts) -> list[str]:
     told = [f"speed-up {speedup['measured']:.2f}x; predicted {speedup['predicted']:.2f}x by {speedup['by']},"]
     told[0] += f" {speedup['macs']:.2f}x by MACs alone"
     if slow := speedup.get("slow_layers"):
-        names = ", ".join(
-            f"{one['name']} ({one['macs']:.0%} of its MACs, {one['time']:.0%} of its time)" for one in slow[:3]
+        names = first_few(
+            f"{one['name']} ({one['macs']:.0%} of its MACs, {one['time']:.0%} of its time)" for one in slow
         )
-        more = f" and {len(slow) - 3} more" if len(slow) > 3 else ""
-        told.append(
-            f"warning: MACs fell and time did not in {names}{more}; --align auto or --target latency: avoid that"
-        )
+        told.append(f"warning: MACs fell and time did not in {names}; --align auto or --target latency: avoid that")
     return told
 
 

@@ -5,7 +5,6 @@ A pattern is matched, as file names are (`layer4.*`), against the names of the l
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import SpecError
+from ..errors import SpecError, near
 
 NONE, AUTO = "none", "auto"  # of `align`
 
@@ -82,8 +81,7 @@ class Constraints:
         names = list(dict.fromkeys(layers))
         for pattern in (*self.freeze, *self.only, *self.limits):
             if not any(fnmatchcase(name, pattern) for name in names):
-                near = difflib.get_close_matches(pattern, names, 1)
-                hint = f"did you mean '{near[0]}'?" if near else f"it has, among others, {', '.join(names[:4])}"
+                hint = near(pattern, names, f"it has, among others, {', '.join(names[:4])}")
                 raise SpecError(f"no layer of the network is called '{pattern}'; {hint}")
 
 

@@ -14,13 +14,12 @@ run.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import SpecError
+from ..errors import SpecError, near
 from .config import CompressRequest
 from .options import Field, options_of
 
@@ -100,8 +99,5 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _known(name: str, names: Mapping[str, object], where: str, what: str) -> str:
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, 1)
-    raise SpecError(
-        f"{where} has a {what} '{name}' that prunec does not know; "
-        + (f"did you mean '{near[0]}'?" if near else f"it may have: {', '.join(names)}.")
-    )
+    hint = near(name, names, f"it may have: {', '.join(names)}.")
+    raise SpecError(f"{where} has a {what} '{name}' that prunec does not know; {hint}")

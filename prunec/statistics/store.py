@@ -37,7 +37,7 @@ def place(program: Program, context: Context, rows: int, layers: Iterable[str] =
     if context.cache is None or paths_in(program.module):
         return None
     module = program.module
-    read = sorted({str(node.target) for node in module.graph.nodes if node.op == "get_attr"})
+    read = sorted(graph.tensors_read(module))
     parts = {
         "format": FORMAT,
         "versions": [versions()["prunec"], torch.__version__],

@@ -165,8 +165,8 @@ def test_weights_that_do_not_fit_are_named(nets: str, tmp_path: Path) -> None:
     with pytest.raises(CaptureError) as caught:
         load_model(f"{nets}:make", tmp_path / "w.safetensors")
     text = str(caught.value)
-    assert "5 missing: 0.bias, 1.weight, 1.bias, …" in text
-    assert "5 unexpected: extra0, extra1, extra2, …" in text
+    assert "5 missing: 0.bias, 1.weight, 1.bias and 2 more" in text
+    assert "5 unexpected: extra0, extra1, extra2 and 2 more" in text
     assert "1 of another shape: 0.weight ([8, 3, 3, 3] in the file, [4, 3, 3, 3] in the network)" in text
 
 

@@ -110,7 +110,7 @@ def test_nested_strategies_are_made_and_checked() -> None:
     assert str(PASSES.make("compensate{method=none}")) == "compensate{method=none}"
     with pytest.raises(SpecError, match="no compensator is called 'lstsk'; did you mean lstsq"):
         PASSES.make("compensate{method=lstsk}")
-    with pytest.raises(SpecError, match="'lstsq' has no option 'rigde'; did you mean 'ridge'"):
+    with pytest.raises(SpecError, match="'lstsq' has no option 'rigde'; did you mean ridge"):
         PASSES.make("compensate{method=lstsq{rigde=1}}")
 
 

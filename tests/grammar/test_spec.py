@@ -177,7 +177,7 @@ def test_conversions_that_lose_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("every{cuont=1}", "'every' has no option 'cuont'; did you mean 'count'?"),
+        ("every{cuont=1}", "'every' has no option 'cuont'; did you mean count?"),
         ("every{zzz=1}", "it has: count, scale, on, name, limit, method."),
         ("every{count=1.5}", "'every' wants count as int, not 1.5"),
         ("every{count=true}", "'every' wants count as int, not true"),

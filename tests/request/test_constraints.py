@@ -39,7 +39,7 @@ def test_only_leaves_the_rest_alone() -> None:
 
 
 def test_a_pattern_without_a_layer_is_a_mistake() -> None:
-    with pytest.raises(SpecError, match="no layer of the network is called 'hiden'; did you mean 'hidden'"):
+    with pytest.raises(SpecError, match="no layer of the network is called 'hiden'; did you mean hidden"):
         reasons("flat", Constraints(freeze=("hiden",)))
     with pytest.raises(SpecError, match="from 0 to 1"):
         Constraints(limits={"a": 30.0})
