@@ -21,12 +21,21 @@ TYPES = {"float": "float32", "double": "float64"}  # of ONNX Runtime; others are
 MOVES = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "DequantizeLinear")
 
 
+def fed(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Return the types of the inputs that have no stored value, by name."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return {entry.name: entry.type.tensor_type for entry in model.graph.input if entry.name not in constants}
+
+
+def sizes_of(kind: onnx.TypeProto.Tensor) -> tuple[int | None, ...]:
+    """Return the sizes of a type; None for a dimension that is not fixed."""
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
+
+
 def of_model(model: onnx.ModelProto) -> Signature:
     """Return the inputs of a loaded model."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    entries = [entry for entry in model.graph.input if entry.name not in constants]
-    kinds = [onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type) for entry in entries]
-    return _signature([entry.name for entry in entries], [np.dtype(kind).name for kind in kinds])
+    kinds = {name: onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) for name, kind in fed(model).items()}
+    return _signature(kinds, [np.dtype(kind).name for kind in kinds.values()])
 
 
 def of_session(session: InferenceSession) -> Signature:
@@ -52,7 +61,7 @@ def of_file(path: Path) -> Signature:
 def rows_of_tables(model: onnx.ModelProto) -> dict[str, int]:
     """Return, by input, the rows of the smallest table that it indexes (embeddings)."""
     rows = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    source = {entry.name: entry.name for entry in model.graph.input if entry.name not in rows}
+    source = {name: name for name in fed(model)}
     found: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type in MOVES and node.input[0] in source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -11,6 +10,7 @@ from google.protobuf.message import DecodeError
 from ...errors import BackendError, first_line
 from ...files import artefacts
 from . import provenance
+from .model_inputs import fed, sizes_of
 
 STANDARD = ("", "ai.onnx")
 MAX_FILE = 2_000_000_000  # bytes; protobuf holds 2 GiB
@@ -42,18 +42,13 @@ def load(path: Path) -> onnx.ModelProto:
 
 def input_shape(model: onnx.ModelProto) -> tuple[int, ...] | None:
     """Return the shape of the first input without its batch; None unless all fixed."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    given = next((entry for entry in model.graph.input if entry.name not in constants), None)
-    sizes: list[Any] = [] if given is None else [size.dim_value for size in given.type.tensor_type.shape.dim][1:]
-    return tuple(sizes) if sizes and all(size > 0 for size in sizes) else None
+    sizes = next(map(sizes_of, fed(model).values()), ())[1:]
+    return tuple(map(int, sizes)) if sizes and all(sizes) else None  # type: ignore[arg-type]
 
 
 def only_batch(model: onnx.ModelProto) -> int | None:
     """Return the only batch size that the model takes; None if any."""
-    sizes = [
-        entry.type.tensor_type.shape.dim[0].dim_value for entry in model.graph.input if entry.type.tensor_type.shape.dim
-    ]
-    return next((size for size in sizes if size > 0), None)
+    return next((sizes[0] for sizes in map(sizes_of, fed(model).values()) if sizes and sizes[0]), None)
 
 
 def require_free(path: Path, force: bool = False) -> None:

@@ -10,6 +10,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from ...errors import BackendError
 from ...files.digest import of_files
+from ..onnx.model_inputs import fed, sizes_of
 from .settings import Profile
 
 DOMAINS = {"", "ai.onnx", "com.microsoft"}  # the parser takes some of com.microsoft, and names the others
@@ -32,9 +33,7 @@ class Source:
         model = _parsed(path)
         _refuse_custom(model, path)
         external = _external_files(model, path)
-        constants = {tensor.name for tensor in model.graph.initializer}
-        entries = [entry for entry in model.graph.input if entry.name not in constants]
-        inputs = {entry.name: _sizes(entry) for entry in entries}
+        inputs = {name: sizes_of(kind) for name, kind in fed(model).items()}
         return cls(path, of_files(path, *external), inputs, bool(external))
 
     def check(self, profile: Profile | None) -> None:
@@ -95,8 +94,3 @@ def _external_files(model: onnx.ModelProto, path: Path) -> list[Path]:
     if missing:
         raise BackendError(f"'{path}' keeps its weights in {missing[0]}, which is not beside it: copy that file too")
     return files
-
-
-def _sizes(entry: onnx.ValueInfoProto) -> tuple[int | None, ...]:
-    dims = entry.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
