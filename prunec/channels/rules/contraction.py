@@ -76,13 +76,8 @@ def _is_along_channels(walk: Walk, node: fx.Node, source: Tensor) -> bool:
 
 def _along_channels(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
     """Return the input labels: each output place belongs to its channel. A removed neighbour is read as zero."""
-    vector = walk.vector(source, 2)
-    assert vector is not None
-    walk.product(node, macs, vector)
-    for parameter in node.all_input_nodes[1:]:
-        walk.pin(parameter)
     walk.reads.append(node)
-    return walk.result(node, vector, 2)
+    return _per_channel(walk, node, source, 2, macs)
 
 
 def linear(walk: Walk, node: fx.Node) -> Any:
@@ -113,6 +108,10 @@ def _has_heads(labels: Tensor) -> bool:
 def _across(walk: Walk, node: fx.Node, source: Tensor, macs: int) -> Tensor:
     """Return the output labels of a linear layer over tokens, per channel."""
     axis = max((one for one in varying(source) if one < source.dim() - 1), key=lambda one: distinct(source, one))
+    return _per_channel(walk, node, source, axis, macs)
+
+
+def _per_channel(walk: Walk, node: fx.Node, source: Tensor, axis: int, macs: int) -> Tensor:
     vector = walk.vector(source, axis)
     assert vector is not None
     walk.product(node, macs, vector)

@@ -18,11 +18,16 @@ def inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.graph.value_info[:]
+    return checked(bare)
+
+
+def checked(model: onnx.ModelProto, what: str = "the model") -> onnx.ModelProto:
+    """Return a copy with all shapes and types, after ONNX's checker. Raises BackendError on contradiction."""
     try:
-        full = onnx.shape_inference.infer_shapes(bare, check_type=True, data_prop=True)
+        full = onnx.shape_inference.infer_shapes(model, check_type=True, data_prop=True)
         onnx.checker.check_model(full)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-        raise BackendError(f"the model is not valid ONNX: {first_line(error)}") from error
+        raise BackendError(f"{what} is not valid ONNX: {first_line(error)}") from error
     return full
 
 

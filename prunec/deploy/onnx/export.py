@@ -21,7 +21,7 @@ from ...frontend.opaque import paths_in, unwritable
 from ...ir.calling import tensors_only
 from .attention import with_heads
 from .clean import SAME, clean
-from .element_types import operator_set
+from .element_types import checked, operator_set
 from .provenance import stamp
 
 OPSETS = range(18, 26)  # of torch's exporter; it silently writes 18 for a lower one
@@ -65,7 +65,7 @@ def export_onnx(
             module = with_heads(module, example_inputs)
         program = _capture(module, example_inputs, dynamic_batch)
         model = _translate(program, _shapes(example_inputs, dynamic_batch), opset)
-    return stamp(_checked(clean(model, names=names)), provenance)
+    return stamp(checked(clean(model, names=names), "the exported model"), provenance)
 
 
 def opset_of(text: str) -> int:
@@ -148,16 +148,6 @@ def _translate(program: ExportedProgram, shapes: Shapes, opset: int) -> onnx.Mod
     if written != opset:
         raise BackendError(f"torch wrote opset {written} instead of {opset}; ask for opset {written}")
     return model
-
-
-def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Infer all shapes of `model` and run the ONNX checker."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, data_prop=True)
-        onnx.checker.check_model(inferred)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-        raise BackendError(f"the exported model is not valid ONNX: {_reason(error)}") from error
-    return inferred
 
 
 def _names(stem: str, count: int) -> list[str]:

@@ -36,6 +36,11 @@ def read(model: onnx.ModelProto) -> dict[str, str]:
     return {key.removeprefix(PREFIX): value for key, value in entries.items() if key.startswith(PREFIX)}
 
 
+def derived(made: onnx.ModelProto, source: onnx.ModelProto, facts: Mapping[str, str]) -> onnx.ModelProto:
+    """Return a copy of `made` with the provenance of its `source`, and further facts."""
+    return stamp(made, {**read(source), **facts, "parent": digest(source)})
+
+
 def digest(content: object) -> str:
     """Compute the sha256, in hexadecimal, of a model's bytes or of JSON content."""
     if isinstance(content, onnx.ModelProto):

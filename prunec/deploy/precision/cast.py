@@ -56,14 +56,8 @@ def cast(
     converted = half.convert(source, kept, to)
     layers = require(converted, precision, kept)
     _require_legal(converted)
-    facts = {
-        **provenance.read(model),
-        "precision": precision,
-        "precision_images": images.digest,
-        "precision_kept": str(len(kept)),
-        "parent": provenance.digest(model),
-    }
-    stamped = provenance.stamp(converted, facts)
+    facts = {"precision": precision, "precision_images": images.digest, "precision_kept": str(len(kept))}
+    stamped = provenance.derived(converted, model, facts)
     near = reference.compare(model, stamped, images, precision, LEAST_COSINE)
     return Cast(stamped, precision, kept, layers, ranges, near)
 

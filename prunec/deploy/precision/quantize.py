@@ -81,14 +81,8 @@ def quantize(
     static = _static(source, wanted, images, method, track)
     done = inferred(float8.convert(static, source) if kind == "fp8" else static)
     _require(done, wanted, kind)
-    facts = {
-        **provenance.read(model),
-        "quantisation": kind,
-        "quantisation_images": images.digest,
-        "quantisation_layers": str(len(wanted)),
-        "parent": provenance.digest(model),
-    }
-    stamped = provenance.stamp(done, facts)
+    facts = {"quantisation": kind, "quantisation_images": images.digest, "quantisation_layers": str(len(wanted))}
+    stamped = provenance.derived(done, model, facts)
     near = reference.compare(model, stamped, images, kind, LEAST_COSINE)
     return Quantised(stamped, kind, tuple(wanted), left, near, len(images))
 
