@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,18 @@ UNCHECKED = "--no-verify"
 _KEYS = {"facts", "files", "sha256"}
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """Files of a folder as written: name to (bytes, sha256)."""
+Files = dict[str, tuple[int, str]]  # by name: bytes, sha256
 
-    files: Mapping[str, tuple[int, str]]
 
-    @staticmethod
-    def read(folder: Path) -> Manifest:
-        """Read the manifest of ``folder``. Raises OSError if there is none, ValueError if it has changed."""
-        text = (folder / NAME).read_bytes()
-        found = json.loads(text)
-        if not isinstance(found, dict) or not {"facts", "files"} <= found.keys() <= _KEYS:
-            raise ValueError("it does not hold what prunec writes")
-        if text != canonical(found) or found.pop("sha256", None) not in (None, _digest(found)):
-            raise ValueError("it has changed since it was written")
-        return Manifest({name: (entry["bytes"], entry["sha256"]) for name, entry in found["files"].items()})
+def read(folder: Path) -> Files:
+    """Read the manifest of ``folder``. Raises OSError if there is none, ValueError if it has changed."""
+    text = (folder / NAME).read_bytes()
+    found = json.loads(text)
+    if not isinstance(found, dict) or not {"facts", "files"} <= found.keys() <= _KEYS:
+        raise ValueError("it does not hold what prunec writes")
+    if text != canonical(found) or found.pop("sha256", None) not in (None, _digest(found)):
+        raise ValueError("it has changed since it was written")
+    return {name: (entry["bytes"], entry["sha256"]) for name, entry in found["files"].items()}
 
 
 def compose(folder: Path, facts: Mapping[str, object]) -> dict[str, Any]:
@@ -61,7 +56,7 @@ def verify_manifest(folder: Path) -> list[str]:
 def changed(folder: Path) -> list[str]:
     """Return one sentence per file of the manifest that is missing or changed."""
     try:
-        expected = Manifest.read(folder).files
+        expected = read(folder)
     except (OSError, ValueError) as error:
         return [f"{NAME} cannot be read: {error}"]
     found = _inventory(folder)
@@ -73,7 +68,7 @@ def changed(folder: Path) -> list[str]:
 def added(folder: Path) -> list[str]:
     """Return the files in ``folder`` that its manifest does not list."""
     try:
-        return sorted(_inventory(folder).keys() - Manifest.read(folder).files.keys())
+        return sorted(_inventory(folder).keys() - read(folder).keys())
     except (OSError, ValueError):
         return []
 
@@ -88,7 +83,7 @@ def require_as_written(path: Path) -> None:
         return
     advice = f"write {path.parent} again, or give {UNCHECKED} to use it as it is"
     try:
-        expected = Manifest.read(path.parent).files.get(path.name)
+        expected = read(path.parent).get(path.name)
     except (OSError, ValueError) as error:
         raise DataError(f"{path.parent / NAME}, beside {path.name}, cannot be relied on: {error}; {advice}") from error
     if expected is not None and expected != (path.stat().st_size, of_files(path)):
@@ -108,6 +103,6 @@ def _digest(found: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical(found)).hexdigest()
 
 
-def _inventory(folder: Path) -> dict[str, tuple[int, str]]:
+def _inventory(folder: Path) -> Files:
     listed = [each for each in sorted(folder.rglob("*")) if each.is_file() and each != folder / NAME]
     return {each.relative_to(folder).as_posix(): (each.stat().st_size, of_files(each)) for each in listed}

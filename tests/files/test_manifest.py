@@ -49,7 +49,7 @@ def test_every_byte_of_the_manifest_counts(out: Path) -> None:
     for place in range(len(text)):
         (out / "manifest.json").write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
         with pytest.raises(ValueError, match=r"."):
-            manifest.Manifest.read(out)
+            manifest.read(out)
     with pytest.raises(DataError, match="cannot be relied on"):
         manifest.require_as_written(out / "a")
 
