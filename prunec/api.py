@@ -37,7 +37,7 @@ from .report.compression import capture_facts, request_facts, size_facts
 from .request.config import CompressConfig
 from .request.constraints import ANY, Constraints
 from .request.keywords import keywords_of
-from .request.options import option
+from .request.options import optional
 from .surgery.plan import Plan
 from .validation.held_out import Estimate, Planned, estimate, keep_back
 
@@ -54,16 +54,14 @@ CHECKED = 8  # samples that results are compared on, where nothing says which
 class Session:
     """Record what only Python can give `compress`, beside the options: objects of this process."""
 
-    example_inputs: Inputs | None = field(
-        default=None,
-        metadata=option(
-            "Arguments to capture the model with, or a mapping of keywords, nested as it takes them; the tensors among"
-            " them are, in order, those of the images.",
-            usual="the first samples",
-        ),
+    example_inputs: Inputs | None = optional(
+        None,
+        "Arguments to capture the model with, or a mapping of keywords, nested as it takes them; the tensors among"
+        " them are, in order, those of the images.",
+        usual="the first samples",
     )
-    track: Track = field(default=silent, metadata=option("Progress of loops, called as track(steps, text)."))
-    instruments: Sequence[Instrument] = field(default=(), metadata=option("Observers of each pass."))
+    track: Track = optional(silent, "Progress of loops, called as track(steps, text).")
+    instruments: Sequence[Instrument] = optional((), "Observers of each pass.")
 
 
 @dataclass(frozen=True, kw_only=True)

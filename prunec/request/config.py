@@ -4,7 +4,7 @@ The keywords of `prunec.compress`, the options of the command line, the keys of 
 recipes are derived from the fields; `CompressRequest` adds model, images and outputs. A new option is one field with
 its documentation:
 
-    step: int = field(default=1, metadata=option("Kernel step, in pixels.", whole(1), metavar="N"))
+    step: int = optional(1, "Kernel step, in pixels.", whole(1), metavar="N")
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .constraints import AUTO, Constraints
-from .options import option
+from .options import option, optional
 from .target import Target
 from .values import CLASSES, FLAG, LIMITS, PATH, PATTERNS, PREPROCESS, SHAPE, SPECS, TARGETS, TEXT, WIDTHS, whole
 
@@ -42,102 +42,77 @@ class CompressConfig:
             needed="how much may remain: give --target, for instance macs:0.5 to keep half of the MACs",
         )
     )
-    opaque: Sequence[str] = field(
-        default=(),
-        metadata=option(
-            "A sub-module that stays as it is and is not looked into, for instance 'neck.*'.",
-            PATTERNS,
-            metavar="NAME",
-            table="model",
-        ),
+    opaque: Sequence[str] = optional(
+        (),
+        "A sub-module that stays as it is and is not looked into, for instance 'neck.*'.",
+        PATTERNS,
+        metavar="NAME",
+        table="model",
     )
-    selector: str | None = field(
-        default=None,
-        metadata=option("Selector of the channels to remove.", TEXT, metavar="TEXT", usual="obs", panel=METHOD),
+    selector: str | None = optional(
+        None, "Selector of the channels to remove.", TEXT, metavar="TEXT", usual="obs", panel=METHOD
     )
-    allocator: str | None = field(
-        default=None,
-        metadata=option("Allocator of the budget to spaces.", TEXT, metavar="TEXT", usual="portfolio", panel=METHOD),
+    allocator: str | None = optional(
+        None, "Allocator of the budget to spaces.", TEXT, metavar="TEXT", usual="portfolio", panel=METHOD
     )
-    compensator: str | None = field(
-        default=None,
-        metadata=option(
-            "Compensator of the error, such as sequential{ridge=1e-4}.",
-            TEXT,
-            metavar="TEXT",
-            usual="sequential",
-            panel=METHOD,
-        ),
+    compensator: str | None = optional(
+        None,
+        "Compensator of the error, such as sequential{ridge=1e-4}.",
+        TEXT,
+        metavar="TEXT",
+        usual="sequential",
+        panel=METHOD,
     )
-    decomposer: str | None = field(
-        default=None,
-        metadata=option(
-            "Decomposer of a layer into two, or none.", TEXT, metavar="TEXT", usual="collaborative", panel=METHOD
-        ),
+    decomposer: str | None = optional(
+        None, "Decomposer of a layer into two, or none.", TEXT, metavar="TEXT", usual="collaborative", panel=METHOD
     )
-    keep_branches: bool = field(
-        default=False, metadata=option("Remove no residual block as a whole.", FLAG, panel=METHOD)
+    keep_branches: bool = optional(False, "Remove no residual block as a whole.", FLAG, panel=METHOD)
+    pipeline: str | Sequence[str] | None = optional(
+        None, "The whole list of passes instead of these strategies.", SPECS, metavar="TEXT", panel=METHOD
     )
-    pipeline: str | Sequence[str] | None = field(
-        default=None,
-        metadata=option("The whole list of passes instead of these strategies.", SPECS, metavar="TEXT", panel=METHOD),
+    freeze: Sequence[str] = optional(
+        (), "Layers that keep all their channels, for instance 'layer4.*'.", PATTERNS, metavar="PATTERN"
     )
-    freeze: Sequence[str] = field(
-        default=(),
-        metadata=option("Layers that keep all their channels, for instance 'layer4.*'.", PATTERNS, metavar="PATTERN"),
+    only: Sequence[str] = optional(
+        (), "Layers that alone may lose channels; the others keep all.", PATTERNS, metavar="PATTERN"
     )
-    only: Sequence[str] = field(
-        default=(),
-        metadata=option("Layers that alone may lose channels; the others keep all.", PATTERNS, metavar="PATTERN"),
+    limits: Mapping[str, float] | None = optional(
+        None,
+        "The largest share of channels that layers may lose: 'layer4.*=0.3'.",
+        LIMITS,
+        metavar="PATTERN=SHARE",
+        flags=("--limit", "--limits"),
+        aliases=("limit",),
     )
-    limits: Mapping[str, float] | None = field(
-        default=None,
-        metadata=option(
-            "The largest share of channels that layers may lose: 'layer4.*=0.3'.",
-            LIMITS,
-            metavar="PATTERN=SHARE",
-            flags=("--limit", "--limits"),
-            aliases=("limit",),
-        ),
+    round_to: int = optional(1, "Keep multiples of N channels, or all; engines prefer 8.", whole(1), metavar="N")
+    align: str | int | None = optional(
+        None,
+        "Widths that the engine prefers, where the target can be met so: of ONNX Runtime here, none, multiples"
+        " of N, or those of trt-fp16, rtx-fp16, ort-avx2, arm … Of a latency target auto means its table's.",
+        WIDTHS,
+        metavar="auto|none|N|NAME",
+        usual=AUTO,
     )
-    round_to: int = field(
-        default=1, metadata=option("Keep multiples of N channels, or all; engines prefer 8.", whole(1), metavar="N")
+    on: str | None = optional(
+        None,
+        "Where a latency target is to be met: ort-cpu, ort-cpu{batch=8,threads=2}, or a table of prunec profile.",
+        TEXT,
+        metavar="ENGINE",
+        usual="ort-cpu",
     )
-    align: str | int | None = field(
-        default=None,
-        metadata=option(
-            "Widths that the engine prefers, where the target can be met so: of ONNX Runtime here, none, multiples"
-            " of N, or those of trt-fp16, rtx-fp16, ort-avx2, arm … Of a latency target auto means its table's.",
-            WIDTHS,
-            metavar="auto|none|N|NAME",
-            usual=AUTO,
-        ),
+    seed: int = optional(0, "Seed of every choice.", whole(0), metavar="N", panel=METHOD)
+    batch: int | None = optional(
+        None, "Images a step; a network that fixes its batch takes no other.", whole(1), metavar="N", usual=str(BATCH)
     )
-    on: str | None = field(
-        default=None,
-        metadata=option(
-            "Where a latency target is to be met: ort-cpu, ort-cpu{batch=8,threads=2}, or a table of prunec profile.",
-            TEXT,
-            metavar="ENGINE",
-            usual="ort-cpu",
-        ),
+    cache: Path | None = optional(
+        None, "Keep the statistics of the calibration here, and use them again.", PATH, metavar="DIR"
     )
-    seed: int = field(default=0, metadata=option("Seed of every choice.", whole(0), metavar="N", panel=METHOD))
-    batch: int | None = field(
-        default=None,
-        metadata=option(
-            "Images a step; a network that fixes its batch takes no other.", whole(1), metavar="N", usual=str(BATCH)
-        ),
-    )
-    cache: Path | None = field(
-        default=None,
-        metadata=option("Keep the statistics of the calibration here, and use them again.", PATH, metavar="DIR"),
-    )
-    device: str | torch.device | None = field(
-        default=None,
-        metadata=option(
-            "Where PyTorch computes; cuda:1 is the second GPU.", TEXT, metavar="cpu|cuda", usual="where the network is"
-        ),
+    device: str | torch.device | None = optional(
+        None,
+        "Where PyTorch computes; cuda:1 is the second GPU.",
+        TEXT,
+        metavar="cpu|cuda",
+        usual="where the network is",
     )
 
     @property
@@ -178,54 +153,41 @@ class Sources:
             needed="which images to calibrate with: give --data, for instance a folder of images or a .npz file",
         )
     )
-    weights: Path | None = field(
-        default=None,
-        metadata=option(
-            "Weights for MODEL: .safetensors, or a state dict saved by torch.", PATH, metavar="FILE", table="model"
-        ),
+    weights: Path | None = optional(
+        None, "Weights for MODEL: .safetensors, or a state dict saved by torch.", PATH, metavar="FILE", table="model"
     )
-    input_shape: tuple[int, ...] | None = field(
-        default=None,
-        metadata=option(
-            "The shape of one input, without the batch, where nothing else tells it; 20:int64 of 20 tokens,"
-            " 224x224x3:uint8 of pixels.",
-            SHAPE,
-            metavar="3x224x224",
-            table="model",
-        ),
+    input_shape: tuple[int, ...] | None = optional(
+        None,
+        "The shape of one input, without the batch, where nothing else tells it; 20:int64 of 20 tokens,"
+        " 224x224x3:uint8 of pixels.",
+        SHAPE,
+        metavar="3x224x224",
+        table="model",
     )
-    preprocess: str | Mapping[str, object] | None = field(
-        default=None,
-        metadata=option(
-            "How pixels become inputs: imagenet, imagenet:160, none, or"
-            " resize=,crop=,size=,order=,scale=,mean=,std= joined by commas."
-            " Image folders get imagenet at the network's size unless told.",
-            PREPROCESS,
-            metavar="TEXT",
-            table="data",
-        ),
+    preprocess: str | Mapping[str, object] | None = optional(
+        None,
+        "How pixels become inputs: imagenet, imagenet:160, none, or"
+        " resize=,crop=,size=,order=,scale=,mean=,std= joined by commas."
+        " Image folders get imagenet at the network's size unless told.",
+        PREPROCESS,
+        metavar="TEXT",
+        table="data",
     )
-    images: int = field(
-        default=1024, metadata=option("Images to calibrate with, at most.", whole(1), metavar="N", table="data")
+    images: int = optional(1024, "Images to calibrate with, at most.", whole(1), metavar="N", table="data")
+    labelled: str | None = optional(
+        None,
+        "Labelled images, for the accuracy.",
+        TEXT,
+        metavar="IMAGES",
+        flags=("--evaluate", "--labels-from"),
+        table="data",
     )
-    labelled: str | None = field(
-        default=None,
-        metadata=option(
-            "Labelled images, for the accuracy.",
-            TEXT,
-            metavar="IMAGES",
-            flags=("--evaluate", "--labels-from"),
-            table="data",
-        ),
-    )
-    classes: tuple[int, ...] | None = field(
-        default=None,
-        metadata=option(
-            "The class of the network that each label stands for, in the labels' order.",
-            CLASSES,
-            metavar="0,217,…",
-            table="data",
-        ),
+    classes: tuple[int, ...] | None = optional(
+        None,
+        "The class of the network that each label stands for, in the labels' order.",
+        CLASSES,
+        metavar="0,217,…",
+        table="data",
     )
 
 
@@ -233,10 +195,8 @@ class Sources:
 class CompressRequest(CompressConfig, Sources):
     """Record all keys of a recipe: options of `prunec.compress`, sources and outputs."""
 
-    threads: int | None = field(
-        default=None, metadata=option("Threads to compute with.", whole(1), metavar="N", usual="as many as torch likes")
+    threads: int | None = optional(
+        None, "Threads to compute with.", whole(1), metavar="N", usual="as many as torch likes"
     )
-    opset: int = field(default=18, metadata=option("Opset of ONNX.", whole(1), metavar="N", panel=OUTPUT))
-    provider: str = field(
-        default="cpu", metadata=option("What to time on: cpu, cuda, tensorrt, rtx.", TEXT, metavar="NAME", panel=OUTPUT)
-    )
+    opset: int = optional(18, "Opset of ONNX.", whole(1), metavar="N", panel=OUTPUT)
+    provider: str = optional("cpu", "What to time on: cpu, cuda, tensorrt, rtx.", TEXT, metavar="NAME", panel=OUTPUT)

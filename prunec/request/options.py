@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from types import MappingProxyType
-from typing import Any, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 from .values import Kind
 
@@ -64,7 +64,17 @@ def _metadata_of(kind: Callable[P, Option]) -> Callable[P, Mapping[str, Option]]
     return metadata
 
 
+def _field_of(kind: Callable[P, Option]) -> Callable[Concatenate[Any, P], Any]:
+    """Make a function from a default and the fields of `Option` to a field."""
+
+    def made(default: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return dataclasses.field(default=default, metadata={"option": kind(*args, **kwargs)})
+
+    return made
+
+
 option = _metadata_of(Option)
+optional = _field_of(Option)
 
 
 def options_of(config: type) -> tuple[Field, ...]:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from prunec.errors import SpecError
 from prunec.pipeline.method import STRATEGY
 from prunec.request.config import CompressConfig, CompressRequest, Sources
 from prunec.request.keywords import keywords_of
-from prunec.request.options import option, options_of
+from prunec.request.options import optional, options_of
 from prunec.request.recipe import merged, tables_of
 from prunec.request.schema import schema_of
 from prunec.request.values import whole
@@ -42,7 +42,7 @@ CHEAP = "analyse,calibrate,select,sensitivity,allocate,slice"
 class WiderConfig(CompressConfig):
     """Stands for `CompressConfig` with one field more."""
 
-    step: int = field(default=1, metadata=option("Kernel step, in pixels.", whole(1), metavar="N"))
+    step: int = optional(1, "Kernel step, in pixels.", whole(1), metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
