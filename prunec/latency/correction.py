@@ -15,8 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .layer_shapes import LayerShape
-from .surface import NS, Surface
-from .table import Table, Whole, Within
+from .table import NS, Surface, Table, Whole, Within
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ from ..ir import graph
 from ..ir.program import Program
 from .correction import Correction
 from .layer_shapes import Layer
-from .surface import NS, Surface
-from .table import Table, Whole
+from .table import NS, Surface, Table, Whole
 
 
 @dataclass(frozen=True)

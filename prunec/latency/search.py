@@ -39,8 +39,7 @@ from ..surgery.plan import Plan
 from . import blocks, engine, measure, whole_network
 from .cost import Latency, LatencyQuantity, latency_of
 from .layer_shapes import Layer, LayerShape, layers_of
-from .surface import NS
-from .table import Table
+from .table import NS, Table
 from .table_cache import keep
 from .tries import Tries, Try
 

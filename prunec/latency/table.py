@@ -17,13 +17,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..cost.hardware import DeployTarget, target_of
+from ..cost.terms import Array, Counts
 from ..files.artefacts import write_json
 from .layer_shapes import LayerShape
 
-Array = npt.NDArray[np.float64]
+NS = 1e6  # ns in a ms
 RUNGS = 7  # widths of a ladder, at most
 FORMAT = 3  # of the file and the measurement; tables of another format are measured again
 
@@ -153,3 +153,29 @@ def odd_of(factor: float, likes: DeployTarget, size: int, points: tuple[int, ...
     counts = np.arange(size + 1)
     off = (counts % likes.granule != 0) & ~np.isin(counts, points)
     return np.where(off, factor, 1.0)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Time of one layer shape in ns at all widths up to a layer's."""
+
+    into: Array  # [widest read + 1, ins]
+    times: Array  # [ins, outs]
+    out: Array  # [widest made + 1, outs]
+    odd_in: Array  # [widest read + 1]
+    odd_out: Array
+
+    @staticmethod
+    def of(table: Table, shape: LayerShape, widest: tuple[int, int], factor: float = 1.0) -> Surface:
+        """Interpolate a shape of the table, its times multiplied by `factor`."""
+        grid, likes = table.grids[shape], table.likes
+        into = np.ones((widest[0] + 1, 1)) if shape.group else weights_of(grid.ins, likes, widest[0])
+        odd_in = np.ones(len(into)) if shape.group else odd_of(grid.odd_in, likes, widest[0], grid.ins)
+        out = weights_of(grid.outs, likes, widest[1])
+        odd_out = odd_of(grid.odd_out, likes, widest[1], grid.outs)
+        return Surface(into, grid.times * factor * NS, out, odd_in, odd_out)
+
+    def __call__(self, into: Counts, out: Counts) -> Array:
+        """Return the times for channels read and made, elementwise; 0 without channels."""
+        plain: Array = ((self.into[into] @ self.times) * self.out[out]).sum(-1)
+        return plain * self.odd_in[into] * self.odd_out[out]

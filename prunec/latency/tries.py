@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cost.terms import Counts
-from .surface import NS
+from .table import NS
 
 NEAR, CLOSE = 0.01, 0.08
 BETWEEN = 0.02  # standard deviation between races

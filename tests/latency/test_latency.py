@@ -36,8 +36,7 @@ from prunec.latency.correction import Correction
 from prunec.latency.cost import LatencyQuantity, LayerTime, latency_of
 from prunec.latency.engine import table_of
 from prunec.latency.summary import summary
-from prunec.latency.surface import Surface
-from prunec.latency.table import Table, Whole, Within, ladder, odd_of, weights_of
+from prunec.latency.table import Surface, Table, Whole, Within, ladder, odd_of, weights_of
 from prunec.latency.tries import ROUNDS
 from prunec.latency.whole_network import digest_of
 from prunec.pipeline.context import Context
