@@ -163,7 +163,8 @@ def load_images(
     labels, and sets the floating type. A broken image among good ones is left out and listed in ``skipped``. Raises
     DataError, with advice, for anything else that cannot be read or does not fit.
     """
-    _check_limit(limit)
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit of {limit} leaves no images: give at least 1")
     path, text = Path(source), str(source)
     if path.is_dir():
         found = _from_folder(path, preprocess or Preprocess.imagenet(), limit, seed, track).fitted(takes)
@@ -180,22 +181,20 @@ def load_images(
     return replace(found, labels=_mapped(found.labels, classes, text))
 
 
-def as_images(data: object, limit: int | None = None, takes: Signature = ANY) -> Images:
+def as_images(data: object, takes: Signature = ANY) -> Images:
     """Convert Images, a ready tensor [N, ...] or an iterable of batches to unlabelled Images.
 
-    A batch is as in ``load_images``: of a DataLoader's (inputs, labels) the labels are dropped unread. The first
-    ``limit`` samples are kept. Raises DataError where anything does not fit the network's inputs.
+    A batch is as in ``load_images``: of a DataLoader's (inputs, labels) the labels are dropped unread.
+    Raises DataError where anything does not fit the network's inputs.
     """
-    _check_limit(limit)
     if isinstance(data, Images):
-        found = replace(data.unlabelled(), inputs=tuple(tensor[:limit].cpu() for tensor in data.inputs))
-        return found.fitted(takes)
+        return replace(data.unlabelled(), inputs=tuple(tensor.cpu() for tensor in data.inputs)).fitted(takes)
     source = f"a {type(data).__name__}"
     if isinstance(data, (str, bytes)) or not (isinstance(data, Iterable) or hasattr(data, "__getitem__")):
         raise DataError(f"{source} is not images: give a tensor [N, ...], or a DataLoader or other iterable of batches")
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise DataError(f"{source} gives single samples, not batches: wrap it in a DataLoader(..., batch_size=64)")
-    return _of_batches(as_batches(data), source, limit, silent, takes, labelled=False)
+    return _of_batches(as_batches(data), source, None, silent, takes, labelled=False)
 
 
 def _of_batches(
@@ -203,11 +202,6 @@ def _of_batches(
 ) -> Images:
     found = gathered(batches, source, limit, track, takes, labelled)
     return Images(found.inputs, found.labels, source, keywords=found.keywords, unread=found.unread, notes=found.notes)
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise DataError(f"a limit of {limit} leaves no images: give at least 1")
 
 
 def _permutation(n: int, seed: int) -> Tensor:

@@ -53,9 +53,9 @@ def read_recipe(path: Path, config: type = CompressRequest) -> dict[str, Any]:
     return {one.name: _read(one, where, value) for one, where, value in _entries(path, config)}
 
 
-def spellings(recipe: Path, config: type = CompressRequest) -> dict[str, str]:
+def spellings(recipe: Path) -> dict[str, str]:
     """Map each field in a recipe to its place: `seed in [compress] of net.toml`."""
-    return {one.name: where for one, where, value in _entries(recipe, config) if value is not False}
+    return {one.name: where for one, where, value in _entries(recipe, CompressRequest) if value is not False}
 
 
 def tables_of(config: type) -> dict[str, dict[str, Field]]:

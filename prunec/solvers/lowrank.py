@@ -148,11 +148,6 @@ def truncated(weight: Tensor, covariance: Tensor, split: Split, rank: int) -> Te
     return Parts.of(Layer(weight, covariance), split, rank).truncated(rank)
 
 
-def errors(weight: Tensor, covariance: Tensor, split: Split, highest: int) -> Tensor:
-    """Return relative squared errors of W x at ranks 0 … highest, float64 [highest+1]."""
-    return Parts.of(Layer(weight, covariance), split, highest).errors(highest)
-
-
 def split_exactly(weight: Tensor, split: Split, rank: int) -> tuple[Tensor, ...]:
     """Split a weight [O, I, *kernel] into layers by SVD, exact at its rank."""
     outputs, inputs = weight.shape[:2]

@@ -346,12 +346,11 @@ def test_what_python_programs_have_at_hand() -> None:
         [{"inputs": x, "labels": y}],
         {"inputs": x, "labels": y},
     ):
-        found = as_images(data, limit=7)
-        assert torch.equal(found.inputs[0], x[:7])
+        found = as_images(data)
+        assert torch.equal(found.inputs[0], x)
         assert found.labels is None
     assert len(as_images(nested).inputs) == len(as_images([(x, x)]).inputs) == 2
-    assert as_images(numbered(), limit=3).labels is None
-    assert len(as_images(numbered(), limit=3)) == 3
+    assert as_images(numbered()).labels is None
     assert as_images(x.double().requires_grad_()).inputs[0].dtype == torch.float32
 
 
@@ -361,8 +360,6 @@ def test_what_is_not_images_is_explained() -> None:
             as_images(data)
     with pytest.raises(DataError, match="wrap the dataset"):
         as_images([(torch.zeros(3, 4, 4), 0), (torch.zeros(3, 4, 4), 1)])
-    with pytest.raises(DataError, match="limit of -1"):
-        as_images(torch.zeros(2, 2), limit=-1)
 
 
 @needs_shared

@@ -39,6 +39,10 @@ TUCKER2 = Split((3, 3), (False, False), Split((3, 3), (True, True)))
 TRAIN = Split((3, 3), (False, False), Split((3, 3), (True, False), Split((1, 3), (True, True))))
 
 
+def errors(weight: torch.Tensor, covariance: torch.Tensor, split: Split, highest: int) -> torch.Tensor:
+    return lowrank.Parts.of(lowrank.Layer(weight, covariance), split, highest).errors(highest)
+
+
 def problem(split: Split, outputs: int = 5, inputs: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """A weight [O, I·taps] and a covariance."""
     generator = torch.Generator().manual_seed(0)
@@ -60,7 +64,7 @@ def test_unfold_and_fold_are_inverse(split: Split) -> None:
 def test_the_curve_is_the_error_of_the_weight_that_is_built(split: Split) -> None:
     weight, covariance = problem(split)
     full = min(5 * split.taps[1], 4 * split.taps[0])
-    found = lowrank.errors(weight, covariance, split, full)
+    found = errors(weight, covariance, split, full)
     variance = float(((weight @ covariance) * weight).sum())
     for rank in range(full + 1):
         less = weight - (lowrank.truncated(weight, covariance, split, rank) if rank else 0 * weight)
@@ -76,7 +80,7 @@ def test_one_decomposition_serves_every_rank(split: Split, outputs: int) -> None
     parts = lowrank.Parts.of(lowrank.Layer(weight, covariance), split, 3)
     for rank in (1, 2, 3):
         torch.testing.assert_close(parts.truncated(rank), lowrank.truncated(weight, covariance, split, rank))
-        torch.testing.assert_close(parts.errors(3)[: rank + 1], lowrank.errors(weight, covariance, split, rank))
+        torch.testing.assert_close(parts.errors(3)[: rank + 1], errors(weight, covariance, split, rank))
     assert parts.errors(0).tolist() == [1.0]
 
 
@@ -93,7 +97,7 @@ def test_one_first_layer_serves_several_weights(split: Split) -> None:
 @pytest.mark.parametrize("split", [TUCKER2, TRAIN])
 def test_a_chain_of_layers_is_as_good_as_its_curve_says(split: Split) -> None:
     weight, covariance = problem(split)
-    found = lowrank.errors(weight, covariance, split, 4)
+    found = errors(weight, covariance, split, 4)
     variance = float(((weight @ covariance) * weight).sum())
     for rank in range(1, 5):
         low = lowrank.truncated(weight, covariance, split, rank)
@@ -126,7 +130,7 @@ def test_principal_components_are_the_best_that_a_rank_can_do() -> None:
     weight, covariance = problem(split)
     values = torch.linalg.eigvalsh(weight @ covariance @ weight.T)
     for rank in range(1, 5):
-        found = float(lowrank.errors(weight, covariance, split, rank)[-1])
+        found = float(errors(weight, covariance, split, rank)[-1])
         assert found == pytest.approx(float(values[: 5 - rank].sum() / values.sum()), rel=1e-4)
 
 
@@ -178,7 +182,7 @@ def error_at_half(program: Program, found: Factoring) -> float:
     whole = next(one.macs for one in program.fact(Channels).products if one.node == found.node)
     rank = int(whole / 2 / (found.first * len(one.inputs) + found.second * len(one.outputs)))
     covariance = program.fact(Statistics).moments[one.node].zz[0]
-    return float(lowrank.errors(weight_of(program.module, one)[0], covariance, found.split, rank)[-1])
+    return float(errors(weight_of(program.module, one)[0], covariance, found.split, rank)[-1])
 
 
 def test_collaborative_takes_for_each_layer_the_split_of_the_least_error_at_half_its_macs() -> None:

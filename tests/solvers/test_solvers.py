@@ -25,6 +25,10 @@ SPLIT = Split((3,), (True,))
 IMAGES = torch.randn(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
+def parts(one: Reader, split: Split) -> lowrank.Parts:
+    return lowrank.Parts.of(lowrank.Layer(one.weight[0], one.covariance[0]), split, 4)
+
+
 def rows(kind: str) -> Tensor:
     """Rows [n, 12] with a covariance that is hard to solve."""
     x = torch.randn(300, 12, generator=torch.Generator().manual_seed(0))
@@ -71,9 +75,9 @@ SOLVERS: dict[str, Callable[[Reader], Any]] = {
     "refit": lambda one: (least_squares.refit(one.covariance, one.weight, torch.arange(4), RIDGE),),
     "inverse": lambda one: (symmetric.inverse(symmetric.add_ridge(one.covariance, RIDGE)),),
     "pivoted qr": lambda one: (pivoted_qr._pivots([one], RIDGE),),
-    "ranks": lambda one: (lowrank.errors(one.weight[0], one.covariance[0], SPLIT, 4),),
+    "ranks": lambda one: (parts(one, SPLIT).errors(4),),
     "truncated": lambda one: (lowrank.truncated(one.weight[0], one.covariance[0], SPLIT, 2),),
-    "principal": lambda one: (lowrank.errors(one.weight[0], one.covariance[0], Split((), ()), 4),),
+    "principal": lambda one: (parts(one, Split((), ())).errors(4),),
     "wide": lambda one: (lowrank.truncated(one.weight[0].T @ one.weight[0], one.covariance[0], Split((), ()), 2),),
 }
 

@@ -106,23 +106,20 @@ def compare(
     model: Model | InferenceSession,
     inputs: tuple[Tensor, ...],
     batches: Sequence[int] | None = None,
-    *,
-    tolerance: float | None = None,
-    top1: float = 1.0,
 ) -> Parity:
     """Run `module` in PyTorch and `model` in ONNX Runtime on the first inputs.
 
     Either may be an open session, to compare a model with its source. `inputs` are batch first and hold N samples;
-    `batches` is by default (1, 2, N), `tolerance` 1e-4, or more in half precision. Raises DataError if N is too small
+    `batches` is by default (1, 2, N). Raises DataError if N is too small
     or the model does not take a batch, NumericsError for NaN, an infinity in one alone, or other shapes.
     """
-    limit = tolerance_of(module) if tolerance is None else tolerance
+    limit = tolerance_of(module)
     engine = session(model) if isinstance(model, bytes | Path | onnx.ModelProto) else model
     agreements = []
     for size in sizes_of(inputs, batches):
         samples = tuple(tensor[:size] for tensor in inputs)
         agreements.append(agreement(size, reference(module, samples), run(engine, samples), limit))
-    return Parity(tuple(agreements), limit, top1)
+    return Parity(tuple(agreements), limit)
 
 
 def sizes_of(inputs: tuple[Tensor, ...], batches: Sequence[int] | None) -> list[int]:

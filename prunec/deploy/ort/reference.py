@@ -36,10 +36,10 @@ EXACT = {  # they do not change rounded values
 }  # fmt: skip
 
 
-def session(model: onnx.ModelProto | Path, *, threads: int = 1) -> InferenceSession:
+def session(model: onnx.ModelProto | Path) -> InferenceSession:
     """Open `model` to run as written. Raises BackendError as `onnx_file.load` and `runtime.session`."""
     loaded = onnx_file.load(model) if isinstance(model, Path) else model
-    return runtime.session(widened(loaded), threads=threads, integers=not qdq.is_quantised(loaded))
+    return runtime.session(widened(loaded), integers=not qdq.is_quantised(loaded))
 
 
 def compare(model: onnx.ModelProto, lower: onnx.ModelProto, images: Images, what: str, least: float) -> parity.Parity:
