@@ -10,13 +10,12 @@ from rich.table import Table
 
 from ..grammar.registry import Folder
 from ..grammar.spec import print_value
+from .console import plain_table
 
 
 def catalogue_table(title: str, folder: Folder) -> Table:
     """Return name, options with defaults, and docstring summary of each class in `folder`."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 3, 0, 0), expand=False)
-    for heading, style in (("name", "cyan"), ("options", "dim"), ("what it does", "")):
-        table.add_column(heading, style=style, header_style="dim", overflow="fold")
+    table = plain_table(title, ["name", "options", "what it does"])
     for name in folder.names():
         table.add_row(name, *described(folder, name))
     return table

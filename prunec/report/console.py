@@ -128,10 +128,8 @@ def _target(latency: Facts) -> str:
 
 def latency_table(facts: Facts) -> Table:
     """Return the table of `prunec profile`: time per layer shape, and the total."""
-    table = plain_table(f"{facts['model']} on {facts['on']}")
-    table.add_column("layers of this shape", style="cyan")
-    for heading in ("layers", "alone, ms", "in the network, ms"):
-        table.add_column(heading, justify="right")
+    numbers = ("layers", "alone, ms", "in the network, ms")
+    table = plain_table(f"{facts['model']} on {facts['on']}", ["layers of this shape"], numbers)
     for row in sorted(facts["shapes"], key=lambda one: -float(one["within_ms"])):
         table.add_row(row["shape"], str(row["layers"]), f"{row['alone_ms']:.3f}", f"{row['within_ms']:.3f}")
     table.add_row("all else", "", "", f"{facts['rest_ms']:.3f}")
@@ -161,9 +159,7 @@ def _bytes(report: Facts) -> Facts | None:
 
 def seconds_table(seconds: Mapping[str, float]) -> Table:
     """Return the wall time of each pass."""
-    table = plain_table("where the time went")
-    table.add_column("pass", style="cyan")
-    table.add_column("seconds", justify="right")
+    table = plain_table("where the time went", ["pass"], ["seconds"])
     for name, taken in seconds.items():
         table.add_row(name, f"{taken:.2f}", style="bold" if name == "total" else "")
     return table
@@ -171,10 +167,7 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 def spaces_table(facts: Facts) -> Table:
     """Return the channel spaces of a network: size, sites, MACs, reason if frozen."""
-    table = plain_table(f"channel spaces of {facts['model']}")
-    table.add_column("space", style="cyan", overflow="fold")
-    for heading in ("channels", "sites", "MACs", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = plain_table(f"channel spaces of {facts['model']}", ["space"], ["channels", "sites", "MACs", "share"])
     table.add_column("prunable", overflow="fold")
     for space in facts["spaces"]:
         frozen = space["frozen"]
@@ -191,10 +184,8 @@ def spaces_table(facts: Facts) -> Table:
 
 def sensitivity_table(facts: Facts) -> Table:
     """Return output errors with 1/4, 1/2 and 3/4 of each space removed. Most MACs first."""
-    table = plain_table(f"{facts['model']}: relative squared error of the outputs, one space at a time, refitted")
-    table.add_column("space", overflow="fold")
-    for heading in ("kind", "size", "MACs", "25% gone", "50% gone", "75% gone"):
-        table.add_column(heading, justify="right")
+    title = f"{facts['model']}: relative squared error of the outputs, one space at a time, refitted"
+    table = plain_table(title, ["space"], ["kind", "size", "MACs", "25% gone", "50% gone", "75% gone"])
     for space in sorted(facts["spaces"], key=lambda one: -max(one["saved"])):
         errors = [space["error"][round(space["size"] * share)] for share in (0.25, 0.5, 0.75)]
         held = f"{max(space['saved']):.1%}"
@@ -227,6 +218,12 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def plain_table(title: str) -> Table:
-    """Return an empty table without lines."""
-    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def plain_table(title: str, texts: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
+    """Return a table without lines and rows; the first column of text has a colour."""
+    look: Any = {"title_justify": "left", "title_style": "bold", "box": None, "padding": (0, 2, 0, 0)}
+    table = Table(title=title, pad_edge=False, **look)
+    for heading in texts:
+        table.add_column(heading, overflow="fold", style="cyan" if heading == texts[0] else "")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

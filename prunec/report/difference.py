@@ -24,11 +24,8 @@ STYLES = {"same": "dim", "changed": "", "split": "green", "merged": "green", "ad
 def difference_table(facts: Facts, everything: bool) -> Table:
     """Return a table of changed layers with weights, or all layers, and the totals."""
     keys = [key for key in COLUMNS if key in facts["totals"]["before"]]
-    table = plain_table(f"{facts['before']} → {facts['after']}")
-    for name in ("layer", "", "weights or output"):
-        table.add_column(name, overflow="fold", style="cyan" if name == "layer" else "")
-    for key in keys:
-        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
+    names = ("layer", "", "weights or output")
+    table = plain_table(f"{facts['before']} → {facts['after']}", names, [COLUMNS[key] for key in keys])
     shown = [row for row in facts["layers"] if everything or _is_news(row)]
     for row in shown:
         table.add_row(row["name"], row["status"], _shapes(row), *_numbers(row, keys), style=STYLES[row["status"]])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from .console import plain_table
+
 if TYPE_CHECKING:
     from ..deploy.tensorrt.build import Verdict
     from ..deploy.tensorrt.store import Engine
@@ -20,9 +22,7 @@ FAMILIES = {
 
 def matrix_table(verdicts: Sequence[Verdict], model: str) -> Table:
     """Return a row per GPU: engine size, or the reason why none can be built."""
-    table = Table(title=f"engines of {model}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("GPU")
-    table.add_column("engine", justify="right")
+    table = plain_table(f"engines of {model}", ["GPU"], ["engine"])
     table.add_column("why not", overflow="fold")
     for one in verdicts:
         size = "no" if one.size is None else f"{one.size / 1e6:.2f} MB"
