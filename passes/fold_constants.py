@@ -77,21 +77,12 @@ def _name(module: fx.GraphModule, node: fx.Node, constants: graph.Values, taken:
 
     `conv.weight_v`, `conv.weight_orig` and `conv.parametrizations.weight.original1` make `conv.weight`.
     """
-    sources = [one for one in _ancestors(node) if one.op == "get_attr"]
+    sources = [
+        one for one in graph.reached(node.all_input_nodes, lambda one: one.all_input_nodes) if one.op == "get_attr"
+    ]
     first = max(sources, key=lambda one: constants[one].numel(), default=None)
     name = "constant" if first is None else REPARAMETERISED.sub(r"\1\2", str(first.target))
     read = {str(one.target) for one in constants if one.op == "get_attr" and any(u not in constants for u in one.users)}
     while name in taken or name in read:  # ends: finitely many names are taken
         name += "_folded"
     return name
-
-
-def _ancestors(node: fx.Node) -> list[fx.Node]:
-    """List the nodes that a node depends on, directly or not."""
-    found: dict[fx.Node, None] = {}
-    queue = list(node.all_input_nodes)
-    while queue:  # ends: a graph has no circle
-        one = queue.pop()
-        found[one] = None
-        queue += [source for source in one.all_input_nodes if source not in found]
-    return list(found)

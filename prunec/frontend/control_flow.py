@@ -77,14 +77,9 @@ def _constant(module: fx.GraphModule, value: Any) -> Any:
     """Return the value of an argument that depends on no input, else None."""
     if not isinstance(value, fx.Node):
         return value
-    needed: dict[fx.Node, None] = {}
-    waiting = [value]
-    while waiting:  # ends: a graph has no circle
-        node = waiting.pop()
-        if node.op not in ("get_attr", "call_function") or _higher(node):
-            return None
-        needed[node] = None
-        waiting += [one for one in node.all_input_nodes if one not in needed]
+    needed = set(graph.reached([value], lambda node: node.all_input_nodes))
+    if any(one.op not in ("get_attr", "call_function") or _higher(one) for one in needed):
+        return None
     values: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in (one for one in module.graph.nodes if one in needed):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,7 @@ from torch.fx.node import map_aggregate
 from torch.utils._pytree import tree_leaves
 
 Values = dict[fx.Node, Any]
+T = TypeVar("T")
 
 
 def attribute(module: fx.GraphModule, name: str) -> Tensor:
@@ -49,6 +50,17 @@ def placeholders(module: fx.GraphModule) -> list[fx.Node]:
 def tensors_read(module: fx.GraphModule) -> list[str]:
     """Return the names of the parameters and buffers that a graph reads, once each."""
     return list(dict.fromkeys(str(node.target) for node in module.graph.nodes if node.op == "get_attr"))
+
+
+def reached(start: Iterable[T], onward: Callable[[T], Iterable[T]]) -> Iterator[T]:
+    """Yield what some things lead to, themselves included, once each."""
+    waiting, seen = list(start), set[T]()
+    while waiting:  # ends: each is looked into once
+        one = waiting.pop()
+        if one not in seen:
+            seen.add(one)
+            yield one
+            waiting += onward(one)
 
 
 def layer_of(parameter: str) -> str:

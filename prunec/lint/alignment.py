@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..cost.hardware import DeployTarget
 from ..deploy.onnx.layers import Layer, Network
+from ..ir.graph import reached
 from .findings import Finding
 
 SMALL = 1e-3  # share of the network's cost below which a step is a note
@@ -85,15 +86,16 @@ class _Interface:
 
     def __init__(self, network: Network) -> None:
         by_name = {layer.name: layer for layer in network.layers}
-        self.first = {layer.name for layer in network.layers if _reaches_input(layer, network, by_name)}
-        self.last: set[str] = set()
-        waiting = list(network.outputs)
-        while waiting:  # ends: each layer is looked into once
-            layer = by_name.get(waiting.pop())
-            if layer is None or layer.name in self.last:
-                continue
-            self.last.add(layer.name)
-            waiting += [] if layer.weight else layer.reads
+
+        def onward(name: str) -> tuple[str, ...]:  # up to the next layer with a weight
+            return () if name not in by_name or by_name[name].weight else by_name[name].reads
+
+        self.first = {
+            layer.name
+            for layer in network.layers
+            if any(name in network.inputs for name in reached(layer.reads, onward))
+        }
+        self.last = {name for name in reached(network.outputs, onward) if name in by_name}
 
     def free(self, layer: Layer, channels: tuple[int, int]) -> Mapping[str, int]:
         """Return the changeable channels per group, by side; a depthwise layer has one side."""
@@ -105,21 +107,6 @@ class _Interface:
         if layer.name in self.last:
             del sides["makes"]
         return sides
-
-
-def _reaches_input(layer: Layer, network: Network, by_name: Mapping[str, Layer]) -> bool:
-    """Return whether an input reaches the layer without passing another weighted layer."""
-    waiting, seen = list(layer.reads), set()
-    while waiting:  # ends: each layer is looked into once
-        name = waiting.pop()
-        if name in network.inputs:
-            return True
-        source = by_name.get(name)
-        if source is None or name in seen or source.weight:
-            continue
-        seen.add(name)
-        waiting += source.reads
-    return False
 
 
 def _factor(layer: Layer, target: DeployTarget, fixed: _Interface) -> float:

@@ -7,12 +7,13 @@ is compiled twice or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import NodeProto, numpy_helper
 
 from ..deploy.onnx.layers import Graph, attribute
+from ..ir.graph import reached
 from .findings import Finding
 
 RULE = "dynamic-shape"
@@ -104,17 +105,12 @@ def _sized_by_data(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 def _hangs_on_data(graph: Graph, name: str) -> bool:
     """Return whether a value depends on the contents of an input, not only on shapes."""
-    waiting, seen = [name], set()
-    while waiting:  # ends: each name is looked into once
-        current = waiting.pop()
-        if not current or current in seen or current in graph.constants:
-            continue
-        seen.add(current)
-        producer = graph.producers.get(current)
-        if producer is None:
-            return True
-        waiting += [] if producer.op_type in ("Shape", "Size") else producer.input
-    return False
+
+    def onward(name: str) -> Iterable[str]:
+        producer = None if name in graph.constants else graph.producers.get(name)
+        return () if producer is None or producer.op_type in ("Shape", "Size") else producer.input
+
+    return any(one and one not in graph.constants and one not in graph.producers for one in reached([name], onward))
 
 
 def _constant(graph: Graph, name: str) -> list[int] | None:
