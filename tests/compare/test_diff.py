@@ -186,7 +186,7 @@ def test_every_kernel_of_the_demo_finds_its_layer() -> None:
     for side, kernels in zip(("before", "after"), ran, strict=True):
         assert len({kernel.name for kernel in kernels}) == len(kernels) == facts["totals"][side]["kernels"]
         assert all(kernel.ms > 0 for kernel in kernels)
-        assert facts["totals"][side]["ms"] == pytest.approx(sum(kernel.ms for kernel in kernels))
+        assert facts["totals"][side]["ms"] == pytest.approx(sum(kernel.ms for kernel in kernels), abs=1e-6)
         added = facts["added_by_the_runtime"][side]["names"]
         assert all("Reorder" in name or "Transpose" in name for name in added), added
         for row in facts["layers"]:
