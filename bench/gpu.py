@@ -44,9 +44,8 @@ from prunec import demo  # noqa: E402
 from prunec.api import PREPARE, Result  # noqa: E402
 from prunec.demo.network import FashionResNet  # noqa: E402
 from prunec.deploy.benchmark import sampling  # noqa: E402
-from prunec.deploy.benchmark.comparison import paired_speedup, summary  # noqa: E402
-from prunec.deploy.benchmark.sampling import Stages  # noqa: E402
-from prunec.deploy.benchmark.statistics import Times  # noqa: E402
+from prunec.deploy.benchmark.point import Point, document  # noqa: E402
+from prunec.deploy.benchmark.sampling import Samples, Stages  # noqa: E402
 from prunec.deploy.ort.parity import agreement  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 
@@ -189,16 +188,10 @@ def one_path(bench: Bench, path: str, precision: str, pair: list[Network]) -> di
     ready = time.perf_counter() - started
     right = [_agrees(one, network, precision) for one, network in zip(opened, pair, strict=True)]
     blocks = islice(sampling.until(0.2 if bench.quick else 1.0, LEAST_BLOCKS), MOST_BLOCKS)
-    times = race(bench, opened, blocks)
-    return {
-        "right": all(one["ok"] for one in right),
-        "speedup": asdict(paired_speedup(times[0], times[1])),
-        "dense": summary(times[0]),
-        "compressed": summary(times[1]),
-        "open_seconds": ready,
-        "agreement": right,
-        "samples_ms": times,
-    }
+    ran = {"path": path, "precision": precision}
+    names = "dense", "compressed"
+    times = document(names, [Point(len(pair[0].sample), 1, names, race(bench, opened, blocks), (ran, ran))])
+    return {"right": all(one["ok"] for one in right), "open_seconds": ready, "agreement": right, "latency": times}
 
 
 def _agrees(opened: Opened, network: Network, precision: str) -> dict[str, Any]:
@@ -209,7 +202,7 @@ def _agrees(opened: Opened, network: Network, precision: str) -> dict[str, Any]:
     return {**asdict(found), "ok": found.cosine >= COSINE[precision]}
 
 
-def race(bench: Bench, opened: Iterable[Opened], blocks: Iterable[int]) -> list[Times]:
+def race(bench: Bench, opened: Iterable[Opened], blocks: Iterable[int]) -> tuple[Samples, ...]:
     """Return times in ms of each, run in turns with a device wait. Two runs per block."""
 
     def run(one: Opened) -> Stages:
@@ -217,7 +210,7 @@ def race(bench: Bench, opened: Iterable[Opened], blocks: Iterable[int]) -> list[
         bench.wait()
         return {}
 
-    return [taken[sampling.WALL] for taken in sampling.race([partial(run, one) for one in opened], blocks)]
+    return sampling.race([partial(run, one) for one in opened], blocks)
 
 
 def chain(channels: int) -> nn.Module:
@@ -238,7 +231,7 @@ def alignment(bench: Bench, path: str, precision: str, channels: Iterable[int]) 
             break  # a curve of fewer widths is valid
         opened[width] = PATHS[path](Network(chain(width), sample, bench.device), precision)
     times = race(bench, opened.values(), range(1 if bench.quick else 25))
-    return {str(width): statistics.median(taken) for width, taken in zip(opened, times, strict=True)}
+    return {str(width): statistics.median(each[sampling.WALL]) for width, each in zip(opened, times, strict=True)}
 
 
 def wide(bench: Bench) -> tuple[nn.Module, nn.Module, Tensor]:
@@ -252,9 +245,10 @@ def wide(bench: Bench) -> tuple[nn.Module, nn.Module, Tensor]:
 
 def _short(found: Any) -> str:
     """Return a line on a finding."""
-    if isinstance(found, dict) and "speedup" in found:
-        text = f"{found['speedup']['ratio']:.2f}x ({found['speedup']['low']:.2f}..{found['speedup']['high']:.2f})"
-        return f"{'right' if found['right'] else 'WRONG'}, {found['dense']['p50_ms']:.3f} ms dense, {text}"
+    if isinstance(found, dict) and "latency" in found:
+        dense, compressed = found["latency"]["points"][0]["models"]
+        text = "{ratio:.2f}x ({low:.2f}..{high:.2f})".format(**compressed["speedup"])
+        return f"{'right' if found['right'] else 'WRONG'}, {dense['p50_ms']:.3f} ms dense, {text}"
     return json.dumps(found)[:150]
 
 

@@ -38,9 +38,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from accuracy import ROWS  # noqa: E402
-from latency_network import ENGINES, Bench  # noqa: E402
+from latency_network import ENGINES, Bench, raced  # noqa: E402
 
-from prunec.deploy.benchmark import comparison  # noqa: E402
+from prunec.deploy.benchmark.sweep import Sweep  # noqa: E402
 from prunec.errors import BudgetError  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.frontend.capture import capture  # noqa: E402
@@ -123,9 +123,9 @@ def trust(bench: Bench) -> list[dict[str, Any]]:
     """Race one network against itself."""
     given, claimed, ratios = bench.train.take(1, 0).inputs, 0, []
     for _ in range(TRIALS):
-        found = comparison.compare(bench.dense, bench.dense, inputs=given)
-        claimed += found.verdict != "no difference above the noise floor"
-        ratios.append(found.speedup.ratio)
+        found = raced(bench.dense, bench.dense, Sweep(), given)
+        claimed += found.verdict() != "no difference above the noise floor"
+        ratios.append(found.speedups[0].ratio)
     far = max(abs(np.log(ratios)))
     return [told("trust", {"network": bench.row.network, "trials": TRIALS, "claimed": claimed, "furthest": far})]
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from statistics import geometric_mean, stdev
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
@@ -23,8 +23,10 @@ from prunec.api import PREPARE  # noqa: E402
 from prunec.cost.macs import Macs, counts_of  # noqa: E402
 from prunec.data.images import Images, load_images  # noqa: E402
 from prunec.data.preprocess import Preprocess  # noqa: E402
-from prunec.deploy.benchmark import comparison  # noqa: E402
+from prunec.deploy.benchmark.contestant import Entry  # noqa: E402
+from prunec.deploy.benchmark.point import Point  # noqa: E402
 from prunec.deploy.benchmark.statistics import Z95  # noqa: E402
+from prunec.deploy.benchmark.sweep import Sweep, measure  # noqa: E402
 from prunec.deploy.onnx.export import export_onnx  # noqa: E402
 from prunec.evaluate import accuracy  # noqa: E402
 from prunec.frontend.capture import capture  # noqa: E402
@@ -49,10 +51,16 @@ def layers_in(program: Program) -> int:
     return sum(str(node.target).startswith(("aten.conv", "aten.linear")) for node in program.module.graph.nodes)
 
 
-def error_of(races: Sequence[comparison.Comparison]) -> float:
+def raced(a: Any, b: Any, sweep: Sweep, inputs: tuple[Tensor, ...]) -> Point:
+    """Compare two ONNX models at one setting."""
+    (found,) = measure([Entry("A", model=a), Entry("B", model=b)], sweep, inputs=inputs)
+    return found
+
+
+def error_of(races: Sequence[Point]) -> float:
     """Return the relative standard error of the races' mean. The larger of their spread and their own errors."""
-    differ = stdev(math.log(one.speedup.ratio) for one in races) / math.sqrt(len(races))
-    own = math.hypot(*(one.speedup.error for one in races)) / len(races)
+    differ = stdev(math.log(one.speedups[0].ratio) for one in races) / math.sqrt(len(races))
+    own = math.hypot(*(one.speedups[0].error for one in races)) / len(races)
     return max(differ, own)
 
 
@@ -122,16 +130,16 @@ class Bench:
     def share(self, model: Any, on: On) -> dict[str, float]:
         """Return the share of the dense time, with its 95% interval. Also that of the fastest quarter of the pairs."""
         given = self.train.take(on.batch, 0).inputs
-        how: Any = {"batch": on.batch, "threads": on.threads, "seconds": SECONDS, "inputs": given}
-        races: list[comparison.Comparison] = []
+        sweep = Sweep((on.batch,), (on.threads,), SECONDS)
+        races: list[Point] = []
         while len(races) < RACES or (error_of(races) > SURE and len(races) < MOST):
-            races.append(comparison.compare(self.dense, model, **how))
-        share, reach = 1 / geometric_mean(one.speedup.ratio for one in races), math.exp(Z95 * error_of(races))
+            races.append(raced(self.dense, model, sweep, given))
+        share, reach = 1 / geometric_mean(one.speedups[0].ratio for one in races), math.exp(Z95 * error_of(races))
         return {
             "share": share,
             "share_low": share / reach,
             "share_high": share * reach,
-            "undisturbed": 1 / geometric_mean(one.undisturbed.ratio for one in races),
+            "undisturbed": 1 / geometric_mean(one.undisturbed[0].ratio for one in races),
             "races": len(races),
         }
 

@@ -129,6 +129,7 @@ def bench(
         prunec bench dense.engine out/model.engine --batch 8 --cuda-graph
     """
     from ..deploy.benchmark.contestant import Setup
+    from ..deploy.benchmark.point import document
     from ..deploy.benchmark.sweep import Sweep, measure
     from ..files.artefacts import write_bytes, write_json
     from ..report import benchmark as tables
@@ -140,8 +141,6 @@ def bench(
     _require_gpu(entries)
     sweep = Sweep(_numbers(batch, "batch"), _numbers(threads, "threads"), seconds, iterations, warm_up, seed, pin)
     setup = Setup(1, *_shape(input_shape), transfers, cuda_graph, spin)
-    found: dict[str, Any] = {"models": models, "seed": seed, "points": []}
-    missed: list[str] = []
     if profile:
         _require_onnx(entries)
     with progress() as track:
@@ -149,14 +148,9 @@ def bench(
         if data is not None:
             how = preprocess_of(preprocess, data, None)
             inputs = read_images(data, how, None, seed, None, track, _takes(entries[0])).inputs
-        for point in measure(entries, sweep, setup=setup, inputs=inputs, track=track):
-            found["points"].append(point.to_json())
-            missed += [] if least is None else point.misses(least)
+        points = list(measure(entries, sweep, setup=setup, inputs=inputs, track=track))
         layers = _profiles(entries, sweep.batches[0], sweep.threads[0], seed, track) if profile else []
-    if least is not None:
-        found["gate"] = {"least": least, "missed": missed}
-    if layers:
-        found["layers"] = layers
+    found = document(models, points, least, layers)
     if to_json is not None:
         write_json(to_json, found)
     if plot is not None:
@@ -166,7 +160,7 @@ def bench(
         out.print(tables.point_lines(one))
     for facts in layers:
         out.print(difference_table(facts, everything=True))
-    if missed:
+    if least is not None and (missed := found["gate"]["missed"]):
         err.print(f"the gate of {least:g}x was missed: {'; '.join(missed)}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(MISSED)
 
@@ -192,7 +186,7 @@ def _require_gpu(entries: list[Entry]) -> None:
     from ..deploy.benchmark.contestant import MODULES
     from ..errors import SpecError
 
-    on_gpu = [MODULES[each.backend] for each in entries if _is_on_gpu(each)]
+    on_gpu = [MODULES[each.backend] for each in entries if each.on_gpu]
     effect = {"transfers": bool(on_gpu), "spin": any(each != "onnx_sessions" for each in on_gpu)}
     for name in rules.given():
         if not effect.get(name, True):
@@ -200,10 +194,6 @@ def _require_gpu(entries: list[Entry]) -> None:
                 f"--{name} and --no-{name} have no effect on {entries[0].name}: leave it out, or time engines or"
                 " PyTorch with --provider cuda"
             )
-
-
-def _is_on_gpu(entry: Entry) -> bool:
-    return entry.backend in ("tensorrt", "tensorrt-rtx") or entry.provider in ("cuda", "tensorrt", "rtx")
 
 
 def _numbers(text: str, what: str) -> tuple[int, ...]:
@@ -258,7 +248,7 @@ def _require_onnx(entries: list[Entry]) -> None:
 def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: Track) -> list[dict[str, Any]]:
     """Profile every layer of A beside those of each other model, or of A alone."""
     from ..compare.difference import compare, read
-    from ..compare.profiles import kernels, measure
+    from ..compare.profiles import measure
 
     first, *others = entries
     networks = {entry.source: read(Path(entry.source)) for entry in entries}
@@ -266,8 +256,7 @@ def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: 
     for other in others or [first]:
         sources = first.source, other.source
         how: dict[str, Any] = {"runs": PROFILED_RUNS, "batch": batch, "threads": threads, "seed": seed}
-        entries_of = measure(Path(sources[0]), Path(sources[1]), provider=first.provider, track=track, **how)
-        ran = tuple(kernels(each, networks[source]) for each, source in zip(entries_of, sources, strict=True))
-        difference = compare(networks[sources[0]], networks[sources[1]], (ran[0], ran[1]))
+        profiles = measure(Path(sources[0]), Path(sources[1]), provider=first.provider, track=track, **how)
+        difference = compare(networks[sources[0]], networks[sources[1]], profiles)
         found.append({"before": sources[0], "after": sources[1], **difference.to_json()})
     return found

@@ -58,15 +58,13 @@ def diff(
     that trtexec --exportLayerInfo or TensorRT's engine inspector writes.
     """
     from ..compare.difference import compare, read
-    from ..compare.profiles import kernels
     from ..report.difference import difference_lines, difference_table
 
     _check(before, after, profile, times_before, times_after)
     networks = read(before), read(after)
     with progress() as track:
         entries = _entries(before, after, profile, times_before, times_after, batch, threads, provider, track)
-    ran = None if entries is None else (kernels(entries[0], networks[0]), kernels(entries[1], networks[1]))
-    facts = {"before": str(before), "after": str(after), **compare(*networks, ran).to_json()}
+    facts = {"before": str(before), "after": str(after), **compare(*networks, entries).to_json()}
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

@@ -38,24 +38,20 @@ def add_latency(
 
     Both are exported alike. The batch size is the network's own where it is fixed.
     """
-    from ..deploy.benchmark import comparison as benchmark
+    from ..deploy.benchmark.contestant import Entry
+    from ..deploy.benchmark.point import document
+    from ..deploy.benchmark.sweep import Sweep, measure
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
     batch = result.dense.only_batch or min(batch, len(images))
-    comparison = benchmark.compare(
-        dense,
-        compressed,
-        batch=batch,
-        threads=threads,
-        inputs=next(images.batches(batch)),
-        seed=result.report["seed"],
-        provider=provider,
-        track=track,
-    )
-    result.report["latency"] = comparison.to_json()
+    models = {"dense": dense, "compressed": compressed}
+    pair = [Entry(name, provider=provider, model=one) for name, one in models.items()]
+    sweep = Sweep((batch,), (threads,), seed=result.report["seed"])
+    (point,) = measure(pair, sweep, inputs=next(images.batches(batch)), track=track)
+    result.report["latency"] = document(list(models), [point])
     result.report["dense_onnx"] = {"bytes": dense.ByteSize(), "opset": opset}
     result.report["speedup"] = found = predicted(result, dense, compressed)
-    found["measured"] = comparison.speedup.ratio
+    found["measured"] = point.speedups[0].ratio
     if found["macs"] > WORTH and found["measured"] - 1 < LITTLE * (found["macs"] - 1):
         from ..compare.slow_layers import slow_layers
 

@@ -42,7 +42,7 @@ def run(
 
     import numpy as np
 
-    from ..deploy.benchmark.comparison import summary
+    from ..deploy.benchmark.point import document
     from ..deploy.tensorrt.execution import run as execute
     from ..files.artefacts import write_bytes, write_json
 
@@ -50,17 +50,18 @@ def run(
         images = None
         if data is not None:
             images = read_images(data, preprocess_of(preprocess, data, None), None, 0, None, track).inputs
-        outputs, times, facts = execute(engine, images, batch=batch, seconds=seconds, track=track)
-    found = {**summary(times), **facts}
+        outputs, point = execute(engine, images, batch=batch, seconds=seconds, track=track)
+    found = document([str(engine)], [point])
+    model = found["points"][0]["models"][0]
     if output is not None:
         packed = io.BytesIO()
         np.savez(packed, allow_pickle=False, **{name: value.float().numpy() for name, value in outputs.items()})
         write_bytes(output, packed.getvalue())
     if to_json is not None:
-        write_json(to_json, {**found, "samples_ms": list(times)})
+        write_json(to_json, found)
     out.print(
-        f"{found['p50_ms']:.3f} ms a batch of {found['batch']} (nine in ten under {found['p90_ms']:.3f} ms),"
-        f" {found['runs']} runs on {found['gpu']}; loaded in {found['load_seconds']:.2f} s"
+        f"{model['p50_ms']:.3f} ms a batch of {point.batch} (nine in ten under {model['p90_ms']:.3f} ms),"
+        f" {model['runs']} runs on {model['ran_with']['gpu']}; loaded in {model['ran_with']['load_seconds']:.2f} s"
     )
     if output is not None:
         err.print(f"wrote {output}", style="dim", markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from ..deploy.onnx import onnx_file
 from ..deploy.onnx.layers import Layer, Network, network_of
 from . import engine_layers, engine_plans
 from .matching import Group, align
-from .profiles import Kernel
+from .profiles import Kernel, kernels
 
 Entries = Sequence[Mapping[str, Any]]
 ENGINES = (".engine", ".plan", ".trt")
@@ -88,15 +88,14 @@ def kind_of(path: Path) -> str:
     return "engine JSON" if path.suffix == ".json" else "engine" if path.suffix in ENGINES else "ONNX"
 
 
-def compare(
-    before: Network, after: Network, kernels: tuple[Sequence[Kernel], Sequence[Kernel]] | None = None
-) -> Difference:
-    """Align two networks; `kernels` are the results of `profiles.kernels` for each."""
+def compare(before: Network, after: Network, profiles: tuple[Entries, Entries] | None = None) -> Difference:
+    """Align two networks, with the profile entries of each (`profiles.measure`, `profiles.read`)."""
     groups = align(before, after)
-    if kernels is None:
+    if profiles is None:
         return Difference(before, after, tuple(Row(group) for group in groups))
-    rows = tuple(Row(one, _of(one.before, kernels[0]), _of(one.after, kernels[1])) for one in groups)
-    first, second = (tuple(kernel for kernel in side if not kernel.layer) for side in kernels)
+    ran = kernels(profiles[0], before), kernels(profiles[1], after)
+    rows = tuple(Row(one, _of(one.before, ran[0]), _of(one.after, ran[1])) for one in groups)
+    first, second = (tuple(kernel for kernel in side if not kernel.layer) for side in ran)
     return Difference(before, after, rows, (first, second))
 
 

@@ -51,7 +51,7 @@ def measure(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Profile two models in turns on the same seeded noise, `runs` times after warm-up.
 
-    Raises as `benchmark.compare` does.
+    Raises as `deploy.benchmark.sweep.measure` does.
     """
     with TemporaryDirectory() as folder:
         opened = [

@@ -5,7 +5,6 @@ a layer is slow where   time after / time before  >  1 - KEPT · (1 - MACs after
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import onnx
@@ -13,7 +12,7 @@ import onnx
 from ..deploy.onnx.layers import network_of
 from ..progress import Track, silent
 from .difference import compare
-from .profiles import kernels, measure
+from .profiles import measure
 
 FELL = 0.1  # of a layer's MACs, at least
 KEPT = 0.5  # of the gain that is expected
@@ -35,10 +34,9 @@ def slow_layers(
     Name, MACs and share of time of each. Raises as `profiles.measure` does.
     """
     networks = network_of(dense), network_of(compressed)
-    entries = measure(dense, compressed, batch=batch, threads=threads, provider=provider, track=track)
-    ran = tuple(kernels(each, network) for each, network in zip(entries, networks, strict=True))
-    found = compare(*networks, (ran[0], ran[1])).to_json()
-    whole = math.fsum(kernel.ms for kernel in ran[0])
+    profiles = measure(dense, compressed, batch=batch, threads=threads, provider=provider, track=track)
+    found = compare(*networks, profiles).to_json()
+    whole = found["totals"]["before"]["ms"]
     slow = []
     for row in found["layers"]:
         before, after = row["before"], row["after"]

@@ -8,11 +8,10 @@ run among the models.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +23,8 @@ from torch import Tensor
 
 from ..compare.profiles import Kernel, in_order, kernels, read
 from ..deploy.benchmark.inputs import noise
+from ..deploy.benchmark.onnx_sessions import whole
+from ..deploy.benchmark.sampling import WALL, timed
 from ..deploy.benchmark.statistics import middle_mean
 from ..deploy.onnx.layers import network_of
 from ..deploy.ort.runtime import Array, Model, denormals_as_zero, feed_of, session
@@ -67,10 +68,7 @@ class Session:
         """Run with and without profiling. An uncounted run before each fills the caches, as in a race."""
         self.tell()
         self.tell()
-        self.plain.run(None, self.feed)
-        started = time.perf_counter()
-        self.plain.run(None, self.feed)
-        self.walls.append((time.perf_counter() - started) * 1e3)
+        self.walls.append(timed(partial(whole, self.plain, self.feed))[WALL])
 
     @property
     def wall_ms(self) -> float:

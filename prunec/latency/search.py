@@ -233,15 +233,19 @@ class _Race:
 
     def __call__(self, counts: Counts) -> tuple[Speedup, float]:
         """Return the speedup over the dense network, and the narrow one's median in ms."""
-        from ..deploy.benchmark.comparison import compare
+        from ..deploy.benchmark.contestant import Entry
+        from ..deploy.benchmark.sampling import WALL
+        from ..deploy.benchmark.sweep import Sweep
+        from ..deploy.benchmark.sweep import measure as race
 
         key, table = counts.tobytes(), self.table
         if key not in self.narrow:
             self.narrow[key] = _narrow(self.program, Plan(self.problem.channels, self.problem.keep(counts)))
         inputs = _samples(self.program, self.context, table.batch)
-        how: Any = {"batch": table.batch, "threads": table.threads, "seconds": RACE_SECONDS}
-        found = compare(self.dense, self.narrow[key], inputs=inputs, track=self.context.track, **how)
-        return found.speedup, float(np.median(found.b_ms))
+        pair = Entry("dense", model=self.dense), Entry("narrow", model=self.narrow[key])
+        sweep = Sweep((table.batch,), (table.threads,), RACE_SECONDS)
+        (found,) = race(pair, sweep, inputs=inputs, track=self.context.track)
+        return found.speedups[0], float(np.median(found.samples[1][WALL]))
 
 
 def _samples(program: Program, context: Context, batch: int) -> tuple[Tensor, ...]:

@@ -45,8 +45,9 @@ def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
             change = f"{size['planned'] / size['dense'] - 1:+.1%}"
             rows.append((size["of"], amount(size["dense"]), "", amount(size["planned"]), change))
     if latency := report.get("latency"):
-        dense, compressed = (f"{latency[side]['p50_ms']:.3g} ms" for side in ("a", "b"))
-        verdict = latency["verdict"].removeprefix("B is ")
+        models = latency["points"][0]["models"]
+        dense, compressed = (f"{model['p50_ms']:.3g} ms" for model in models)
+        verdict = models[1]["verdict"].removeprefix("B is ")
         rows.append(("latency", dense, "", compressed, "within noise" if verdict.startswith("no ") else verdict))
     return rows
 
@@ -58,7 +59,8 @@ def _conditions(report: Facts) -> list[str]:
         lines.append(f"accuracy on {accuracy['images']:,} images")
     lines += _estimate(report.get("estimate", {}))
     if latency := report.get("latency"):
-        lines.append(f"latency p50 in ONNX Runtime, batch {latency['batch']}, {counted(latency['threads'], 'thread')}")
+        point = latency["points"][0]
+        lines.append(f"latency p50 in ONNX Runtime, batch {point['batch']}, {counted(point['threads'], 'thread')}")
     if speedup := report.get("speedup"):
         lines += _speedup(speedup)
     if latency := report.get("notes", {}).get("allocate", {}).get("latency"):

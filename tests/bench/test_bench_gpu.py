@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_schema import checked
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = """
@@ -54,8 +55,9 @@ def test_it_knows_what_it_did_without(findings: dict[str, Any]) -> None:
 
 def test_times_and_curves_are_whole(findings: dict[str, Any]) -> None:
     one = findings["wide batch 8 fp32 ort-cpu"]
-    assert one["speedup"]["low"] <= one["speedup"]["ratio"] <= one["speedup"]["high"]
-    assert [len(times) >= 20 for times in one["samples_ms"]] == [True, True]
+    dense, compressed = checked(one["latency"])["points"][0]["models"]
+    assert compressed["speedup"]["low"] <= compressed["speedup"]["ratio"] <= compressed["speedup"]["high"]
+    assert [len(model["samples"]["wallMs"]) >= 20 for model in (dense, compressed)] == [True, True]
     curve = findings["alignment fp32 torch"]
     assert list(curve) == ["48", "63", "64"]
     assert all(value > 0 for value in curve.values())

@@ -77,7 +77,7 @@ def test_compress_goes_the_whole_way_with_a_fixed_batch(place: Path, tmp_path: P
     report = json.loads((out / "report.json").read_text())
     assert (report["capture"]["batch"], report["capture"]["left_out"]) == (batch, 17 % batch)
     assert report["calibration"]["images"] == 17 - 17 % batch
-    assert (report["accuracy"]["images"], report["latency"]["batch"]) == (17, batch)
+    assert (report["accuracy"]["images"], report["latency"]["points"][0]["batch"]) == (17, batch)
     for file in ("model.onnx", "model.pt2"):
         code, said, warned = prunec("evaluate", out / file, "--data", test, "--json")
         assert code == 0, warned

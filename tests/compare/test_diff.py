@@ -182,7 +182,7 @@ def test_every_kernel_of_the_demo_finds_its_layer() -> None:
     networks = [network_of(model) for model in demo_pair()]
     entries = profiles.measure(models[0], models[1], runs=5)
     ran = [profiles.kernels(one, network) for one, network in zip(entries, networks, strict=True)]
-    facts = difference(networks[0], networks[1], (ran[0], ran[1])).to_json()
+    facts = difference(networks[0], networks[1], entries).to_json()
     for side, kernels in zip(("before", "after"), ran, strict=True):
         assert len({kernel.name for kernel in kernels}) == len(kernels) == facts["totals"][side]["kernels"]
         assert all(kernel.ms > 0 for kernel in kernels)

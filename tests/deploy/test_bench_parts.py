@@ -13,16 +13,17 @@ import onnx
 import pytest
 import torch
 from test_benchmark import network
-from test_engine_runner import StandIn
+from test_engine_runner import Event, StandIn
 
 from prunec.deploy.benchmark import cores, engine_runs
 from prunec.deploy.benchmark.contestant import Entry, Setup
 from prunec.deploy.benchmark.gpu_stages import StagedRun
 from prunec.deploy.benchmark.gpu_state import gpu_state, throttled
 from prunec.deploy.benchmark.metrics import cautions, compared, latency, metrics
+from prunec.deploy.benchmark.point import Point
 from prunec.deploy.benchmark.sampling import WALL, Samples
 from prunec.deploy.benchmark.statistics import MIN_EFFECT, Speedup, Times, noise_floor, paired_speedup
-from prunec.deploy.benchmark.sweep import Point, Sweep, measure
+from prunec.deploy.benchmark.sweep import Sweep, measure
 from prunec.deploy.tensorrt.runner import Runner
 from prunec.errors import BackendError
 from prunec.report.benchmark import point_lines
@@ -86,7 +87,7 @@ def test_what_an_undisturbed_machine_would_say_is_said_where_it_differs(slower: 
     busy = np.arange(600) % 60 < 40
     a, b = 1.6 * np.where(busy, 1.3, 1.0), np.where(busy, slower, 1.0)
     samples = tuple({WALL: tuple(times.tolist())} for times in (a, b))
-    point = Point(1, 1, ("a", "b"), samples, (samples[0], samples[0]), ({}, {}), {"cpu": "one", "cores": 2})
+    point = Point(1, 1, ("a", "b"), samples, ({}, {}), {"cpu": "one", "cores": 2})
     assert point_lines(point.to_json()).plain.splitlines()[-1] == point.verdict(1) + told
 
 
@@ -114,8 +115,8 @@ def test_a_gate_asks_for_the_whole_interval_above_the_noise(
     speedup: Speedup, gate: float, floor: float, passes: bool
 ) -> None:
     assert speedup.passes(gate, floor) is passes
-    b = tuple(1 / each for each in (speedup.low, speedup.ratio, speedup.high))
-    point = Point(1, 1, ("a", "b"), ({WALL: (1.0,) * 3}, {WALL: b}), ({WALL: (1.0,) * 3},) * 2)
+    b = tuple(1 / each for each in (speedup.low, speedup.ratio, speedup.ratio, speedup.high))
+    point = Point(1, 1, ("a", "b"), ({WALL: (1.0,) * 4}, {WALL: b}), ({}, {}))
     assert point.misses(1000)[0].startswith("B has 1.")
     assert point.misses(0.0001) == []
 
@@ -141,19 +142,6 @@ def test_models_are_compared_by_compute_only_where_all_have_it() -> None:
     assert "--cuda-graph" in found
     assert "vary by 9.1%" in found
     assert cautions({WALL: (1.0, 9.0)}) == []
-
-
-class Event:
-    """A CUDA event whose clock is the host's."""
-
-    def record(self, stream: object) -> None:
-        self.at = time.perf_counter()
-
-    def synchronize(self) -> None:
-        self.waited = True
-
-    def elapsed_time(self, other: Event) -> float:
-        return 1e3 * (other.at - self.at)
 
 
 @pytest.mark.parametrize("transfers", [True, False])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
 import torch
+from bench_schema import checked
 from onnx import numpy_helper
 
-from prunec.deploy.benchmark.comparison import Comparison, Speedup, compare, paired_speedup
+from prunec.deploy.benchmark.contestant import Entry
+from prunec.deploy.benchmark.point import Point, document
 from prunec.deploy.benchmark.sampling import WALL, Run, Stages, race
-from prunec.deploy.benchmark.statistics import undisturbed
+from prunec.deploy.benchmark.statistics import Speedup, paired_speedup, spread, undisturbed
+from prunec.deploy.benchmark.sweep import Sweep, measure
 from prunec.errors import DataError, SpecError
 
 pytestmark = pytest.mark.timed
@@ -41,26 +44,35 @@ def times(factor: float, samples: tuple[float, ...] = FINE) -> tuple[float, ...]
     return tuple(sample * factor for sample in samples)
 
 
-def comparison(factor: float, control: float = 1.0) -> Comparison:
-    """Simulate B at `factor` of A's time, and a second A at `control`."""
-    return Comparison(FINE, times(factor, FINE[::-1]), FINE, times(control, FINE[::-1]))
+def comparison(factor: float, control: float = 1.0) -> Point:
+    """Simulate B at `factor` of A's time, and a second opening of A at `control`."""
+    a = spread([FINE, times(control)])
+    b = spread([times(factor * (1 + control) / 2, FINE[::-1])] * 2)
+    return Point(1, 1, ("a", "b"), ({WALL: a}, {WALL: b}), ({}, {}), openings=2)
+
+
+def compare(a: onnx.ModelProto, b: onnx.ModelProto, batch: int = 1, **given: Any) -> Point:
+    """Time two models at one batch with one thread."""
+    inputs = given.pop("inputs", None)
+    (found,) = measure([Entry("a", model=a), Entry("b", model=b)], Sweep((batch,), **given), inputs=inputs)
+    return found
 
 
 def test_a_network_against_itself() -> None:
     found = compare(network(512), network(512), batch=8, seconds=0.4)
-    assert found.verdict == "no difference above the noise floor"
+    assert found.verdict() == "no difference above the noise floor"
     assert found.noise_floor >= 0.02
 
 
 def test_four_times_wider_is_slower_and_the_other_way_faster() -> None:
     small, large = network(512), network(2048)
     slower = compare(small, large, batch=8, seconds=0.2)
-    assert slower.verdict.startswith("B is ")
-    assert "slower" in slower.verdict
-    assert slower.speedup.high < 0.7
+    assert slower.verdict().startswith("B is ")
+    assert "slower" in slower.verdict()
+    assert slower.speedups[0].high < 0.7
     faster = compare(large, small, batch=8, seconds=0.2)
-    assert "faster" in faster.verdict
-    assert faster.speedup.low > 1.4
+    assert "faster" in faster.verdict()
+    assert faster.speedups[0].low > 1.4
 
 
 def test_the_record_is_whole_and_finite() -> None:
@@ -70,15 +82,18 @@ def test_the_record_is_whole_and_finite() -> None:
         said.append(what)
         return steps
 
-    found = compare(network(64), network(64), threads=2, seconds=0, min_pairs=5, track=track)
-    record = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert said == ["timing A and B in turn"]
-    assert [len(record["samples_ms"][name]) for name in ("a", "b", "control_a", "control_b")] == [18, 18, 6, 6]
-    assert record["openings"] == 3
-    assert record["a"]["p50_ms"] <= record["a"]["p90_ms"]
-    assert record["verdict"] == found.verdict
-    assert (record["batch"], record["threads"], record["environment"]["provider"]) == (1, 2, "cpu")
-    assert {"cpu", "isa", "cores", "load_average", "load_average_after"} <= record["environment"].keys()
+    pair, sweep = [Entry(name, model=network(64)) for name in "ab"], Sweep(threads=(2,), seconds=0, iterations=5)
+    (found,) = measure(pair, sweep, track=track)
+    record = checked(json.loads(json.dumps(document("ab", [found]), allow_nan=False)))
+    assert said == ["opening the models", "running each once", "all in turn, batch 1, 2 threads"]
+    (point,) = record["points"]
+    first, second = point["models"]
+    assert [len(one["samples"][WALL]) for one in (first, second)] == [18, 18]
+    assert (record["models"], second["name"], point["openings"]) == (["a", "b"], "b (onnxruntime)", 3)
+    assert first["p50_ms"] <= first["p90_ms"]
+    assert second["verdict"] == found.verdict()
+    assert (point["batch"], point["threads"], first["ran_with"]["provider"]) == (1, 2, "cpu")
+    assert {"cpu", "isa", "cores", "load_average", "load_average_after"} <= point["environment"].keys()
 
 
 def test_the_interval_is_the_same_for_the_same_samples() -> None:
@@ -112,7 +127,7 @@ def test_the_interval_covers_the_truth() -> None:
     ],
 )
 def test_verdicts(factor: float, control: float, verdict: str) -> None:
-    assert comparison(factor, control).verdict == verdict
+    assert comparison(factor, control).verdict() == verdict
 
 
 def teller(name: str, calls: list[str]) -> Run:
@@ -153,9 +168,8 @@ def test_given_images_are_used() -> None:
     with pytest.raises(SpecError, match=r"float\[batch, features\]: noise needs numbers and fixed sizes; give real"):
         compare(symbolic, symbolic)
     images = (torch.ones(4, 128),)
-    assert (
-        len(compare(symbolic, symbolic, batch=4, inputs=images, seconds=0, min_pairs=2).a_ms) == 6
-    )  # of three sessions
+    found = compare(symbolic, symbolic, 4, inputs=images, seconds=0, iterations=2)
+    assert len(found.samples[0][WALL]) == 6  # of three sessions
     with pytest.raises(SpecError, match="batch 5 needs that many images"):
         compare(symbolic, symbolic, batch=5, inputs=images)
 
@@ -167,5 +181,5 @@ def test_refusals() -> None:
         compare(network(64), network(64, batch="2"))
     with pytest.raises(SpecError, match="noise needs numbers"):
         compare(network(64, size="features", kind="int64"), network(64))
-    with pytest.raises(SpecError, match="cannot time batch 0"):
+    with pytest.raises(SpecError, match="below 1 cannot be timed"):
         compare(network(64), network(64), batch=0)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import engine_models as models
 import numpy as np
 import pytest
 import torch
+from bench_schema import checked
 from engine_models import needs_linux, needs_rtx
 from typer.testing import CliRunner
 
@@ -131,10 +135,24 @@ def test_what_a_runner_refuses() -> None:
         Runner(StandIn(), b"other", device="cpu")
 
 
+class Event:
+    """A CUDA event whose clock is the host's."""
+
+    def record(self, stream: object) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        self.waited = True
+
+    def elapsed_time(self, other: Event) -> float:
+        return 1e3 * (other.at - self.at)
+
+
 class OnnxRuntime:
     """A runner that computes with ONNX Runtime, a little off."""
 
     inputs, device_name, load_seconds, off = ("input",), "a stand-in", 0.5, 0.0
+    stream, captures = None, False
 
     def __init__(self, path: Path) -> None:
         self._session = session(path)
@@ -143,8 +161,11 @@ class OnnxRuntime:
         (found,) = run_session(self._session, (feed["input"],))
         return {"output": torch.from_numpy(found).half() + self.off}
 
-    def times_ms(self, feed: dict[str, torch.Tensor], seconds: float) -> tuple[float, ...]:
-        return (1.0, 2.0, 3.0)
+    def resident(self, feed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return feed
+
+    def bound(self, feed: dict[str, torch.Tensor]) -> tuple[Callable[[], object], dict[str, torch.Tensor]]:
+        return lambda: self(feed), self(feed)
 
 
 @needs_rtx
@@ -165,10 +186,14 @@ def test_what_the_commands_make_of_an_engine_that_runs(tmp_path: Path, monkeypat
     found = runner.invoke(app, ["verify", "c.engine", str(path)])
     assert found.exit_code == 6
     assert "the engine differs from ONNX Runtime at batch 1: max 1.0e+00" in found.stderr
-    found = runner.invoke(app, ["run", "c.engine", "-o", "outputs.npz", "--json", "times.json"])
-    assert "2.000 ms a batch of 2 (nine in ten under 2.800 ms), 3 runs on a stand-in" in found.stdout
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: Event())
+    found = runner.invoke(app, ["run", "c.engine", "-o", "outputs.npz", "--json", "times.json", "--seconds", "0"])
+    said = r"\d+\.\d{3} ms a batch of 2 \(nine in ten under \d+\.\d{3} ms\), 20 runs on a stand-in; "
+    assert re.match(said, found.stdout), found.output
     assert np.load("outputs.npz")["output"].shape == (2, 8, 8, 8)
-    assert json.loads(Path("times.json").read_text())["samples_ms"] == [1.0, 2.0, 3.0]
+    (point,) = checked(json.loads(Path("times.json").read_text()))["points"]
+    (model,) = point["models"]
+    assert (point["compared_by"], len(model["samples"]["computeMs"]), model["name"]) == ("computeMs", 20, "c.engine")
     np.savez("images.npz", inputs=np.zeros((1, 3, 8, 8), np.float32))
     found = runner.invoke(app, ["run", "c.engine", "--data", "images.npz"])
     assert found.exit_code == 8

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx import ModelProto
+
 from ...errors import BackendError, SpecError
 from .inputs import Arrays, Takes
 from .sampling import Run
@@ -43,19 +45,16 @@ class Setup:
     spin: bool = True
     """True if the host waits for the GPU in a loop, more exact than sleep."""
 
-    def __post_init__(self) -> None:
-        """Raise SpecError for a thread count below 1."""
-        if self.threads < 1:
-            raise SpecError(f"{self.threads} threads cannot run anything; ask for 1 or more")
-
 
 @dataclass(frozen=True)
 class Entry:
     """Model by name, with its backend and its device or provider."""
 
     source: str
-    backend: str
+    backend: str = "onnxruntime"
     provider: str = "cpu"
+    model: ModelProto | None = None
+    """ONNX model in memory; `source` is only its name then."""
 
     @classmethod
     def parse(cls, source: str, backend: str = "auto", provider: str = "cpu") -> Entry:
@@ -72,6 +71,11 @@ class Entry:
     def name(self) -> str:
         """Return the name for tables."""
         return f"{self.source} ({self.backend}{'' if self.provider == 'cpu' else f', {self.provider}'})"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Return whether it runs on an NVIDIA GPU."""
+        return self.provider in ("cuda", "tensorrt", "rtx") or self.backend.startswith("tensorrt")
 
     def open(self, setup: Setup) -> Opened:
         """Load the model. Raises BackendError or CaptureError if that fails, SpecError for an unsupported option."""

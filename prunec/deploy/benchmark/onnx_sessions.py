@@ -46,25 +46,24 @@ class OnnxSession(Opened):
 
     def bind(self, inputs: Arrays) -> Run:
         """Return a run on `inputs`. Raises DataError if they do not fit."""
-        return bound(self._session, inputs, self._on_device)
+        runtime.run(self._session, inputs)
+        feed = runtime.feed_of(self._session, inputs)
+        if self._on_device:
+            return partial(_resident, self._session, _binding(self._session, feed))
+        return partial(whole, self._session, feed)
 
 
 def open_model(entry: Entry, setup: Setup) -> Opened:
     """Open an ONNX file. Raises BackendError if it does not load or run on the provider."""
     require_no_gpu_options(setup, "ONNX Runtime")
-    session = runtime.session(Path(entry.source), threads=setup.threads, provider=entry.provider)
-    rows = rows_of_tables(onnx.load(entry.source, load_external_data=False))
-    return OnnxSession(session, entry, setup, rows)
+    path = Path(entry.source)
+    session = runtime.session(entry.model or path, threads=setup.threads, provider=entry.provider)
+    model = entry.model or onnx.load(path, load_external_data=False)
+    return OnnxSession(session, entry, setup, rows_of_tables(model))
 
 
-def bound(session: InferenceSession, inputs: Arrays, on_device: bool = False) -> Run:
-    """Return a run of the session on `inputs`. Raises DataError if they do not fit."""
-    runtime.run(session, inputs)
-    feed = runtime.feed_of(session, inputs)
-    return partial(_resident, session, _binding(session, feed)) if on_device else partial(_whole, session, feed)
-
-
-def _whole(session: InferenceSession, feed: Mapping[str, Array]) -> Stages:
+def whole(session: InferenceSession, feed: Mapping[str, Array]) -> Stages:
+    """Run the session once, from host memory to host memory."""
     session.run(None, feed)
     return {}
 

@@ -33,7 +33,7 @@ def race(runs: Sequence[Run], blocks: Iterable[int], warm_up: float = WARM_UP_SE
         first = block % len(runs)
         order = [*range(first, len(runs)), *range(first)]
         for place in (*order, *reversed(order)):
-            taken[place].append(_timed(runs[place]))
+            taken[place].append(timed(runs[place]))
     return tuple(_columns(rows) for rows in taken)
 
 
@@ -45,7 +45,7 @@ def until(seconds: float, blocks: int) -> Iterator[int]:
         done += 1
 
 
-def _timed(run: Run) -> Stages:
+def timed(run: Run) -> Stages:
     """Run twice; return the second run's wall time and stages in ms."""
     run()
     start = time.perf_counter_ns()

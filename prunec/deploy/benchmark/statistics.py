@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 MIN_EFFECT = 0.02  # difference of two sessions of one model by memory placement alone
 OPENINGS = 3  # of each model
@@ -28,6 +30,7 @@ AT_ONCE = 1_000_000  # ratios in memory
 Z95 = 1.96  # standard errors to either end of a 95% interval
 
 Times = tuple[float, ...]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Speedup:
         return self.low >= gate and (gate <= 1 or self.low > 1 + floor)
 
 
-def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
+def paired_speedup(a_ms: ArrayLike, b_ms: ArrayLike, seed: int = 0) -> Speedup:
     """Return the median of a/b over pairs in order, with its seeded bootstrap interval."""
     ratios = np.asarray(a_ms) / np.asarray(b_ms)
     count = len(ratios)
@@ -78,23 +81,17 @@ def paired_speedup(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
     return Speedup(float(np.median(ratios)), float(low), float(high))
 
 
-def undisturbed(a_ms: Times, b_ms: Times, seed: int = 0) -> Speedup:
+def undisturbed(a_ms: ArrayLike, b_ms: ArrayLike, seed: int = 0) -> Speedup:
     """Compute the speedup over the quickest pairs, each model in units of its median."""
     a, b = np.asarray(a_ms), np.asarray(b_ms)
     together = a / np.median(a) + b / np.median(b)
     chosen = np.sort(np.argsort(together, kind="stable")[: max(1, round(QUIETEST * len(a)))])
-    return paired_speedup(tuple(a[chosen].tolist()), tuple(b[chosen].tolist()), seed)
+    return paired_speedup(a[chosen], b[chosen], seed)
 
 
 def spread(openings: Sequence[Times]) -> Times:
     """Interleave the times of several openings: all first, all second, …"""
     return tuple(one for taken in zip(*openings, strict=True) for one in taken)
-
-
-def grouped(times: Times, openings: int) -> Times:
-    """Return the mean over the openings interleaved by `spread`."""
-    rows = np.asarray(times).reshape(-1, openings)
-    return tuple(rows.mean(1).tolist())
 
 
 def middle_mean(samples: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Run an engine on the GPU by `execute_async_v3` on a stream, timed by CUDA events.
+"""Run an engine on the GPU by `execute_async_v3` on a stream.
 
 Memory, stream and events are torch's. All names and calls exist in tensorrt 10, 11 and tensorrt_rtx.
 """
@@ -21,7 +21,6 @@ TYPES = {
     "FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16, "INT8": torch.int8, "INT32": torch.int32,
     "INT64": torch.int64, "BOOL": torch.bool, "UINT8": torch.uint8, "FP8": torch.float8_e4m3fn,
 }  # fmt: skip
-WARM_UP_SECONDS, WARM_UP_RUNS = 0.2, 10
 
 
 def open_engine(engine: Engine, cuda_graph: bool = False) -> Runner:
@@ -103,27 +102,6 @@ class Runner:
             self._enqueue()
 
         return start, outputs
-
-    def times_ms(self, feed: Mapping[str, Tensor], seconds: float = 1.0, least: int = 20) -> tuple[float, ...]:
-        """Return GPU times of runs in ms, for `seconds` and at least `least` runs."""
-        held = self._bind(feed)
-        self._repeat(WARM_UP_SECONDS, WARM_UP_RUNS)
-        pairs = self._repeat(seconds, least)
-        del held
-        return tuple(start.elapsed_time(end) for start, end in pairs)
-
-    def _repeat(self, seconds: float, least: int) -> list[tuple[Any, Any]]:
-        """Run repeatedly, with an event before and after each run."""
-        end = time.perf_counter() + seconds
-        pairs: list[tuple[Any, Any]] = []
-        while len(pairs) < least or time.perf_counter() < end:  # ends: the clock only moves on
-            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            before.record(self.stream)
-            self._enqueue()
-            after.record(self.stream)
-            after.synchronize()
-            pairs.append((before, after))
-        return pairs
 
     def _new_context(self) -> Any:
         """Create a context; with RTX, kernels for the current shapes are compiled at once."""
