@@ -173,7 +173,7 @@ def test_an_engine_runs_through_its_names(monkeypatch: pytest.MonkeyPatch) -> No
     profile = SimpleNamespace(covers=lambda batch: batch <= 4)
     record = {"inputs": {"x": {"type": "float16", "shape": [-1, 3]}}}
     engine: Any = SimpleNamespace(record=record, profile=profile, package="stand_in 1")
-    opened = engine_runs.OpenedEngine(engine, Runner(StandIn(), b"plan", device="cpu"), Setup())
+    opened = engine_runs.opened(engine, Runner(StandIn(), b"plan", device="cpu"), Setup())
     assert opened.takes is not None
     run = opened.bind(opened.takes.noise(2, 0))
     assert run()["computeMs"] > 0

@@ -8,8 +8,7 @@ net.pt2, f.py:make   PyTorch, operator by operator          `--backend torch`, o
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,17 +83,16 @@ class Entry:
         return opened
 
 
-class Opened(ABC):
+@dataclass(frozen=True)
+class Opened:
     """A loaded model."""
 
     takes: Takes | None
     """Inputs of the model; None if unknown."""
-    facts: Mapping[str, Any]
+    facts: dict[str, Any]
     """Conditions of its times: threads, device, CUDA graph, spinning, providers of nodes."""
-
-    @abstractmethod
-    def bind(self, inputs: Arrays) -> Run:
-        """Return a run on these inputs, tried once. Raises DataError if they do not fit."""
+    bind: Callable[[Arrays], Run]
+    """Function from inputs to a run on them, tried once. Raises DataError if they do not fit."""
 
 
 def usual_backend(source: str) -> str:

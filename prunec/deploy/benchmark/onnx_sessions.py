@@ -27,39 +27,29 @@ if TYPE_CHECKING:
 CUDA_MEMORY = ("cuda", "tensorrt", "rtx")
 
 
-class OnnxSession(Opened):
-    """Session of ONNX Runtime."""
-
-    def __init__(self, session: InferenceSession, entry: Entry, setup: Setup, rows: Mapping[str, int]) -> None:
-        self._session = session
-        self._on_device = entry.provider in CUDA_MEMORY and not setup.transfers
-        self.takes = Takes.of(session, rows)
-        self.facts = {
-            "threads": setup.threads,
-            "spinning": setup.threads > 1,  # of its thread pool, during a run
-            "denormals_as_zero": True,
-            "provider": entry.provider,
-            "nodes_by_provider": nodes_by_provider(session),
-            "transfers": entry.provider in CUDA_MEMORY and setup.transfers,
-            "cuda_graph": False,
-        }
-
-    def bind(self, inputs: Arrays) -> Run:
-        """Return a run on `inputs`. Raises DataError if they do not fit."""
-        runtime.run(self._session, inputs)
-        feed = runtime.feed_of(self._session, inputs)
-        if self._on_device:
-            return partial(_resident, self._session, _binding(self._session, feed))
-        return partial(whole, self._session, feed)
-
-
 def open_model(entry: Entry, setup: Setup) -> Opened:
     """Open an ONNX file. Raises BackendError if it does not load or run on the provider."""
     require_no_gpu_options(setup, "ONNX Runtime")
     path = Path(entry.source)
     session = runtime.session(entry.model or path, threads=setup.threads, provider=entry.provider)
-    model = entry.model or onnx.load(path, load_external_data=False)
-    return OnnxSession(session, entry, setup, rows_of_tables(model))
+    rows = rows_of_tables(entry.model or onnx.load(path, load_external_data=False))
+    on_gpu = entry.provider in CUDA_MEMORY
+    facts = {
+        "threads": setup.threads,
+        "spinning": setup.threads > 1,  # of its thread pool, during a run
+        "denormals_as_zero": True,
+        "provider": entry.provider,
+        "nodes_by_provider": nodes_by_provider(session),
+        "transfers": on_gpu and setup.transfers,
+        "cuda_graph": False,
+    }
+    return Opened(Takes.of(session, rows), facts, partial(_bind, session, on_gpu and not setup.transfers))
+
+
+def _bind(session: InferenceSession, on_device: bool, inputs: Arrays) -> Run:
+    runtime.run(session, inputs)
+    feed = runtime.feed_of(session, inputs)
+    return partial(_resident, session, _binding(session, feed)) if on_device else partial(whole, session, feed)
 
 
 def whole(session: InferenceSession, feed: Mapping[str, Array]) -> Stages:

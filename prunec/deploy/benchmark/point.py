@@ -1,4 +1,4 @@
-"""Hold the times of models that ran in turn, and derive all that is said of them.
+"""Record the times of models that ran in turn, and compare them.
 
     speedup = median over pairs of  time(A) / time(B)        95% interval by bootstrap over the pairs
 
@@ -24,9 +24,9 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Point:
-    """Times of all models at one batch and number of threads; the first model is A.
+    """Times of all models at one batch and number of threads.
 
-    `samples` are of the `openings` of each model in turn.
+    The first model is A. `samples` are of the `openings` of each model in turn.
     """
 
     batch: int

@@ -1,8 +1,8 @@
-"""Race several models at several batches and thread counts; two models at one point are a comparison.
+"""Race several models at several batches and thread counts.
 
-All run in one process, in turn, so that load, heat and caches affect them alike. Each point opens its models anew,
-since threads belong to a session and shapes to compiled code, and three times, since memory placement changes the time
-of a session.
+Two models at one point are a comparison. All run in one process, in turn, so that load, heat and caches affect them
+alike. Each point opens its models anew, since threads belong to a session and shapes to compiled code, and three times,
+since memory placement changes the time of a session.
 """
 
 from __future__ import annotations

@@ -27,16 +27,15 @@ COMPILED = "torch-compile"
 Call = Callable[..., Any]
 
 
-class TorchModule(Opened):
+class TorchModule:
     """Network in PyTorch."""
 
     def __init__(self, loaded: LoadedModel, entry: Entry, setup: Setup) -> None:
         self._device, self._setup, self._entry = torch.device(entry.provider), setup, entry
         self._call = _call_of(loaded, self._device)
         self._floating = floating_type(loaded.model)
-        self.takes = _takes(loaded, setup)
         on_gpu = self._device.type == "cuda"
-        self.facts = {
+        self.facts: dict[str, Any] = {
             "device": torch.cuda.get_device_name(self._device) if on_gpu else "cpu",
             "threads": setup.threads,
             "denormals_as_zero": True,  # in the thread that calls
@@ -72,7 +71,7 @@ class TorchModule(Opened):
         options = {"cpp.threads": self._setup.threads} if self._device.type == "cpu" else None
         compiled = torch.compile(_own(self._call), dynamic=False, fullgraph=True, options=cast(Any, options))
         call = self._tried(compiled, held, BackendError, "cannot be compiled by torch.compile for")
-        self.facts = {**self.facts, "compile_seconds": time.perf_counter() - began}
+        self.facts["compile_seconds"] = time.perf_counter() - began
         return call
 
     def _tried(self, call: Call, held: Sequence[Tensor], failure: type[Exception], what: str) -> Call:
@@ -96,7 +95,9 @@ def open_model(entry: Entry, setup: Setup) -> Opened:
         require_cuda(entry.source)
     else:
         require_no_gpu_options(setup, "PyTorch on the CPU")
-    return TorchModule(load_model(entry.source), entry, setup)
+    loaded = load_model(entry.source)
+    module = TorchModule(loaded, entry, setup)
+    return Opened(_takes(loaded, setup), module.facts, module.bind)
 
 
 def _call_of(loaded: LoadedModel, device: torch.device) -> Call:

@@ -11,7 +11,7 @@ from ...errors import DataError
 from ...machine import environment
 from ...progress import Track, silent
 from ..benchmark.contestant import Setup
-from ..benchmark.engine_runs import OpenedEngine, takes
+from ..benchmark.engine_runs import opened, takes
 from ..benchmark.point import Point
 from ..benchmark.sampling import race, until
 from .runner import open_engine
@@ -30,7 +30,7 @@ def run(
     seconds: float = 2.0,
     track: Track = silent,
 ) -> tuple[Outputs, Point]:
-    """Return outputs for the first `batch` samples, and the times of runs on them without transfers.
+    """Return outputs for the first `batch` samples, and times without transfers.
 
     `inputs` [N, …] are in the engine's order, by default seeded noise. Raises BackendError if the engine cannot run
     here or does not take the batch, DataError if the inputs do not fit, SpecError if noise would not.
@@ -44,9 +44,9 @@ def run(
     if len(given) != len(runner.inputs) or any(len(each) != size for each in given):
         raise DataError(f"the engine takes {len(runner.inputs)} inputs of {size} samples each: give as many")
     outputs = runner(dict(zip(runner.inputs, map(torch.from_numpy, given), strict=True)))
-    opened = OpenedEngine(engine, runner, Setup(transfers=False))
-    taken = race([opened.bind(given)], track(until(seconds, BLOCKS), "timing"))
-    return outputs, Point(size, 1, (str(path),), taken, (opened.facts,), environment())
+    it = opened(engine, runner, Setup(transfers=False))
+    taken = race([it.bind(given)], track(until(seconds, BLOCKS), "timing"))
+    return outputs, Point(size, 1, (str(path),), taken, (it.facts,), environment())
 
 
 def _batch(engine: Engine) -> int:
