@@ -250,13 +250,11 @@ def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: 
     from ..compare.difference import compare, read
     from ..compare.profiles import measure
 
-    first, *others = entries
-    networks = {entry.source: read(Path(entry.source)) for entry in entries}
+    before, *others = [Path(entry.source) for entry in entries]
+    how: dict[str, Any] = {"runs": PROFILED_RUNS, "batch": batch, "threads": threads, "seed": seed, "track": track}
     found = []
-    for other in others or [first]:
-        sources = first.source, other.source
-        how: dict[str, Any] = {"runs": PROFILED_RUNS, "batch": batch, "threads": threads, "seed": seed}
-        profiles = measure(Path(sources[0]), Path(sources[1]), provider=first.provider, track=track, **how)
-        difference = compare(networks[sources[0]], networks[sources[1]], profiles)
-        found.append({"before": sources[0], "after": sources[1], **difference.to_json()})
+    for after in others or [before]:
+        profiles = measure(before, after, provider=entries[0].provider, **how)
+        difference = compare(read(before), read(after), profiles)
+        found.append({"before": str(before), "after": str(after), **difference.to_json()})
     return found

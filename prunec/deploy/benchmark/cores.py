@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import SpecError
@@ -66,20 +66,16 @@ def pinned(cores: Sequence[int] | None) -> Iterator[None]:
 
 def _move(threads: Sequence[int], cores: dict[int, set[int]], otherwise: set[int]) -> None:
     for thread in threads:
-        try:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(thread, cores.get(thread, otherwise))
-        except ProcessLookupError:  # it has ended meanwhile
-            continue
 
 
 def _affinities() -> dict[int, set[int]]:
     """Return the allowed cores of each thread."""
     found = {}
     for thread in _threads():
-        try:
+        with suppress(ProcessLookupError):  # it has just ended
             found[thread] = os.sched_getaffinity(thread)
-        except ProcessLookupError:  # it has just ended
-            continue
     return found
 
 
