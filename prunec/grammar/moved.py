@@ -24,6 +24,7 @@ MOVED = {  # old name below prunec: the modules that hold its names now
     "constraints": ("request.constraints",),
     "cost": ("cost.macs",),
     "data": ("data.images",),
+    "deploy.benchmark.comparison": tuple(f"deploy.benchmark.{name}" for name in ("statistics", "metrics", "inputs")),
     "deploy.export": ("deploy.onnx.export",),
     "deploy.layers": ("deploy.onnx.layers",),
     "deploy.parity": ("deploy.ort.parity",),
