@@ -39,8 +39,8 @@ import prunec  # noqa: E402
 from prunec.data.images import Images, load_images  # noqa: E402
 from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.machine import environment  # noqa: E402
+from prunec.statistics.agreement import Agreement, agreements_of  # noqa: E402
 from prunec.statistics.sweep import channels_last  # noqa: E402
-from prunec.validation.agreement import Agreement, agreements_of  # noqa: E402
 from prunec.validation.held_out import keep_back  # noqa: E402
 
 TRAIN, VAL = "imagenet1000/train", "imagenet1000/val"

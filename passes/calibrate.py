@@ -40,18 +40,18 @@ class Calibrate(Pass):
         channels = program.fact(Channels)
         wanted = _wanted(channels)
         path = store.place(program, context, self.rows, [_text(one) for one in wanted.values()])
-        moments, stale = (None, "") if path is None else store.load(path, wanted)
+        found, stale = (None, "") if path is None else store.load(path, wanted)
         unkept = ""
-        if moments is None:
-            moments = self._measured(program, context, wanted)
-            unkept = "" if path is None else store.save(path, moments)
-        notes: dict[str, Any] = {"fewer_rows_than_columns": _starved(channels, moments)}
+        if found is None:
+            found = self._measured(program, context, wanted)
+            unkept = "" if path is None else store.save(path, found)
+        notes: dict[str, Any] = {"fewer_rows_than_columns": _starved(channels, found.moments)}
         if said := store.warned(stale, unkept):
             notes["cache"] = said
         context.notes["calibrate"] = notes
-        return program.knowing(Statistics(moments))
+        return program.knowing(found)
 
-    def _measured(self, program: Program, context: Context, wanted: Mapping[str, Contraction]) -> dict[str, Moments]:
+    def _measured(self, program: Program, context: Context, wanted: Mapping[str, Contraction]) -> Statistics:
         """Measure in one sweep. Raises NumericsError if a layer reads NaN or infinity."""
         images, shares = context.fitting, by_position(program, context)
         count = partial(positions_per_sample, minimum=self.rows, samples=len(images))
@@ -72,7 +72,10 @@ class Calibrate(Pass):
         layers = {name: Layer.of(walk.module, walk.nodes[walk.places[name]], one, one.groups)
                   for name, one in wanted.items()}  # fmt: skip
         batches = -(-len(images) // context.batch)
-        for _, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
+        part, read = {}, 0
+        for step, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
+            if step and step == (batches + 1) // 2:
+                part, read = {name: each.copied() for name, each in moments.items()}, stop
             samples = len(batch[0])
             stop += samples
             with torch.no_grad():
@@ -80,7 +83,7 @@ class Calibrate(Pass):
         found = {name: each.on_cpu() for name, each in moments.items()}
         for name, each in found.items():
             _require_finite(wanted[name], each)
-        return found
+        return Statistics(found, part, read)
 
 
 def _wanted(channels: Channels) -> dict[str, Contraction]:

@@ -15,6 +15,7 @@ from prunec.allocation.problem import Allocation
 from prunec.channels.spaces import CONSUMES, PRODUCES, Branch, Channels, Factoring, Product, Site, Space, Split
 from prunec.cost.macs import Counts
 from prunec.request.target import Target
+from prunec.statistics.agreement import Agreement
 from prunec.statistics.facts import Curve, Curves
 
 Array = npt.NDArray[np.float64]
@@ -129,9 +130,9 @@ class Summed(Allocation):
         """True: the truth is known."""
         return True
 
-    def error(self, counts: Counts, images: int = 64) -> float:
+    def tried(self, counts: Counts, images: int = 64) -> Agreement:
         """The sum of the true errors."""
-        return self.true.expected(counts)
+        return Agreement(images, "none", None, None, self.true.expected(counts), None)
 
     @cached_property
     def true(self) -> Allocation:

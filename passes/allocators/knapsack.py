@@ -50,13 +50,6 @@ class Knapsack(Allocator):
         found: Counts = min(self._ends(problem), key=problem.expected)
         return found
 
-    def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """Yield the final counts of each start, then the best rebalanced.
-
-        With a slope, yield only the best under it.
-        """
-        return iter([self.counts(problem)]) if self.slope else self._ends(problem)
-
     def _ends(self, problem: Allocation) -> Iterator[Counts]:
         best: Counts | None = None
         for start in self._starts(problem):
@@ -76,7 +69,7 @@ class Knapsack(Allocator):
         known: list[Counts] = [model.sizes, problem.fewest]
         yield problem.fewest
         for name in CHEAPER:
-            known.append(STRATEGIES["allocators"].make(name).counts(problem))
+            known.append(STRATEGIES["allocators"].make(name).solved(problem))
             yield known[-1]
         known.append(afford(model, errors, model.sizes, problem.allowed, problem.inside))
         yield known[-1]

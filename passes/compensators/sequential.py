@@ -69,5 +69,5 @@ def _chosen(
     best = trials.best(start)
     if trials.error_of(weight, bias) <= trials.error(best):
         return best, lambda _, same, bias: (same, bias)
-    rows = float(folds.rest.count.mean())  # of the fits by which it was chosen: fewer ask for more, r = c / n
+    rows = float(folds.judges[1].count.mean())  # of the fits by which it was chosen: fewer ask for more, r = c / n
     return best, lambda moments, weight, _: ridge_fit(moments, weight, RIDGES[best] * rows / moments.count)

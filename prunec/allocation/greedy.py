@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..channels.spaces import Space
-from ..cost.terms import Cost, Counts
+from ..cost.terms import Cost, Counts, drop_useless_ranks
 
 Array = npt.NDArray[np.float64]
 Inside = Mapping[int, Sequence[int]]  # index of the space of a branch → indices of the spaces inside it
@@ -215,6 +215,9 @@ def _revived(
 ) -> Step | None:
     """Restore a branch with the counts inside it of the best gain per cost."""
     whole = with_count(counts, branch, 1)
+    whole[list(spaces)] = [np.isfinite(errors[one]).argmax() for one in spaces]
+    if model.total(drop_useless_ranks(model, whole)) - model.total(counts) > room + 1:  # not even the fewest fit
+        return None
     whole[list(spaces)] = model.sizes[list(spaces)]
     gone = float(errors[branch][0] - errors[branch][1])
     added = float(model.total(whole) - model.total(counts))

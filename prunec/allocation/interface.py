@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 from ..cost.macs import Counts
 from .problem import Allocation
@@ -20,6 +19,8 @@ class Allocator(ABC):
         """Return the allocator that solves this problem: itself, or a delegate."""
         return self
 
-    def candidates(self, problem: Allocation) -> Iterator[Counts]:
-        """Yield counts; the best after completion is used (`prunec.allocation.multi_budget`)."""
-        yield self.counts(problem)
+    def solved(self, problem: Allocation) -> Counts:
+        """Return `counts`, computed once a problem."""
+        if self not in problem.solved:
+            problem.solved[self] = self.counts(problem)
+        return problem.solved[self]

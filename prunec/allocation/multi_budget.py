@@ -33,9 +33,9 @@ def spend(problem: Allocation, method: Allocator) -> Counts:
     together, cannot be met, or the method finds no such counts.
     """
     problem = one_limit(problem)
-    ends = [end for counts in method.candidates(problem) if (end := finished(problem, counts)) is not None]
-    if ends:
-        return min(ends, key=problem.expected)
+    found = finished(problem, method.solved(problem))
+    if found is not None:
+        return found
     if problem.limits > 1:
         raise BudgetError(f"the targets {problem.target} cannot be met together: ask for more of one of them")
     name = text_of(method)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..cost.terms import Counts, drop_useless_ranks
 from ..grammar.registry import STRATEGIES
+from ..statistics.agreement import Agreement
 from .completion import finished
 from .problem import Allocation
 from .rebalancing import rebalanced
@@ -22,24 +23,33 @@ CHEAPER = ("uniform", "threshold", "gcro", "knapsack")  # allocators that try no
 
 @dataclass(frozen=True)
 class Oracle:
-    """The relative squared error of the outputs on `images` images, by counts."""
+    """The errors of the outputs on `images` images, by counts."""
 
     problem: Allocation
     images: int
-    known: dict[tuple[int, ...], float] = field(default_factory=dict)  # counts → error
+    known: dict[tuple[int, ...], Agreement] = field(default_factory=dict)  # by counts
 
     def error(self, counts: Counts) -> float:
-        """Return the error with these counts, useless ranks reset to full; cached."""
+        """Return the relative squared error with these counts."""
+        return self.tried(counts).relative_error
+
+    def divergence(self, counts: Counts) -> float:
+        """Return the KL divergence of the softened answers, else the relative squared error."""
+        found = self.tried(counts)
+        return found.relative_error if found.soft_kl is None else found.soft_kl
+
+    def tried(self, counts: Counts) -> Agreement:
+        """Return the agreement with these counts, useless ranks reset to full; cached."""
         settled = self.problem.closed(drop_useless_ranks(self.problem.model, counts))
         key = tuple(settled.tolist())
         if key not in self.known:
-            self.known[key] = self.problem.error(settled, self.images)
+            self.known[key] = self.problem.tried(settled, self.images)
         return self.known[key]
 
     def cheaper(self) -> list[Counts]:
         """Return the finished counts of each allocator that tries no network."""
         makers = (STRATEGIES["allocators"].make(name) for name in CHEAPER)
-        return self.ends(counts for one in makers for counts in [one.counts(self.problem)])
+        return self.ends(one.solved(self.problem) for one in makers)
 
     def ends(self, counts: Iterable[Counts]) -> list[Counts]:
         """Return the finished counts, without those outside a limit."""
@@ -56,5 +66,5 @@ class Oracle:
 
     def ranked(self) -> list[Counts]:
         """Return all evaluated counts, best first."""
-        order = sorted(self.known, key=lambda one: (self.known[one], one))
+        order = sorted(self.known, key=lambda one: (self.known[one].relative_error, one))
         return [np.array(one, dtype=np.int64) for one in order]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..channels.spaces import Channels, Space
 from ..compensation import dense_fit
@@ -19,9 +21,9 @@ from ..ir.graph import floats
 from ..ir.program import Program
 from ..pipeline.context import Context
 from ..request.target import Target
-from ..statistics.facts import Curves
+from ..statistics.agreement import Agreement, agreement_between
+from ..statistics.facts import Curves, Statistics
 from ..statistics.memo import once
-from ..statistics.relative import relative_error
 from ..statistics.sweep import channels_last
 from ..surgery import slicing
 from ..surgery.plan import Plan
@@ -42,6 +44,11 @@ class Allocation:
     latency: Resource | None = None  # where the target asks for one
     weights: Array | None = None  # [limits], sum 1, for several limits (`prunec.allocation.multi_budget`)
     start: Array | None = None  # initial weights, of a similar problem
+
+    @cached_property
+    def solved(self) -> dict[Hashable, Counts]:
+        """Return the counts found so far, by allocator."""
+        return {}
 
     @property
     def can_try(self) -> bool:
@@ -134,22 +141,35 @@ class Allocation:
         return {space.name: self.curves.by_space[space.name].keep(int(count)) for space, count in pairs}
 
     @torch.no_grad()
-    def error(self, counts: Counts, images: int = 64) -> float:
-        """Compute the relative squared output error with these counts, refitted to the dense statistics.
+    def tried(self, counts: Counts, images: int = 64) -> Agreement:
+        """Compare the network with these counts, refitted to dense statistics, with the dense one.
 
-        Reads `images` calibration images and no label. Raises PassError where the problem has no program.
+        Reads at most `images` calibration images, which the refit has not read, and no label. Raises PassError where
+        the problem has no program.
         """
         if self.program is None or self.context is None:
             raise PassError("this allocator tries networks, and was given none")
         plan = Plan(self.channels, self.keep(counts))
-        narrow = slicing.apply(self.program.module, dense_fit.fitted(self.program, plan))
-        module, chosen = self.program.module, self.context.choosing
-        given = chosen.take(images, self.context.seed).batches(self.context.batch)
-        batches = [channels_last(module, batch) for batch in given]
-        key = "dense outputs", chosen, images, self.context.seed, self.context.batch
-        dense = once(self.program, key, lambda: [floats(module(*batch)) for batch in batches])
-        found = [floats(narrow(*batch)) for batch in batches]
-        return relative_error(found, dense, [len(batch[0]) for batch in batches])
+        narrow = slicing.apply(self.program.module, dense_fit.fitted(self.program, plan, part=True))
+        module, given = self.program.module, self._unread(self.program, self.context, images)
+        key = "dense outputs", self.context.choosing, images, self.context.seed, self.context.batch
+        dense = once(self.program, key, lambda: [floats(module(*batch)) for batch in given])
+        return agreement_between([floats(narrow(*batch)) for batch in given], dense, [len(batch[0]) for batch in given])
+
+    def error(self, counts: Counts, images: int = 64) -> float:
+        """Compute the relative squared output error of a network tried with these counts."""
+        return self.tried(counts, images).relative_error
+
+    @staticmethod
+    def _unread(program: Program, context: Context, images: int) -> list[tuple[Tensor, ...]]:
+        """Return batches of images that the part of the statistics has not read."""
+        chosen = context.choosing.take(images, context.seed)
+        batches, more = list(chosen.batches(context.batch)), images - len(chosen)
+        read = program.fact(Statistics).read
+        if read and more > 0:
+            places = torch.arange(read, len(context.fitting))
+            batches += context.fitting.at(places[: more // chosen.step * chosen.step]).batches(context.batch)
+        return [channels_last(program.module, batch) for batch in batches]
 
 
 def _allowed(space: Space, error: Array) -> Array:

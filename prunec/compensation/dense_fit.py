@@ -23,9 +23,13 @@ from ..surgery.plan import Plan
 RIDGE = 1e-3
 
 
-def fitted(program: Program, plan: Plan, ridge: float = RIDGE) -> Plan:
-    """Return the plan with refits of layers with removed inputs or lower rank."""
-    moments, mask, ranks = program.fact(Statistics).moments, plan.mask, plan.ranks
+def fitted(program: Program, plan: Plan, ridge: float = RIDGE, *, part: bool = False) -> Plan:
+    """Return the plan with refits of layers with removed inputs or lower rank.
+
+    `part` reads only the moments of some images, where there are such.
+    """
+    statistics, mask, ranks = program.fact(Statistics), plan.mask, plan.ranks
+    moments = (part and statistics.part) or statistics.moments
     shared = graph.shared(program.module.graph)
     refit: dict[str, Tensor] = {}
     for one in plan.channels.contractions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -33,9 +33,15 @@ def norms_anew(program: Program) -> list[Norms]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Dense moments of the input of each contraction, by node name."""
+    """Dense moments of the input of each contraction, by node name.
+
+    `part` are those of the first `read` images alone, so that a plan fitted to them is tried on the others; empty where
+    images are few.
+    """
 
     moments: Mapping[str, Moments]
+    part: Mapping[str, Moments] = field(default_factory=dict)
+    read: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ FOLDS = 16
 SHARED, LEAST = 4, 4  # images of a fold, and folds, before there are more folds
 WIDE = 512  # columns; in wider layers several folds are left out at a time
 FEWEST = 4  # parts
-JUDGES = 4  # parts, or up to twice as many, whose errors decide
+JUDGED = 4  # one part in four is left out at once, and its error decides; few parts are left out in turn
 KEPT = -1  # the fold of images that no choice uses
 FEWER = (-2, -4)  # the same images, for fits to a half and to a quarter of the others
 
@@ -147,7 +147,13 @@ class Folds:
 
     @cached_property
     def judges(self) -> tuple[Parts, Parts]:
-        """Return the subset of `own` and of `rest` whose errors decide choices."""
-        places = range(0, len(self.parts), max(1, len(self.parts) // JUDGES))
-        own, rest = (one.inputs for one in self.like.judges) if self.like else (None, None)
-        return self.own.at(places, own), self.rest.at(places, rest)
+        """Return the moments of the parts left out and, for each, of all others.
+
+        Their errors decide choices. All of four parts are left out one by one, half of eight in two pairs, a quarter of
+        sixteen at once.
+        """
+        known = None if self.like is None else self.like.judges
+        parts = list(self.parts.values())
+        some = [Parts.of(parts[place::JUDGED]).joined() for place in range(max(1, min(JUDGED, FOLDS // len(parts))))]
+        own = Parts.of(some, None if known is None else known[0].inputs)
+        return own, own.without_each(self.total, None if known is None else known[1].inputs)

@@ -77,6 +77,13 @@ class Moments:
         found._sums = {name: value.cpu() for name, value in self._sums.items()}
         return found
 
+    def copied(self) -> Moments:
+        """Return a copy on the CPU, to which no later row is added."""
+        found = Moments()
+        found.count, found._divided = self.count, self._divided
+        found._sums = {name: value.to("cpu", copy=True) for name, value in self._sums.items()}
+        return found
+
     def sums(self) -> dict[str, Tensor]:
         """Return the state by name, for `restore`."""
         self._divide()

@@ -23,9 +23,11 @@ from ..ir.digest import tensor_digest
 from ..ir.program import Program
 from ..machine import versions
 from ..pipeline.context import Context
+from .facts import Statistics
 from .moments import Moments
 
-FORMAT = 3  # of the file, and of how rows are drawn and summed
+FORMAT = 4  # of the file, and of how rows are drawn and summed
+MOMENTS, PART, READ = "moments", "part", "read"  # names in the file
 
 
 def place(program: Program, context: Context, rows: int, layers: Iterable[str] = ()) -> Path | None:
@@ -53,8 +55,8 @@ def place(program: Program, context: Context, rows: int, layers: Iterable[str] =
     return cache.folder("statistics", context.cache) / f"{of_json(parts)[:32]}.safetensors"
 
 
-def load(path: Path, wanted: Iterable[str]) -> tuple[dict[str, Moments] | None, str]:
-    """Return the moments of all `wanted` nodes, or None and a message. The message is empty if there is no file."""
+def load(path: Path, wanted: Iterable[str]) -> tuple[Statistics | None, str]:
+    """Return the statistics of all `wanted` nodes, or None and a message. The message is empty if there is no file."""
     from safetensors import safe_open
 
     try:
@@ -67,20 +69,25 @@ def load(path: Path, wanted: Iterable[str]) -> tuple[dict[str, Moments] | None, 
         return None, f"the statistics in {path} cannot be read ({error}): they were measured anew"
     if digest != _digest(tensors):
         return None, f"the statistics in {path} are not as they were written (sha256): they were measured anew"
-    found: dict[str, Moments] = {}
+    read = int(tensors.pop(READ))
+    sets: dict[str, dict[str, Moments]] = {MOMENTS: {}, PART: {}}
     for key, value in tensors.items():
-        node, _, name = key.rpartition("|")
-        found.setdefault(node, Moments()).restore(name, value)
-    if found.keys() != set(wanted):
+        which, node, name = key.split("|")
+        sets[which].setdefault(node, Moments()).restore(name, value)
+    if sets[MOMENTS].keys() != set(wanted):
         return None, f"the statistics in {path} are of other layers: they were measured anew"
-    return found, ""
+    return Statistics(sets[MOMENTS], sets[PART], read), ""
 
 
-def save(path: Path, moments: Mapping[str, Moments]) -> str:
-    """Write the moments atomically; return a message if the folder cannot be written."""
+def save(path: Path, statistics: Statistics) -> str:
+    """Write the statistics atomically; return a message if the folder cannot be written."""
     from safetensors.torch import save as serialised
 
-    tensors = {f"{node}|{name}": value for node, one in moments.items() for name, value in one.sums().items()}
+    sets = {MOMENTS: statistics.moments, PART: statistics.part}
+    tensors = {READ: torch.tensor(statistics.read)}
+    for which, moments in sets.items():
+        for node, one in moments.items():
+            tensors |= {f"{which}|{node}|{name}": value for name, value in one.sums().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         artefacts.write_bytes(path, serialised(tensors, {"sha256": _digest(tensors)}))

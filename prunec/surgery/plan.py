@@ -31,12 +31,12 @@ class Plan:
         """Return the plan with refits to 1/`part` of the images, without held-out ones."""
         return Plan(self.channels, self.keep, self.judging.get(part, self.refit))
 
-    @property
+    @cached_property
     def mask(self) -> Tensor:
         """Kept coordinates, bool [coordinates + 1]."""
         return self.channels.mask(self.keep)
 
-    @property
+    @cached_property
     def ranks(self) -> Mapping[str, tuple[Split, int]]:
         """Split and rank by node, for factored layers."""
         sizes = {space.name: space.size for space in self.channels.prunable}

@@ -22,9 +22,9 @@ from ..ir.program import Program
 from ..pipeline.context import Context
 from ..pipeline.pipeline import Instrument, Pass, Pipeline
 from ..progress import silent
+from ..statistics.agreement import Agreement, Interval, agreements_of
 from ..statistics.sweep import channels_last
 from ..surgery.plan import Plan
-from .agreement import Agreement, Interval, agreements_of
 from .learning_curve import Learning
 
 SHARE, LEAST, FEWEST = 10, 32, 16  # one image in 10 is held out, at least 32; fewer than 16 are not enough

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .agreement import Agreement
+from ..statistics.agreement import Agreement
 
 HARDLY = 0.05  # of the error: a smaller fall counts as none
 

@@ -28,6 +28,7 @@ from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pipeline
 from prunec.request.constraints import ANY, Constraints
 from prunec.request.target import Target
+from prunec.statistics.agreement import Agreement
 from prunec.statistics.facts import Curve, Curves
 
 
@@ -182,13 +183,13 @@ def test_those_that_try_networks_say_what_they_need(method: str) -> None:
 @pytest.mark.parametrize("method", ["cap-search{calls=31}", "evolve{generations=2,population=4}"])
 def test_trying_networks_is_never_worse_than_what_it_starts_from(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = known("depthwise")
-    calls, oracle = [], Allocation.error
+    calls, oracle = [], Allocation.tried
 
-    def counted(self: Allocation, counts: Counts, images: int = 64) -> float:
+    def counted(self: Allocation, counts: Counts, images: int = 64) -> Agreement:
         calls.append(tuple(counts))
         return oracle(self, counts, images)
 
-    monkeypatch.setattr(Allocation, "error", counted)
+    monkeypatch.setattr(Allocation, "tried", counted)
     found = STRATEGIES["allocators"].make(method).counts(given)
     assert 0 < len(calls) <= 31
     assert len(calls) == len(set(calls))  # none twice

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from image_reads import Reads
+from image_reads import Reads, rows
 from micro import three
 from torch import Tensor
 
 import prunec
-from prunec.data.images import Images
+from prunec.data.images import Images, as_images
 from prunec.pipeline.context import Context
+from prunec.validation.held_out import keep_back
 
 
 def numbered(count: int) -> Tensor:
@@ -37,3 +38,18 @@ def test_few_images_serve_for_both_and_steps_stay_whole(count: int, step: int, c
     assert len(context.choosing) == choosing
     assert len(context.fitting) == (count if choosing == count else count - choosing)
     assert context.fitting is context.fitting
+
+
+def test_a_plan_is_tried_on_images_that_its_refit_has_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with the dense network on images behind those of the part of the statistics."""
+    reads = Reads(monkeypatch)
+    made = prunec.compress(three(12, 16, 16), numbered(160), target="macs:0.6", batch=16, instruments=(reads,))
+    assert made.report["notes"]["allocate"]["allocator"]
+    images, kept = keep_back(as_images(numbered(160)), 0)
+    context = Context(calibration=images, kept=kept, batch=16)
+    fitting = context.fitting.inputs[0]
+    tried = reads.by_pass["allocate"]
+    assert len(fitting) == 112
+    assert not tried & rows(fitting[:64])  # of seven batches, four are the part
+    assert len(tried & rows(fitting[64:])) == 48
+    assert rows(context.choosing.inputs[0]) < tried

@@ -110,14 +110,17 @@ def test_weights_that_the_graph_does_not_hold_are_not_kept(tmp_path: Path) -> No
 
 def _writes(path: Path) -> None:
     rows = torch.randn(8, 1, 40, generator=torch.Generator().manual_seed(7))
-    one = Moments()
+    one, half = Moments(), Moments()
     one.add(rows)
+    half.add(rows[:4])
     for _ in range(30):
-        assert not store.save(path, {"a": one})
+        assert not store.save(path, Statistics({"a": one}, {"a": half}, 4))
         found, said = store.load(path, ["a"])
         assert not said
         assert found is not None
-        assert torch.equal(found["a"].zz, one.zz)
+        assert torch.equal(found.moments["a"].zz, one.zz)
+        assert torch.equal(found.part["a"].zz, half.zz)
+        assert found.read == 4
 
 
 def test_two_processes_that_write_the_same_statistics_never_fail(tmp_path: Path) -> None:

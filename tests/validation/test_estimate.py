@@ -23,8 +23,8 @@ from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pipeline
 from prunec.report.console import outcome_table
+from prunec.statistics.agreement import Agreement, agreements_of, wilson
 from prunec.validation import held_out
-from prunec.validation.agreement import Agreement, agreements_of, wilson
 from prunec.validation.held_out import Estimate, keep_back, kept_back, needed
 
 NET = networks()["residual"]

@@ -14,10 +14,10 @@ from prunec.api import Result, prepared
 from prunec.data.images import Images
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pipeline
+from prunec.statistics.agreement import Agreement, agreements_of
 from prunec.statistics.folds import FEWER, KEPT, Dealt, Folds
 from prunec.statistics.moments import Moments
 from prunec.surgery.plan import Plan
-from prunec.validation.agreement import Agreement, agreements_of
 from prunec.validation.held_out import keep_back
 from prunec.validation.learning_curve import Learning
 

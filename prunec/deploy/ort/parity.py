@@ -26,7 +26,7 @@ from ...errors import DataError, NumericsError
 from ...ir.calling import tensors_of
 from ...ir.drift import limit_of
 from ...ir.original import Original
-from ...validation.agreement import same_class
+from ...statistics.agreement import same_class
 from .runtime import Array, Model, run, session
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from torch.nn import functional
 from ..data.arrays import Array
 from ..device import full_float32
 from ..ir.graph import floats
-from ..statistics.relative import Spread, squared_error
+from .relative import Spread, squared_error
 
+TEMPERATURE = 2.0  # of softened answers (Hinton, Vinyals & Dean 2015)
 Z95 = NormalDist().inv_cdf(0.975)  # standard errors to either end of a 95% interval
 Interval = tuple[float, float]
 
@@ -41,6 +42,7 @@ class Agreement:
     interval: Interval | None
     relative_error: float
     kl: float | None  # nats; infinite where q is 0 and p is not
+    soft_kl: float | None = None  # the same, of outputs divided by TEMPERATURE
 
 
 @torch.no_grad()
@@ -63,13 +65,24 @@ def agreements_of(
     return [one.agreement(spread) for one in found]
 
 
+def agreement_between(
+    found: Sequence[Sequence[Tensor]], wanted: Sequence[Sequence[Tensor]], sizes: Sequence[int]
+) -> Agreement:
+    """Compare outputs for batches of `sizes` images with those of the dense network, as `agreements_of`."""
+    spread, comparison = Spread(), _Comparison()
+    for one, dense, samples in zip(found, wanted, sizes, strict=True):
+        spread.add(dense, samples)
+        comparison.add(one, dense, samples)
+    return comparison.agreement(spread)
+
+
 class _Comparison:
     """Accumulator of the agreement of one network with the dense one."""
 
     def __init__(self) -> None:
         self._squared, self._images, self._answers, self._positions = 0.0, 0, "", 1
         self._shares: list[NDArray[np.float64]] = []
-        self._divergence: list[Tensor] = []
+        self._divergence: dict[float, list[Tensor]] = {1.0: [], TEMPERATURE: []}
 
     def add(self, found: Sequence[Tensor], wanted: Sequence[Tensor], samples: int) -> None:
         """Add the outputs of `samples` images."""
@@ -81,7 +94,9 @@ class _Comparison:
             same = same_class(reference.cpu().numpy(), output.cpu().numpy()).reshape(samples, -1)
             self._positions = same.shape[1]
             self._shares.append(same.mean(1))
-            self._divergence.append(_divergence(reference, output).reshape(samples, -1).mean(1).cpu())
+            for temperature, known in self._divergence.items():
+                each = _divergence(reference, output, temperature).reshape(samples, -1).mean(1)
+                known.append(each.cpu())
 
     def agreement(self, spread: Spread) -> Agreement:
         """Return the agreement over all images; `spread` is that of the dense outputs."""
@@ -90,8 +105,8 @@ class _Comparison:
             return Agreement(self._images, self._answers, None, None, error, None)
         each = np.concatenate(self._shares)
         interval = wilson(float(each.mean()), self._images) if self._positions == 1 else t_interval(each)
-        kl = float(torch.cat(self._divergence).mean())
-        return Agreement(self._images, self._answers, float(each.mean()), interval, error, kl)
+        kl, soft = (float(torch.cat(known).mean()) for known in self._divergence.values())
+        return Agreement(self._images, self._answers, float(each.mean()), interval, error, kl, soft)
 
 
 def scores_in(outputs: Sequence[Tensor], samples: int) -> tuple[int | None, str]:
@@ -141,10 +156,10 @@ def t95(freedom: int) -> float:
     return sum((term / float(freedom**power) for power, term in enumerate(terms)), 0.0)
 
 
-def _divergence(reference: Tensor, output: Tensor) -> Tensor:
-    """Return KL(softmax reference ‖ softmax output), or of given probabilities, over dimension 1, in nats."""
+def _divergence(reference: Tensor, output: Tensor, temperature: float) -> Tensor:
+    """Return KL(softmax reference/T ‖ softmax output/T), or of given probabilities, over dimension 1, in nats."""
     if bool((reference >= 0).all()) and bool(((reference.sum(1) - 1).abs() < 1e-3).all()):
         reference, output = reference.log(), output.clamp_min(0).log()
-    p, q = (functional.log_softmax(one, 1) for one in (reference, output))
+    p, q = (functional.log_softmax(one / temperature, 1) for one in (reference, output))
     each = functional.kl_div(q, p, reduction="none", log_target=True)
     return torch.where(p.isneginf(), 0.0, each).sum(1)

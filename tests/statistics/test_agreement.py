@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunec.errors import NumericsError
-from prunec.statistics.relative import relative_error
-from prunec.validation.agreement import (
+from prunec.statistics.agreement import (
     Agreement,
     agreements_of,
     same_class,
@@ -22,6 +21,7 @@ from prunec.validation.agreement import (
     t_interval,
     wilson,
 )
+from prunec.statistics.relative import relative_error
 
 
 class Fixed(nn.Module):
