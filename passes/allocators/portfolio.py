@@ -54,7 +54,7 @@ class Portfolio(Allocator):
         }  # the first of equals wins
         found |= {name: _divergence(oracle, STRATEGIES["allocators"].make(name)) for name in PLAIN}
         for way in (-SLOPE, SLOPE):
-            found.update(_steeper(oracle, way))
+            found.update(_steeper(oracle, way, found[0.0]))
         best = min(found, key=lambda one: found[one])
         if isinstance(best, str):
             return STRATEGIES["allocators"].make(best)  # type: ignore[no-any-return]
@@ -62,14 +62,16 @@ class Portfolio(Allocator):
         return moved if _divergence(oracle, moved) <= found[best] else _knapsack(best, UNMOVED)
 
 
-def _steeper(oracle: Oracle, way: float) -> dict[float | str, float]:
-    """Return the divergences by slope, steeper and steeper until one is no lower."""
+def _steeper(oracle: Oracle, way: float, level: float) -> dict[float | str, float]:
+    """Return the divergences by slope, steeper until one is no lower than the last.
+
+    `level` is the divergence without a slope.
+    """
     found: dict[float | str, float] = {}
     for step in range(1, STEPS + 1):
-        divergence = _divergence(oracle, _knapsack(step * way, UNMOVED))
-        better = divergence < min(found.values(), default=np.inf)
-        found[step * way] = divergence
-        if not better:
+        before, level = level, _divergence(oracle, _knapsack(step * way, UNMOVED))
+        found[step * way] = level
+        if level >= before:
             break
     return found
 
