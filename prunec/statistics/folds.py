@@ -154,6 +154,7 @@ class Folds:
         """
         known = None if self.like is None else self.like.judges
         parts = list(self.parts.values())
-        some = [Parts.of(parts[place::JUDGED]).joined() for place in range(max(1, min(JUDGED, FOLDS // len(parts))))]
+        turns = min(JUDGED, len(parts), FOLDS // len(parts))
+        some = [Parts.of(parts[turn::JUDGED]).joined() for turn in range(turns)]
         own = Parts.of(some, None if known is None else known[0].inputs)
         return own, own.without_each(self.total, None if known is None else known[1].inputs)
