@@ -32,7 +32,7 @@ from prunec.data.preprocess import Preprocess  # noqa: E402
 from prunec.deploy.tensorrt import config  # noqa: E402
 from prunec.deploy.tensorrt.build import build  # noqa: E402
 from prunec.deploy.tensorrt.package import package  # noqa: E402
-from prunec.deploy.tensorrt.settings import Settings  # noqa: E402
+from prunec.deploy.tensorrt.settings import Profile, Settings, targets_of  # noqa: E402
 from prunec.errors import BackendError  # noqa: E402
 from prunec.machine import environment  # noqa: E402
 
@@ -59,7 +59,7 @@ def measure(name: str, args: argparse.Namespace, targets: tuple[str, ...]) -> li
 
 def twice(path: pathlib.Path, target: str) -> dict[str, Any]:
     """Return an engine's size and reproducibility, or why there is none."""
-    settings = Settings.parse(BACKEND, sms=target, profile=PROFILE)
+    settings = Settings(BACKEND, targets_of(target), Profile.parse(PROFILE))
     started = time.perf_counter()
     try:
         first = build(path, settings)

@@ -190,7 +190,7 @@ def engine(network: Network, precision: str, backend: str) -> Opened:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"
         onnx.save(network.as_onnx(precision), path)
-        built = build.build(path, Settings.parse(backend, precision=precision))
+        built = build.build(path, Settings(backend, precision=precision))
     it = runner.open_engine(built)
     start, outputs = it.bound({it.inputs[0]: network.sample})
     return Opened(start, lambda: next(iter(outputs.values())).float().cpu())

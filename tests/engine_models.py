@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 import prunec
 from prunec.api import PREPARE
+from prunec.deploy.tensorrt.settings import Profile, Settings, flags_of, targets_of
 
 RTX = importlib.util.find_spec("tensorrt_rtx") is not None
 needs_rtx = pytest.mark.skipif(not RTX, reason="tensorrt_rtx is not installed: pip install tensorrt-rtx-cu13")
@@ -27,6 +29,13 @@ SAFE = {  # what TensorRT's parser takes: symmetric, and no INT32 bias behind a 
     "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True,
     "AddQDQPairToWeight": False,
 }  # fmt: skip
+
+
+def settings(backend: str, sms: str | None = None, profile: str | None = None, **others: Any) -> Settings:
+    """Settings of an engine, from texts as on the command line."""
+    flags: Any = {name: flags_of(others.pop(name, ())) for name in ("flags", "cleared_flags")}
+    return Settings(backend, targets_of(sms), None if profile is None else Profile.parse(profile), **flags, **others)
+
 
 CHEAP = f"{PREPARE},calibrate,select{{method=top{{by=l1}}}},allocate{{method=uniform}},slice"
 

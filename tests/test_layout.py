@@ -31,6 +31,8 @@ ROOMS = (
 )  # in the order in which the data walks: a room imports from those before it
 MOST_AT_THE_DOOR = 9  # modules directly in prunec/
 MOST_WORDS = 15  # of the first sentence of a docstring
+MOST_LINES = 50  # of a function
+MOST_PARAMETERS = 6  # of a public function; more go into a frozen record
 EMPTY = re.compile(r"(What|Those|The same|Of|Whether|Where)\b")  # no opening of a docstring
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -228,6 +230,37 @@ def test_docstrings_open_with_a_short_sentence_that_says_what_is_done(top: str) 
     openings = [(ids(path), sentence) for path in files(top) for sentence in first_sentences(path)]
     assert [each for each in openings if EMPTY.match(each[1])] == []
     assert [each for each in openings if len(each[1].split()) > MOST_WORDS] == []
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield each function of a file, methods and nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Return the names of the parameters, without self and cls."""
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("top", ["prunec", "passes"])
+def test_functions_are_short_and_take_few_parameters(top: str) -> None:
+    found = [(f"{ids(path)}:{one.name}", one) for path in files(top) for one in functions(path)]
+    assert [name for name, one in found if (one.end_lineno or 0) - one.lineno >= MOST_LINES] == []
+    public = [(name, one) for name, one in found if not one.name.startswith("_")]
+    assert [name for name, one in public if len(parameters(one)) > MOST_PARAMETERS] == []
+
+
+def test_a_long_function_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "passes").mkdir()
+    for text in ("def f():\n" + "    pass\n" * 50, "class A:\n    def f(self, a, b, c, /, d, e, *, f, g): ..."):
+        (tmp_path / "passes" / "imagined.py").write_text(text)
+        with pytest.raises(AssertionError, match=r"passes/imagined\.py:f"):
+            test_functions_are_short_and_take_few_parameters("passes")
 
 
 def first_sentences(path: Path) -> Iterator[str]:

@@ -18,7 +18,7 @@ from prunec.allocation.oracle import Oracle
 from prunec.allocation.problem import Allocation
 from prunec.cost.macs import Counts
 from prunec.errors import PassError
-from prunec.selection.indicators import indicators
+from prunec.selection.indicators import Annealing, indicators
 
 TRIED = 64
 
@@ -54,7 +54,7 @@ class Dais(Allocator):
             raise PassError("this allocator runs the network, and was given none")
         share = problem.allowed / max(problem.model.total(), 1)
         program, context = problem.program, problem.context
-        return indicators(program, context, share, self.steps, self.rate, self.images, batch=self.batch)
+        return indicators(program, context, share, Annealing(self.steps, self.rate, self.images, self.batch))
 
 
 def _cut(problem: Allocation, alpha: dict[str, Tensor], allowed: float) -> Counts:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunec.selection.evidence import Evidence
-from prunec.selection.indicators import indicators
+from prunec.selection.indicators import Annealing, indicators
 from prunec.selection.interface import Criterion
 from prunec.statistics.memo import once
 
@@ -40,7 +40,6 @@ class Dais(Criterion):
         share = 0.5 if context.target is None else context.target.share_of_macs
 
         def search() -> dict[str, Tensor]:
-            options = {"steps": self.steps, "images": self.images, "batch": self.batch}
-            return indicators(program, context, share, rate=self.rate, **options)
+            return indicators(program, context, share, Annealing(self.steps, self.rate, self.images, self.batch))
 
         return once(program, (self, share, context.images(), context.seed), search)[evidence.space.name]

@@ -2,119 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..request.config import IMAGES
 from . import rules
-from .console import err, out, progress
-from .model_options import Debug, InputShape, NoVerify, PreprocessText, preprocess_of, read_images
+from .bench_options import Bench
+from .console import out, progress, say
+from .flags import flattened
+from .inputs import numbers_of
 
 if TYPE_CHECKING:
-    from ..deploy.benchmark.contestant import Entry
+    from ..deploy.benchmark.contestant import Entry, Setup
+    from ..deploy.benchmark.sweep import Sweep
     from ..ir.signature import Signature
     from ..progress import Track
 
 MISSED = 9  # exit code of a missed gate; 1 to 8 are errors
-PROFILED_RUNS = 50
-BACKENDS = "onnxruntime, tensorrt, tensorrt-rtx, torch, torch-compile, or auto, which the name tells"
-TIME, RUN, OUTPUT = "Timing", "Running", "Output"
 
 
-def bench(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="A [B …]",
-            help="A .onnx file, a .engine of prunec build, a .pt2 program, or file.py:factory. A is what the others are"
-            " compared with; alone it is timed against itself.",
-            show_default=False,
-        ),
-    ],
-    batch: Annotated[str, typer.Option(metavar="LIST", help="Images a run: 1, or 1,8.", rich_help_panel=TIME)] = "1",
-    threads: Annotated[
-        str, typer.Option(metavar="LIST", help="Threads of each model: 1, or 1,2.", rich_help_panel=TIME)
-    ] = "1",
-    seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="S", help="To time all in turn; A against itself takes as long again.", rich_help_panel=TIME
-        ),
-    ] = 2,
-    iterations: Annotated[
-        int, typer.Option(metavar="N", help="Runs of each model, at least; p99 needs 1000.", rich_help_panel=TIME)
-    ] = 20,
-    warm_up: Annotated[
-        float, typer.Option(metavar="S", help="To run before, and 10 runs at least.", rich_help_panel=TIME)
-    ] = 0.2,
-    gate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="1.2x",
-            help="End in exit code 9 unless all others are shown to have that speed of A, or more.",
-            rich_help_panel=TIME,
-        ),
-    ] = None,
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"What runs the models: {BACKENDS}. Once for all, or once for each in turn.",
-            show_default="auto",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    provider: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of ONNX Runtime: cpu, cuda, tensorrt, rtx, openvino, coreml, directml; of PyTorch: cpu, cuda."
-            " That, or nothing. Once for all, or once for each.",
-            show_default="cpu",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    pin: Annotated[
-        str,
-        typer.Option(
-            metavar="CORES",
-            help="Keep all threads on these cores: 0,1; auto takes the quietest, as many as threads; or none.",
-            rich_help_panel=RUN,
-        ),
-    ] = "auto",
-    input_shape: InputShape = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="IMAGES", help=f"To run on, or else on noise: {IMAGES}.", rich_help_panel=RUN),
-    ] = None,
-    preprocess: PreprocessText = None,
-    transfers: Annotated[
-        bool, typer.Option(help="Copy inputs to a GPU and outputs back in each run.", rich_help_panel=RUN)
-    ] = True,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="Replay a CUDA graph: engines, PyTorch.", rich_help_panel=RUN)
-    ] = False,
-    spin: Annotated[
-        bool, typer.Option(help="Wait for a GPU in a loop rather than asleep.", rich_help_panel=RUN)
-    ] = True,
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="Show the time of every layer too, of ONNX files.", rich_help_panel=OUTPUT),
-    ] = False,
-    to_json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the numbers, every sample too.", rich_help_panel=OUTPUT),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.svg", help="Draw the times and the speed-ups.", rich_help_panel=OUTPUT),
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the noise and of the intervals.")] = 0,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@flattened(Bench)
+def bench(options: Bench) -> None:
     """Time models against each other, in turn, with a confidence interval and noise floor.
 
     A is timed against itself first: what differs there is noise, and a smaller difference is not reported as one.
@@ -128,56 +38,80 @@ def bench(
         prunec bench dense.onnx out/model.onnx --provider cuda --no-transfers
         prunec bench dense.engine out/model.engine --batch 8 --cuda-graph
     """
-    from ..deploy.benchmark.contestant import Setup
     from ..deploy.benchmark.point import document
-    from ..deploy.benchmark.sweep import Sweep, measure
-    from ..files.artefacts import write_bytes, write_json
-    from ..report import benchmark as tables
-    from ..report.difference import difference_table
-    from ..report.latency_plot import drawing
+    from ..deploy.benchmark.sweep import measure
 
-    least = None if gate is None else _gate(gate, len(models))
-    entries = _entries(models, backend, provider)
+    least = None if options.gate is None else _gate(options.gate, len(options.models))
+    entries = _entries(options)
     _require_gpu(entries)
-    sweep = Sweep(_numbers(batch, "batch"), _numbers(threads, "threads"), seconds, iterations, warm_up, seed, pin)
-    setup = Setup(1, *_shape(input_shape), transfers, cuda_graph, spin)
-    if profile:
+    sweep, setup = _sweep(options), _setup(options)
+    if options.profile:
         _require_onnx(entries)
     with progress() as track:
         inputs = None
-        if data is not None:
-            how = preprocess_of(preprocess, data, None)
-            inputs = read_images(data, how, None, seed, None, track, _takes(entries[0])).inputs
+        if options.data is not None:
+            inputs = options.read(None, _takes(entries[0]), track, None, options.seed).inputs
         points = list(measure(entries, sweep, setup=setup, inputs=inputs, track=track))
-        layers = _profiles(entries, sweep.batches[0], sweep.threads[0], seed, track) if profile else []
-    found = document(models, points, least, layers)
-    if to_json is not None:
-        write_json(to_json, found)
-    if plot is not None:
-        write_bytes(plot, drawing(found).encode())
+        layers = _profiles(entries, sweep, track) if options.profile else []
+    found = document(options.models, points, least, layers)
+    _write(options, found)
+    _show(found, layers)
+    if least is not None and (missed := found["gate"]["missed"]):
+        say(f"the gate of {least:g}x was missed: {'; '.join(missed)}")
+        raise typer.Exit(MISSED)
+
+
+def _sweep(options: Bench) -> Sweep:
+    from ..deploy.benchmark.sweep import Sweep
+
+    batches, threads = numbers_of("--batch", options.batch), numbers_of("--threads", options.threads)
+    long = options.seconds, options.iterations, options.warm_up
+    return Sweep(batches, threads, *long, options.seed, options.pin)
+
+
+def _setup(options: Bench) -> Setup:
+    from ..deploy.benchmark.contestant import Setup
+    from ..request.values import shape_of, type_of
+
+    text = options.input_shape
+    shape = None if text is None else shape_of("--input-shape", text)
+    kind = type_of("--input-shape", text)
+    return Setup(1, shape, kind, options.transfers, options.cuda_graph, options.spin)
+
+
+def _write(options: Bench, found: Mapping[str, Any]) -> None:
+    from ..files.artefacts import write_bytes, write_json
+    from ..report.latency_plot import drawing
+
+    if options.to_json is not None:
+        write_json(options.to_json, found)
+    if options.plot is not None:
+        write_bytes(options.plot, drawing(found).encode())
+
+
+def _show(found: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
+    from ..report import benchmark as tables
+    from ..report.difference import difference_table
+
     for one in found["points"]:
         out.print(tables.point_table(one))
         out.print(tables.point_lines(one))
     for facts in layers:
         out.print(difference_table(facts, everything=True))
-    if least is not None and (missed := found["gate"]["missed"]):
-        err.print(f"the gate of {least:g}x was missed: {'; '.join(missed)}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(MISSED)
 
 
-def _entries(models: list[str], backend: list[str] | None, provider: list[str] | None) -> list[Entry]:
+def _entries(options: Bench) -> list[Entry]:
     """Pair each model with its backend and provider. Raises SpecError for options given neither once nor once each."""
     from ..deploy.benchmark.contestant import Entry
     from ..errors import SpecError
 
-    spread = []
-    for name, given, usual in (("backend", backend, "auto"), ("provider", provider, "cpu")):
-        values = given or [usual]
+    models, spread = options.models, []
+    for name, values in (("backend", options.backend or ["auto"]), ("provider", options.provider or ["cpu"])):
         if len(values) not in (1, len(models)):
             raise SpecError(
                 f"--{name} was given {len(values)} times for {len(models)} models: once for all, or once each"
             )
-        spread.append(values * len(models) if len(values) == 1 else values)
+        spread.append([*values] * len(models) if len(values) == 1 else values)
     return [Entry.parse(*each) for each in zip(models, *spread, strict=True)]
 
 
@@ -196,14 +130,6 @@ def _require_gpu(entries: list[Entry]) -> None:
             )
 
 
-def _numbers(text: str, what: str) -> tuple[int, ...]:
-    from ..errors import SpecError
-
-    if not all(part.strip().isdecimal() for part in text.split(",")):
-        raise SpecError(f"--{what} '{text}' is no list of numbers: write for instance --{what} 1,8")
-    return tuple(int(part) for part in text.split(","))
-
-
 def _gate(text: str, count: int) -> float:
     """Parse a speedup, `1.2x` or `1.2`."""
     from ..errors import SpecError
@@ -218,13 +144,6 @@ def _gate(text: str, count: int) -> float:
     if count < 2:
         raise SpecError("--gate compares, and there is one model: give the one that should be faster too")
     return least
-
-
-def _shape(text: str | None) -> tuple[tuple[int, ...] | None, str | None]:
-    """Return the shape of an input, and its type if named."""
-    from ..request.values import shape_of, type_of
-
-    return (None, None) if text is None else (shape_of("--input-shape", text), type_of("--input-shape", text))
 
 
 def _takes(entry: Entry) -> Signature | None:
@@ -245,16 +164,15 @@ def _require_onnx(entries: list[Entry]) -> None:
         raise SpecError("--profile compares layers on one provider: give --provider once")
 
 
-def _profiles(entries: list[Entry], batch: int, threads: int, seed: int, track: Track) -> list[dict[str, Any]]:
+def _profiles(entries: list[Entry], sweep: Sweep, track: Track) -> list[dict[str, Any]]:
     """Profile every layer of A beside those of each other model, or of A alone."""
     from ..compare.difference import compare, read
-    from ..compare.profiles import measure
+    from ..compare.profiles import Conditions, measure
 
     before, *others = [Path(entry.source) for entry in entries]
-    how: dict[str, Any] = {"runs": PROFILED_RUNS, "batch": batch, "threads": threads, "seed": seed, "track": track}
+    conditions = Conditions(sweep.batches[0], sweep.threads[0], entries[0].provider, sweep.seed)
     found = []
     for after in others or [before]:
-        profiles = measure(before, after, provider=entries[0].provider, **how)
-        difference = compare(read(before), read(after), profiles)
+        difference = compare(read(before), read(after), measure(before, after, conditions, track=track))
         found.append({"before": str(before), "after": str(after), **difference.to_json()})
     return found

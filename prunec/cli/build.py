@@ -2,77 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from .console import err, out, progress, say, warn
-from .model_options import Debug, NoVerify
+from ..request.config import CompressRequest
+from ..request.options import optional, reuse
+from ..request.values import FLAG, TEXT, TEXTS, whole
+from .console import out, progress, say, warn
+from .flags import Checks, flattened
+from .options import OnnxFile, OnnxOutput
 
 if TYPE_CHECKING:
     from ..deploy.tensorrt.settings import Settings
 
 PRECISION, TUNING = "Precision (asserted: it is in the ONNX file)", "Tuning"
-Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The network.", show_default=False)]
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+UNLESS = "Fail unless layers compute in"
 
 
-def _asserted(name: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        f"--{name}", help=f"Fail unless layers compute in {name}.", rich_help_panel=PRECISION
+@dataclass(frozen=True, kw_only=True)
+class Build(OnnxFile, Checks):
+    """Record the options of `prunec build`."""
+
+    backend: str = optional("tensorrt-rtx", "tensorrt, or tensorrt-rtx.", TEXT, metavar="NAME")
+    sm: str | None = optional(None, "Compute capabilities to build for: 86,89,120.", TEXT, metavar="LIST")
+    profile: str | None = optional(None, "Batch sizes, where the batch is open: 1/8/32.", TEXT, metavar="MIN/BEST/MAX")
+    output: Path | None = reuse(
+        OnnxOutput, "output", default=None, help="Default: the model's name with .engine.", metavar="FILE"
     )
-    return option
+    check_only: bool = optional(False, "Write nothing; print for which GPUs it can be built.", FLAG)
+    cache: Path | None = reuse(CompressRequest, "cache", help="Keeps engines, and timings of kernels.")
+    fp32: bool = optional(False, f"{UNLESS} fp32.", FLAG, panel=PRECISION)
+    fp16: bool = optional(False, f"{UNLESS} fp16.", FLAG, panel=PRECISION)
+    bf16: bool = optional(False, f"{UNLESS} bf16.", FLAG, panel=PRECISION)
+    int8: bool = optional(False, f"{UNLESS} int8.", FLAG, panel=PRECISION)
+    fp8: bool = optional(False, f"{UNLESS} fp8.", FLAG, panel=PRECISION)
+    weak_typing: bool = optional(False, "tensorrt 10.0 to 10.11: precision as a flag.", FLAG, panel=PRECISION)
+    level: int | None = optional(None, "How long to look for fast kernels.", whole(0), metavar="0..5", panel=TUNING)
+    workspace: int | None = optional(None, "Scratch memory, at most.", whole(1), metavar="MB", panel=TUNING)
+    hardware_compatible: str | None = optional(
+        None, "tensorrt: ampere-plus, or same.", TEXT, metavar="NAME", panel=TUNING
+    )
+    version_compatible: bool = optional(False, "Runs in later versions too.", FLAG, panel=TUNING)
+    flag: Sequence[str] = optional((), "A builder flag to set, by name.", TEXTS, metavar="NAME", panel=TUNING)
+    no_flag: Sequence[str] = optional((), "One to clear: TF32.", TEXTS, metavar="NAME", panel=TUNING)
 
 
-def build(
-    model: Model,
-    backend: Annotated[str, typer.Option(metavar="NAME", help="tensorrt, or tensorrt-rtx.")] = "tensorrt-rtx",
-    sm: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Compute capabilities to build for: 86,89,120.")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(metavar="MIN/BEST/MAX", help="Batch sizes, where the batch is open: 1/8/32.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: the model's name with .engine.")
-    ] = None,
-    check_only: Annotated[
-        bool, typer.Option("--check-only", help="Write nothing; print for which GPUs it can be built.")
-    ] = False,
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Keeps engines, and timings of kernels.")] = None,
-    fp32: Annotated[bool, _asserted("fp32")] = False,
-    fp16: Annotated[bool, _asserted("fp16")] = False,
-    bf16: Annotated[bool, _asserted("bf16")] = False,
-    int8: Annotated[bool, _asserted("int8")] = False,
-    fp8: Annotated[bool, _asserted("fp8")] = False,
-    weak_typing: Annotated[
-        bool,
-        typer.Option("--weak-typing", help="tensorrt 10.0 to 10.11: precision as a flag.", rich_help_panel=PRECISION),
-    ] = False,
-    level: Annotated[
-        int | None, typer.Option(metavar="0..5", help="How long to look for fast kernels.", rich_help_panel=TUNING)
-    ] = None,
-    workspace: Annotated[
-        int | None, typer.Option(metavar="MB", help="Scratch memory, at most.", rich_help_panel=TUNING)
-    ] = None,
-    hardware_compatible: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="tensorrt: ampere-plus, or same.", rich_help_panel=TUNING),
-    ] = None,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Runs in later versions too.", rich_help_panel=TUNING)
-    ] = False,
-    flag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A builder flag to set, by name. Repeatable.", rich_help_panel=TUNING),
-    ] = None,
-    no_flag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="One to clear: TF32. Repeatable.", rich_help_panel=TUNING),
-    ] = None,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@flattened(Build)
+def build(options: Build) -> None:
     """Build an engine from an ONNX file: with TensorRT-RTX for any GPUs and without one here, or with TensorRT.
 
     \b
@@ -83,27 +62,30 @@ def build(
 
     Beside FILE goes FILE.json: package, version, GPUs, batch sizes, the sha256 of the ONNX file, flags by name.
     """
-    from ..deploy.tensorrt.settings import Settings
-
-    wanted = {"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
-    settings = Settings.parse(
-        backend,
-        sms=sm,
-        profile=profile,
-        precision=_one([name for name, asked in wanted.items() if asked]),
-        weak_typing=weak_typing,
-        flags=(*(flag or ()), *(("VERSION_COMPATIBLE",) if version_compatible else ())),
-        cleared_flags=tuple(no_flag or ()),
-        hardware=hardware_compatible,
-        workspace_mb=workspace,
-        level=level,
-    )
-    if weak_typing:
+    settings = _settings(options)
+    if options.weak_typing:
         warn("--weak-typing: TensorRT may compute any layer in any precision, and no precision is asserted")
-    if check_only:
-        _matrix(model, settings)
-        return
-    _build(model, settings, output or model.with_suffix(".engine"), cache)
+    if options.check_only:
+        _matrix(options.model, settings)
+    else:
+        _build(options, settings)
+
+
+def _settings(options: Build) -> Settings:
+    from ..deploy.tensorrt.settings import Profile, Settings, flags_of, targets_of
+
+    return Settings(
+        options.backend,
+        targets_of(options.sm),
+        None if options.profile is None else Profile.parse(options.profile),
+        precision=_one([name for name in PRECISIONS if getattr(options, name)]),
+        weak_typing=options.weak_typing,
+        flags=flags_of([*options.flag, *(["VERSION_COMPATIBLE"] if options.version_compatible else [])]),
+        cleared_flags=flags_of(options.no_flag),
+        hardware=options.hardware_compatible,
+        workspace_mb=options.workspace,
+        level=options.level,
+    )
 
 
 def _one(precisions: list[str]) -> str | None:
@@ -128,17 +110,18 @@ def _matrix(model: Path, settings: Settings) -> None:
         raise BackendError(f"no engine can be built for SM{', SM'.join(failed)}; nothing was written")
 
 
-def _build(model: Path, settings: Settings, output: Path, cache: Path | None) -> None:
+def _build(options: Build, settings: Settings) -> None:
     from ..deploy.tensorrt import store
     from ..deploy.tensorrt.build import build as make
     from ..report.engines import engine_lines
 
+    output = options.output or options.model.with_suffix(".engine")
     store.require_free(output)
-    kept = None if cache is None else store.Cache(cache)
+    kept = None if options.cache is None else store.Cache(options.cache)
     with progress() as track:
-        engine = make(model, settings, kept, track)
+        engine = make(options.model, settings, kept, track)
     store.save(engine, output)
     out.print(engine_lines(engine))
     if not engine.record["reproducible"]:
         say("the system forbids fixed addresses or threads in order: another build may differ in its bytes", "dim")
-    err.print(f"wrote {output} and {store.record_path(output).name}", style="dim", markup=False, soft_wrap=True)
+    say(f"wrote {output} and {store.record_path(output).name}", "dim")

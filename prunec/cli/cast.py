@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
 
-import typer
-
+from ..request.options import optional, reuse
+from ..request.values import FLAG
 from . import lower
 from .console import out, progress
-from .model_options import Classes, Debug, NoVerify, PreprocessText
+from .flags import flattened
 
 
-def cast(
-    model: lower.Source,
-    data: lower.Data,
-    output: lower.Output,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision: largest 65,504, 11 bits.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="The range of FP32, 8 bits; opset 22.")] = False,
-    preprocess: PreprocessText = None,
-    images: Annotated[int, typer.Option(metavar="N", help="Images to measure ranges on, at most.")] = 64,
-    keep: lower.Keep = None,
-    labelled: lower.Labelled = None,
-    classes: Classes = None,
-    force: lower.Force = False,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Cast(lower.Lower):
+    """Record the options of `prunec cast`."""
+
+    fp16: bool = optional(False, "Half precision: largest 65,504, 11 bits.", FLAG)
+    bf16: bool = optional(False, "The range of FP32, 8 bits; opset 22.", FLAG)
+    images: int = reuse(lower.Lower, "images", default=64, help="Images to measure ranges on, at most.")
+
+
+@flattened(Cast)
+def cast(options: Cast) -> None:
     """Write an ONNX model in half the width, and prove that it happened. Inputs and outputs stay FP32.
 
     The model runs on real images first: what leaves the safe range stays in FP32, and is named. Afterwards every layer
@@ -40,14 +36,15 @@ def cast(
     from ..deploy.precision.cast import cast as to_half
     from ..errors import SpecError
 
-    if fp16 == bf16:
+    if options.fp16 == options.bf16:
         raise SpecError("give one of --fp16 and --bf16")
-    onnx_file.require_free(output, force)
+    onnx_file.require_free(options.output, options.force)
+    kind = "fp16" if options.fp16 else "bf16"
     with progress() as track:
-        given = lower.read(model, data, preprocess, images, labelled, classes, track)
-        done = to_half(given.model, "fp16" if fp16 else "bf16", given.images, keep=keep or (), track=track)
+        given = lower.read(options, track)
+        done = to_half(given.model, kind, given.images, keep=options.keep, track=track)
         accuracy = lower.accuracies(given, done.model, track)
-    lower.write(done.model, output, model.stat().st_size)
+    lower.write(done.model, options)
     total = f"{done.layers} layers in {done.precision}"
     out.print(f"{total}, {len(done.kept)} nodes kept in fp32; ranges of {done.ranges.images:,} images")
     lower.show(done.parity, done.kept, "kept", accuracy)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from dataclasses import dataclass
 
 import typer
 
+from ..request.options import optional
+from ..request.values import FLAG
 from .console import out
-from .model_options import Debug
+from .flags import Debug, flattened
 
 
-def catalogue(
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of recipes instead, for editors.")
-    ] = False,
-    debug: Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Catalogue(Debug):
+    """Record the options of `prunec list`."""
+
+    schema: bool = optional(False, "Print the JSON schema of recipes instead, for editors.", FLAG)
+
+
+@flattened(Catalogue)
+def catalogue(options: Catalogue) -> None:
     """List the passes, and the strategies that they take: selectors, allocators, compensators and decomposers.
 
     Any of them is named in a pipeline or an option by its text form, with options in braces:
@@ -31,7 +36,7 @@ def catalogue(
     from ..report.catalogue import catalogue_table
     from ..request.schema import schema_of
 
-    if schema:
+    if options.schema:
         typer.echo(json.dumps(schema_of(), indent=2, ensure_ascii=False))
         return
     for title, folder in {"passes": PASSES, **STRATEGIES}.items():

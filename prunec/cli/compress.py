@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..request.config import METHOD, OUTPUT, CompressRequest
-from ..request.options import option
+from ..request.options import optional
 from ..request.values import FLAG, PATH, TEXT
 from .console import err, out, progress, say, warn
 from .flags import Checks, Given, flattened
@@ -23,12 +23,9 @@ WATCH = "Watching"
 class Files:
     """Record the folder that `prunec compress` makes, and the recipe that it reads."""
 
-    output: Path | None = field(
-        default=None, metadata=option("The folder to make.", PATH, metavar="OUT", flags=("-o", "--output"))
-    )
-    recipe: Path | None = field(
-        default=None,
-        metadata=option("A TOML recipe; what is said here wins over it.", PATH, metavar="FILE", panel=METHOD),
+    output: Path | None = optional(None, "The folder to make.", PATH, metavar="OUT", flags=("-o", "--output"))
+    recipe: Path | None = optional(
+        None, "A TOML recipe; what is said here wins over it.", PATH, metavar="FILE", panel=METHOD
     )
 
 
@@ -36,24 +33,18 @@ class Files:
 class Writing:
     """Record how results are written and timed."""
 
-    force: bool = field(default=False, metadata=option("Replace a folder that prunec wrote.", FLAG, panel=OUTPUT))
-    no_bench: bool = field(default=False, metadata=option("Do not time before and after.", FLAG, panel=OUTPUT))
+    force: bool = optional(False, "Replace a folder that prunec wrote.", FLAG, panel=OUTPUT)
+    no_bench: bool = optional(False, "Do not time before and after.", FLAG, panel=OUTPUT)
 
 
 @dataclass(frozen=True)
 class Watching:
     """Record the observers of the passes."""
 
-    print_after: str | None = field(
-        default=None, metadata=option("Print what is known after it.", TEXT, metavar="PASS", panel=WATCH)
-    )
-    stop_after: str | None = field(
-        default=None, metadata=option("Stop after it; nothing is written.", TEXT, metavar="PASS", panel=WATCH)
-    )
-    dump: Path | None = field(
-        default=None, metadata=option("Write the graph after each pass.", PATH, metavar="DIR", panel=WATCH)
-    )
-    time: bool = field(default=False, metadata=option("Show the seconds of each pass.", FLAG, panel=WATCH))
+    print_after: str | None = optional(None, "Print what is known after it.", TEXT, metavar="PASS", panel=WATCH)
+    stop_after: str | None = optional(None, "Stop after it; nothing is written.", TEXT, metavar="PASS", panel=WATCH)
+    dump: Path | None = optional(None, "Write the graph after each pass.", PATH, metavar="DIR", panel=WATCH)
+    time: bool = optional(False, "Show the seconds of each pass.", FLAG, panel=WATCH)
 
 
 @flattened(Files, Given(CompressRequest), Writing, Watching, Checks)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..request.config import CompressRequest
+from ..request.options import option, optional, reuse
+from ..request.values import PATH
 from .console import out, progress
-from .model_options import Debug, NoVerify, Provider
+from .flags import Checks, flattened
+from .options import Listing, Profiling, Runtime
 
 if TYPE_CHECKING:
     from ..progress import Track
@@ -17,30 +22,29 @@ if TYPE_CHECKING:
 RUNS = 50
 
 
-def diff(
-    before: Annotated[
-        Path,
-        typer.Argument(metavar="BEFORE", help="An ONNX file, an engine, or its JSON.", show_default=False),
-    ],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The other, of the same kind.", show_default=False)],
-    profile: Annotated[
-        bool, typer.Option("--profile", help=f"Run both ONNX files in turn, {RUNS} times, and show each layer's time.")
-    ] = False,
-    times_before: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A profile of BEFORE: of ONNX Runtime's enable_profiling or trtexec --exportProfile."
-        ),
-    ] = None,
-    times_after: Annotated[Path | None, typer.Option(metavar="FILE", help="A profile of AFTER.")] = None,
-    batch: Annotated[int, typer.Option(metavar="N", help="Images a run of --profile.")] = 1,
-    threads: Annotated[int, typer.Option(metavar="N", help="Threads of --profile.")] = 1,
-    provider: Provider = "cpu",
-    show_all: Annotated[bool, typer.Option("--all", help="Show the layers that are the same too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Diff(Listing, Runtime, Profiling, Checks):
+    """Record the options of `prunec diff`."""
+
+    before: Path = field(metadata=option("An ONNX file, an engine, or its JSON.", PATH, metavar="BEFORE", flags=("",)))
+    after: Path = field(metadata=option("The other, of the same kind.", PATH, metavar="AFTER", flags=("",)))
+    profile: bool = reuse(
+        Profiling, "profile", help=f"Run both ONNX files in turn, {RUNS} times, and show each layer's time."
+    )
+    times_before: Path | None = optional(
+        None,
+        "A profile of BEFORE: of ONNX Runtime's enable_profiling or trtexec --exportProfile.",
+        PATH,
+        metavar="FILE",
+    )
+    times_after: Path | None = optional(None, "A profile of AFTER.", PATH, metavar="FILE")
+    batch: int = reuse(CompressRequest, "batch", default=1, help="Images a run of --profile.", usual=None)
+    threads: int = reuse(CompressRequest, "threads", default=1, help="Threads of --profile.", usual=None)
+    show_all: bool = reuse(Listing, "show_all", help="Show the layers that are the same too.")
+
+
+@flattened(Diff)
+def diff(options: Diff) -> None:
     """Show what changed between two networks, layer by layer: shapes, MACs, parameters, memory, kernels and time.
 
     Layers are aligned by the names of their ONNX nodes, through the fusions of an engine; the two halves of a layer
@@ -60,51 +64,44 @@ def diff(
     from ..compare.difference import compare, read
     from ..report.difference import difference_lines, difference_table
 
-    _check(before, after, profile, times_before, times_after)
+    _check(options)
+    before, after = options.before, options.after
     networks = read(before), read(after)
     with progress() as track:
-        entries = _entries(before, after, profile, times_before, times_after, batch, threads, provider, track)
+        entries = _entries(options, track)
     facts = {"before": str(before), "after": str(after), **compare(*networks, entries).to_json()}
-    if as_json:
+    if options.as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
-    out.print(difference_table(facts, show_all))
+    out.print(difference_table(facts, options.show_all))
     if lines := difference_lines(facts):
         out.print(lines)
 
 
-def _check(before: Path, after: Path, profile: bool, times_before: Path | None, times_after: Path | None) -> None:
+def _check(options: Diff) -> None:
     """Raise SpecError for conflicting arguments."""
     from ..compare.difference import kind_of
     from ..errors import SpecError
 
+    before, after = options.before, options.after
     kinds = kind_of(before), kind_of(after)
     if kinds[0] != kinds[1]:
         raise SpecError(f"{before} is {kinds[0]} and {after} {kinds[1]}: compare two of one kind")
-    if (times_before is None) != (times_after is None):
+    if (options.times_before is None) != (options.times_after is None):
         raise SpecError("one profile alone compares nothing: give --times-before and --times-after")
-    if profile and times_before is not None:
+    if options.profile and options.times_before is not None:
         raise SpecError("--profile measures what --times-before and --times-after bring: give one or the other")
-    if profile and kinds[0] != "ONNX":
+    if options.profile and kinds[0] != "ONNX":
         raise SpecError("--profile runs ONNX files; for an engine give the profiles, from trtexec --exportProfile")
 
 
-def _entries(
-    before: Path,
-    after: Path,
-    profile: bool,
-    times_before: Path | None,
-    times_after: Path | None,
-    batch: int,
-    threads: int,
-    provider: str,
-    track: Track,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+def _entries(options: Diff, track: Track) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
     """Return the entries of two profiles, measured or read; None without profiles."""
     from ..compare import profiles
 
-    if profile:
-        return profiles.measure(before, after, runs=RUNS, batch=batch, threads=threads, provider=provider, track=track)
-    if times_before is None or times_after is None:
+    if options.profile:
+        conditions = profiles.Conditions(options.batch, options.threads, options.provider, runs=RUNS)
+        return profiles.measure(options.before, options.after, conditions, track=track)
+    if options.times_before is None or options.times_after is None:
         return None
-    return profiles.read(times_before), profiles.read(times_after)
+    return profiles.read(options.times_before), profiles.read(options.times_after)

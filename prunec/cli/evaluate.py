@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from ..request.config import IMAGES, MODEL
+from ..request.config import BATCH, IMAGES, MODEL, Sources
+from ..request.options import optional, reuse
+from ..request.values import FLAG
 from .console import out, progress
-from .model_options import (
-    Batch,
-    Classes,
-    Debug,
-    Device,
-    NoVerify,
-    PreprocessText,
-    Provider,
-    Weights,
-    batch_of,
-    module_of,
-    preprocess_of,
-    read_images,
-)
+from .flags import Checks, flattened
+from .inputs import batch_of, module_of, preprocess_of, read_images
+from .options import GivenImages, Network, Printing, Runtime, Shape, Torch
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,27 +23,26 @@ if TYPE_CHECKING:
 
     from ..ir.signature import Signature
 
+    Opened = tuple[nn.Module | InferenceSession, Shape, int | None, Signature]
 
-def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"An .onnx file; or {MODEL}.", show_default=False)],
-    data: Annotated[str, typer.Option(metavar="IMAGES", help=f"Labelled images: {IMAGES}.", show_default=False)],
-    preprocess: PreprocessText = None,
-    classes: Classes = None,
-    weights: Weights = None,
-    batch: Batch = None,
-    written: Annotated[
-        bool,
-        typer.Option(
-            "--as-written",
-            help="Of an .onnx file: round where it says so, not as the CPU's kernels do. FP8 runs only so.",
-        ),
-    ] = False,
-    device: Device = None,
-    provider: Provider = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Printing, Runtime, Torch, GivenImages, Network, Checks):
+    """Record the options of `prunec evaluate`."""
+
+    model: str = reuse(Network, "model", help=f"An .onnx file; or {MODEL}.")
+    data: str = reuse(GivenImages, "data", default=MISSING, help=f"Labelled images: {IMAGES}.")
+    classes: tuple[int, ...] | None = reuse(Sources, "classes")
+    written: bool = optional(
+        False,
+        "Of an .onnx file: round where it says so, not as the CPU's kernels do. FP8 runs only so.",
+        FLAG,
+        flags=("--as-written",),
+    )
+
+
+@flattened(Evaluate)
+def evaluate(options: Evaluate) -> None:
     """Measure a network's top-1 accuracy, in PyTorch or, for an .onnx file, in ONNX Runtime.
 
     Class i is the i-th folder by name, or what `labels` in the .npz says; --classes where the network counts otherwise.
@@ -64,54 +55,57 @@ def evaluate(
         prunec evaluate torchvision:resnet50 --weights resnet50.pt --data imagenette/val \\
             --classes 0,217,482,491,497,566,569,571,574,701
     """
+    from ..data.images import ImageSource
     from ..errors import SpecError
     from ..evaluate import accuracy
-    from ..request.values import classes_of
 
-    mapping = None if classes is None else classes_of("--classes", classes)
-    network, shape, only, takes = _opened(model, weights, device, provider, written)
+    model, data, batch = options.model, options.data, options.batch
+    network, shape, only, takes = _of_onnx(options) if model.endswith(".onnx") else _of_torch(options)
     if batch is not None and only not in (None, batch):
         raise SpecError(f"--batch {batch} cannot hold: {model} takes batches of {only} alone; leave it out")
     with progress() as track:
-        images = read_images(data, preprocess_of(preprocess, data, shape), None, 0, mapping, track, takes)
-        found = accuracy(network, images, batch=only or batch or 64, fixed=only is not None, track=track)
-    if as_json:
+        how = preprocess_of(options.preprocess, data, shape)
+        images = read_images(ImageSource(data, how, classes=options.classes), takes, track)
+        found = accuracy(network, images, batch=only or batch or BATCH, fixed=only is not None, track=track)
+    if options.as_json:
         typer.echo(json.dumps({"model": model, "data": data, "images": len(images), "top1": found}))
         return
     out.print(f"top-1 accuracy of {model}: [bold]{found:.2f}%[/] of {len(images):,} images")
 
 
-def _opened(
-    source: str, weights: Path | None, device: str | None, provider: str, written: bool
-) -> tuple[nn.Module | InferenceSession, tuple[int, ...] | None, int | None, Signature]:
-    """Open a network; return it with its input shape, fixed batch size and inputs.
+def _of_torch(options: Evaluate) -> Opened:
+    """Load a network with its input shape, fixed batch size and inputs.
 
     Each is None where unknown.
     """
     from ..errors import SpecError
+    from ..ir.signature import signature_of
 
-    if not source.endswith(".onnx"):
-        if written:
-            raise SpecError(f"--as-written is for ONNX files, and {source} runs in PyTorch: leave it out")
-        if provider != "cpu":
-            raise SpecError(f"--provider is ONNX Runtime's, and {source} runs in PyTorch: give an .onnx file")
-        from ..frontend.load import load_model
-        from ..ir.signature import signature_of
+    if options.written:
+        raise SpecError(f"--as-written is for ONNX files, and {options.model} runs in PyTorch: leave it out")
+    if options.provider != "cpu":
+        raise SpecError(f"--provider is ONNX Runtime's, and {options.model} runs in PyTorch: give an .onnx file")
+    loaded = options.load()
+    takes = signature_of(loaded.model)
+    return module_of(loaded, options.device), loaded.input_size_hint, batch_of(loaded), takes
 
-        loaded = load_model(source, weights)
-        takes = signature_of(loaded.model)
-        return module_of(loaded, device), loaded.input_size_hint, batch_of(loaded), takes
+
+def _of_onnx(options: Evaluate) -> Opened:
+    """Open an ONNX file as `_of_torch` does a network."""
     from ..deploy.onnx import model_inputs
     from ..deploy.ort import reference
     from ..deploy.ort.runtime import session
+    from ..errors import SpecError
 
-    if weights is not None:
-        raise SpecError(f"{source} carries its own weights: leave out --weights {weights}")
-    if device is not None:
+    source, provider = options.model, options.provider
+    if options.weights is not None:
+        raise SpecError(f"{source} carries its own weights: leave out --weights {options.weights}")
+    if options.device is not None:
         raise SpecError(f"--device is PyTorch's, and {source} runs in ONNX Runtime: give --provider, for instance cuda")
-    if written and provider != "cpu":
+    if options.written and provider != "cpu":
         raise SpecError(f"--as-written computes on the CPU, and --provider {provider} does not: give one or the other")
-    opened = reference.session(Path(source)) if written else session(Path(source), provider=provider)
+    path = Path(source)
+    opened = reference.session(path) if options.written else session(path, provider=provider)
     fixed, *sizes = opened.get_inputs()[0].shape
     known = tuple(sizes) if all(isinstance(size, int) for size in sizes) else None
     return opened, known, fixed if isinstance(fixed, int) else None, model_inputs.of_session(opened)

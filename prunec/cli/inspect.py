@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..request.config import MODEL
-from .console import out, say, warn
-from .model_options import Debug, Freeze, InputShape, NoVerify, Only, Opaque, Weights, example_inputs
+from ..request.options import optional
+from ..request.values import FLAG, PATH
+from .console import out, say
+from .flags import Checks, flattened
+from .options import CapturedNetwork, Layers, Printing
 
 if TYPE_CHECKING:
     from ..channels.spaces import Channels
     from ..ir.program import Program
 
 
-def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL, show_default=False)],
-    input_shape: InputShape = None,
-    weights: Weights = None,
-    opaque: Opaque = None,
-    freeze: Freeze = None,
-    only: Only = None,
-    prove: Annotated[
-        bool, typer.Option("--prove", help="Show that removing channels equals masking them, in float64.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Draw the network too, as one page for a browser.")
-    ] = None,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Printing, Layers, CapturedNetwork, Checks):
+    """Record the options of `prunec inspect`."""
+
+    prove: bool = optional(False, "Show that removing channels equals masking them, in float64.", FLAG)
+    html: Path | None = optional(None, "Draw the network too, as one page for a browser.", PATH, metavar="FILE")
+
+
+@flattened(Inspect)
+def inspect(options: Inspect) -> None:
     """Show the channel spaces of a network: what can be pruned, the MACs it holds, and why the rest is frozen.
 
     A space is a set of channels that stand or fall together: a layer's output, or a whole residual stream.
@@ -47,27 +43,26 @@ def inspect(
     from ..api import prepared
     from ..channels.spaces import Channels
     from ..cost.macs import total_macs
-    from ..frontend.capture import capture
-    from ..frontend.load import load_model
     from ..ir.unhoisted import unhoisted
-    from ..report.console import amount, spaces_table
-    from ..request.constraints import Constraints
 
-    loaded = load_model(model, weights)
-    captured = capture(loaded.model, example_inputs(loaded, input_shape), tuple(opaque or ()))
-    for note in captured.notes:
-        warn(note)
-    program = prepared(captured, Constraints(tuple(freeze or ()), tuple(only or ())))
+    loaded, captured = options.capture()
+    program = prepared(captured, options.constraints)
     facts = facts_of(loaded.source, program.fact(Channels))
     if (before := unhoisted(program)) is not program:
         facts["totals"]["unread"] = 1 - facts["totals"]["macs"] / total_macs(before.fact(Channels))
-    if prove:
+    if options.prove:
         facts["deviation"] = _proved(program)
-    if html is not None:
-        _draw(html, program, facts)
-    if as_json:
+    if options.html is not None:
+        _draw(options.html, program, facts)
+    if options.as_json:
         typer.echo(json.dumps(facts, indent=2))
-        return
+    else:
+        _show(facts)
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from ..report.console import amount, spaces_table
+
     totals = facts["totals"]
     out.print(spaces_table(facts))
     out.print(
@@ -76,7 +71,7 @@ def inspect(
     )
     if unread := totals.get("unread"):
         out.print(f"That is without {unread:.1%} of the MACs, at positions that nothing reads: these are not computed.")
-    if prove:
+    if "deviation" in facts:
         out.print(f"Proved: channels masked and channels sliced away agree to {facts['deviation']:.1e} in float64.")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..request.config import IMAGES
+from ..request.config import IMAGES, Sources
+from ..request.options import optional, reuse
+from ..request.values import TEXT, choice
 from .console import out, progress
-from .model_options import Debug, NoVerify, PreprocessText, preprocess_of, read_images
+from .flags import Checks, flattened
+from .options import GivenImages, Listing, OnnxFile
 
 if TYPE_CHECKING:
     import onnx
@@ -32,29 +35,27 @@ class FailOn(str, Enum):
     never = "never"
 
 
-def lint(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX file to judge.", show_default=False)],
-    target: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Where it will run: native (ONNX Runtime on this machine), trt-fp16, trt-int8, trt-tf32, rtx-fp16,"
-            " rtx-int8, ort-avx512, ort-avx2, arm or generic.",
-        ),
-    ] = "native",
-    data: Annotated[
-        str | None, typer.Option(metavar="IMAGES", help=f"Measure the FP16 range of activations on these: {IMAGES}.")
-    ] = None,
-    preprocess: PreprocessText = None,
-    images: Annotated[int, typer.Option(metavar="N", help="Images, at most.")] = 64,
-    fail_on: Annotated[
-        FailOn, typer.Option(help="The mildest finding that ends in exit code 9; never always ends in 0.")
-    ] = FailOn.error,
-    show_all: Annotated[bool, typer.Option("--all", help=f"Show every finding, not the worst {SHOWN}.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Lint(Listing, GivenImages, OnnxFile, Checks):
+    """Record the options of `prunec lint`."""
+
+    target: str = optional(
+        "native",
+        "Where it will run: native (ONNX Runtime on this machine), trt-fp16, trt-int8, trt-tf32, rtx-fp16,"
+        " rtx-int8, ort-avx512, ort-avx2, arm or generic.",
+        TEXT,
+        metavar="NAME",
+    )
+    data: str | None = reuse(GivenImages, "data", help=f"Measure the FP16 range of activations on these: {IMAGES}.")
+    images: int = reuse(Sources, "images", default=64, help="Images, at most.")
+    fail_on: FailOn = optional(
+        FailOn.error, "The mildest finding that ends in exit code 9; never always ends in 0.", choice(FailOn)
+    )
+    show_all: bool = reuse(Listing, "show_all", help=f"Show every finding, not the worst {SHOWN}.")
+
+
+@flattened(Lint)
+def lint(options: Lint) -> None:
     """Report what in an ONNX file will fail, or run slowly, on an engine.
 
     Channels that the target pads or copies, and their cost; Q and DQ that TensorRT refuses; values that FP16 cannot
@@ -72,28 +73,32 @@ def lint(
     from ..deploy.onnx.onnx_file import load
     from ..lint.check import check
     from ..lint.findings import at_least
-    from ..report.findings import findings_lines, findings_table
 
-    aim = target_of(target)
-    network = load(model)
+    aim = target_of(options.target)
+    network = load(options.model)
     with progress() as track:
-        given = None if data is None else _images(network, data, preprocess, images, track)
+        given = None if options.data is None else _images(network, options, track)
         verdict = check(network, aim, given, track)
-    facts = {"model": str(model), **verdict.to_json()}
-    if as_json:
+    facts = {"model": str(options.model), **verdict.to_json()}
+    if options.as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
-        if verdict.findings:
-            out.print(findings_table(facts, None if show_all else SHOWN))
-        out.print(findings_lines(facts))
-    if fail_on is not FailOn.never and at_least(verdict.findings, fail_on.value):
+        _show(facts, None if options.show_all else SHOWN)
+    if options.fail_on is not FailOn.never and at_least(verdict.findings, options.fail_on.value):
         raise typer.Exit(FOUND)
 
 
-def _images(model: onnx.ModelProto, data: str, preprocess: str | None, images: int, track: Track) -> Images:
+def _show(facts: dict[str, Any], most: int | None) -> None:
+    from ..report.findings import findings_lines, findings_table
+
+    if facts["findings"]:
+        out.print(findings_table(facts, most))
+    out.print(findings_lines(facts))
+
+
+def _images(model: onnx.ModelProto, options: Lint, track: Track) -> Images:
     """Return the images, as inputs of the model."""
     from ..deploy.onnx import model_inputs
     from ..deploy.onnx.onnx_file import input_shape
 
-    how = preprocess_of(preprocess, data, input_shape(model))
-    return read_images(data, how, images, 0, None, track, model_inputs.of_model(model))
+    return options.read(input_shape(model), model_inputs.of_model(model), track, options.images)

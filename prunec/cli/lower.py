@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ..request.config import IMAGES
-from .console import err, out
-from .model_options import preprocess_of, read_images
+from ..request.config import IMAGES, Sources
+from ..request.options import optional, reuse
+from ..request.values import TEXTS
+from .console import out, say
+from .flags import Checks
+from .inputs import preprocess_of, read_images
+from .options import GivenImages, OnnxFile, OnnxOutput
 
 if TYPE_CHECKING:
     import onnx
@@ -22,20 +24,19 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # unchanged nodes that are listed
 
-Source = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model of FP32.", show_default=False)]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", metavar="FILE.onnx", help="The file to write.", show_default=False)
-]
-Data = Annotated[str, typer.Option(metavar="IMAGES", help=f"Real images to measure on: {IMAGES}.", show_default=False)]
-Labelled = Annotated[
-    str | None,
-    typer.Option("--evaluate", "--labels-from", metavar="IMAGES", help="Labelled images, for the accuracy."),
-]
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PATTERN", help="Nodes that stay as they are, for instance 'layer1.*'. Repeatable."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file.")]
+
+@dataclass(frozen=True, kw_only=True)
+class Lower(GivenImages, OnnxOutput, OnnxFile, Checks):
+    """Record the options that `prunec cast` and `prunec quantize` share."""
+
+    model: Path = reuse(OnnxFile, "model", help="An ONNX model of FP32.")
+    data: str = reuse(GivenImages, "data", default=MISSING, help=f"Real images to measure on: {IMAGES}.")
+    images: int = reuse(Sources, "images", default=256)
+    keep: Sequence[str] = optional(
+        (), "Nodes that stay as they are, for instance 'layer1.*'.", TEXTS, metavar="PATTERN"
+    )
+    labelled: str | None = reuse(Sources, "labelled")
+    classes: tuple[int, ...] | None = reuse(Sources, "classes")
 
 
 @dataclass(frozen=True)
@@ -47,33 +48,19 @@ class Given:
     labelled: Images | None
 
 
-def read(
-    path: Path,
-    data: str,
-    preprocess: str | None,
-    count: int,
-    labelled: str | None,
-    classes: str | None,
-    track: Track,
-) -> Given:
-    """Read the model, `count` images to measure on, and all labelled ones.
-
-    Raises BackendError for the model, DataError for images, SpecError for an invalid count or classes.
-    """
+def read(options: Lower, track: Track) -> Given:
+    """Read the model, images to measure on, and all labelled ones. Raises BackendError for the model, DataError."""
+    from ..data.images import ImageSource
     from ..deploy.onnx import model_inputs, onnx_file
-    from ..errors import SpecError
-    from ..request.values import classes_of
 
-    if count < 1:
-        raise SpecError(f"--images {count} are none: give 1 or more")
-    model = onnx_file.load(path)
+    model = onnx_file.load(options.model)
     shape, takes = onnx_file.input_shape(model), model_inputs.of_model(model)
-    images = read_images(data, preprocess_of(preprocess, data, shape), count, 0, None, track, takes).unlabelled()
-    if labelled is None:
+    images = options.read(shape, takes, track, options.images).unlabelled()
+    if options.labelled is None:
         return Given(model, images, None)
-    mapping = None if classes is None else classes_of("--classes", classes)
-    how = preprocess_of(preprocess, labelled, shape)
-    return Given(model, images, read_images(labelled, how, None, 0, mapping, track, takes))
+    how = preprocess_of(options.preprocess, options.labelled, shape)
+    source = ImageSource(options.labelled, how, classes=options.classes)
+    return Given(model, images, read_images(source, takes, track))
 
 
 def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, float]:
@@ -87,12 +74,13 @@ def accuracies(given: Given, lower: onnx.ModelProto, track: Track) -> dict[str, 
     return {name: accuracy(reference.session(model), given.labelled, track=track) for name, model in models.items()}
 
 
-def write(model: onnx.ModelProto, path: Path, before: int) -> None:
+def write(model: onnx.ModelProto, options: Lower) -> None:
     """Write the file, and print its path and size."""
     from ..deploy.onnx import onnx_file
 
-    size = onnx_file.save(model, path)
-    err.print(f"wrote {path}: {size:,} bytes, {before:,} before", style="dim", markup=False, soft_wrap=True)
+    before = options.model.stat().st_size
+    size = onnx_file.save(model, options.output)
+    say(f"wrote {options.output}: {size:,} bytes, {before:,} before", "dim")
 
 
 def show(parity: Parity, left: Mapping[str, str], how: str, accuracy: Mapping[str, float]) -> None:

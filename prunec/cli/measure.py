@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ..api import Result
+    from ..compare.profiles import Conditions
     from ..data.images import Images
     from ..progress import Track
 
@@ -31,9 +33,7 @@ def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> No
     result.report["accuracy"] = {**found, "images": len(images)}
 
 
-def add_latency(
-    result: Result, images: Images, opset: int, threads: int, track: Track, provider: str = "cpu", batch: int = 1
-) -> None:
+def add_latency(result: Result, images: Images, opset: int, conditions: Conditions, track: Track) -> None:
     """Compare the latency of the dense and the compressed network, on real images.
 
     Both are exported alike. The batch size is the network's own where it is fixed.
@@ -43,10 +43,10 @@ def add_latency(
     from ..deploy.benchmark.sweep import Sweep, measure
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
-    batch = result.dense.only_batch or min(batch, len(images))
+    batch = result.dense.only_batch or min(conditions.batch, len(images))
     models = {"dense": dense, "compressed": compressed}
-    pair = [Entry(name, provider=provider, model=one) for name, one in models.items()]
-    sweep = Sweep((batch,), (threads,), seed=result.report["seed"])
+    pair = [Entry(name, provider=conditions.provider, model=one) for name, one in models.items()]
+    sweep = Sweep((batch,), (conditions.threads,), seed=result.report["seed"])
     (point,) = measure(pair, sweep, inputs=next(images.batches(batch)), track=track)
     result.report["latency"] = document(list(models), [point])
     result.report["dense_onnx"] = {"bytes": dense.ByteSize(), "opset": opset}
@@ -55,9 +55,7 @@ def add_latency(
     if found["macs"] > WORTH and found["measured"] - 1 < LITTLE * (found["macs"] - 1):
         from ..compare.slow_layers import slow_layers
 
-        found["slow_layers"] = slow_layers(
-            dense, compressed, batch=batch, threads=threads, provider=provider, track=track
-        )
+        found["slow_layers"] = slow_layers(dense, compressed, replace(conditions, batch=batch), track=track)
 
 
 def predicted(result: Result, dense: ModelProto, compressed: ModelProto) -> dict[str, Any]:

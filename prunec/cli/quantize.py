@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
 
-import typer
-
+from ..request.options import optional
+from ..request.values import FLAG, TEXT
 from . import lower
 from .console import out, progress
-from .model_options import Classes, Debug, NoVerify, PreprocessText
+from .flags import flattened
 
 
-def quantize(
-    model: lower.Source,
-    data: lower.Data,
-    output: lower.Output,
-    int8: Annotated[bool, typer.Option("--int8", help="Integers of 8 bits.")] = False,
-    fp8: Annotated[bool, typer.Option("--fp8", help="Floats of 8 bits (E4M3); opset 19.")] = False,
-    preprocess: PreprocessText = None,
-    images: Annotated[int, typer.Option(metavar="N", help="Images to calibrate with, at most.")] = 256,
-    keep: lower.Keep = None,
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="The range of a value: minmax of all images, or average over batches.")
-    ] = "minmax",
-    labelled: lower.Labelled = None,
-    classes: Classes = None,
-    force: lower.Force = False,
-    no_verify: NoVerify = False,
-    debug: Debug = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Quantize(lower.Lower):
+    """Record the options of `prunec quantize`."""
+
+    int8: bool = optional(False, "Integers of 8 bits.", FLAG)
+    fp8: bool = optional(False, "Floats of 8 bits (E4M3); opset 19.", FLAG)
+    method: str = optional(
+        "minmax", "The range of a value: minmax of all images, or average over batches.", TEXT, metavar="NAME"
+    )
+
+
+@flattened(Quantize)
+def quantize(options: Quantize) -> None:
     """Quantise the layers of an ONNX model to 8 bits, as TensorRT takes it: symmetric, a scale a channel, no INT32.
 
     Calibrated on real images, judged by the rules of `prunec.deploy.precision.qdq`, and compared with the FP32 model as
@@ -43,14 +38,14 @@ def quantize(
     from ..deploy.precision.quantize import quantize as to_eight
     from ..errors import SpecError
 
-    if int8 == fp8:
+    if options.int8 == options.fp8:
         raise SpecError("give one of --int8 and --fp8")
-    onnx_file.require_free(output, force)
+    onnx_file.require_free(options.output, options.force)
+    kind = "int8" if options.int8 else "fp8"
     with progress() as track:
-        given = lower.read(model, data, preprocess, images, labelled, classes, track)
-        kind = "int8" if int8 else "fp8"
-        done = to_eight(given.model, kind, given.images, keep=keep or (), method=method, track=track)
+        given = lower.read(options, track)
+        done = to_eight(given.model, kind, given.images, keep=options.keep, method=options.method, track=track)
         accuracy = lower.accuracies(given, done.model, track)
-    lower.write(done.model, output, model.stat().st_size)
+    lower.write(done.model, options)
     out.print(f"{len(done.layers)} layers in {kind}, {len(done.left)} left alone; calibrated on {done.images:,} images")
     lower.show(done.parity, done.left, "left", accuracy)

@@ -11,7 +11,8 @@ import torch
 from .. import device
 from ..allocation.alignment import Alignment
 from ..api import Result, compress
-from ..data.images import Images
+from ..compare.profiles import Conditions
+from ..data.images import Images, ImageSource
 from ..deploy.onnx.export import OPSETS
 from ..deploy.ort import providers, runtime
 from ..errors import BackendError, DataError, SpecError
@@ -26,8 +27,8 @@ from ..request.config import BATCH, CompressRequest
 from ..request.constraints import AUTO
 from ..request.engine import On
 from ..surgery.plan import Plan
+from .inputs import preprocess_of, read_images, require_fit
 from .measure import add_accuracy, add_latency
-from .model_options import preprocess_of, read_images, require_fit
 
 CHECKED_IMAGES = 8  # for the parity of ONNX with torch, at batch 1, 2 and this
 
@@ -77,12 +78,13 @@ def read(options: CompressRequest, track: Track) -> tuple[LoadedModel, Images, I
     how = preprocess_of(options.preprocess, options.data, shape)
     require_runnable(loaded.model)
     takes = signature_of(loaded.model)
-    images = read_images(options.data, how, options.images, options.seed, None, track, takes)
+    images = read_images(ImageSource(options.data, how, options.images, options.seed), takes, track)
     require_fit(loaded, images, options.input_shape, options.batch)
     if options.labelled is None:
         return loaded, images.unlabelled(), None
     how = preprocess_of(options.preprocess, options.labelled, shape)
-    labelled = read_images(options.labelled, how, None, options.seed, options.classes, track, takes)
+    source = ImageSource(options.labelled, how, None, options.seed, options.classes)
+    labelled = read_images(source, takes, track)
     require_fit(loaded, labelled, options.input_shape, options.batch)
     if labelled.labels is None:
         raise DataError(f"{labelled.source} holds no labels, and --evaluate needs them: give one folder a class")
@@ -120,7 +122,8 @@ def measure(
         add_accuracy(result, labelled, options.batch or BATCH, track)
     if bench:
         engine = engine_of(options)
-        add_latency(result, images, options.opset, engine.threads, track, options.provider, engine.batch)
+        conditions = Conditions(engine.batch, engine.threads, options.provider)
+        add_latency(result, images, options.opset, conditions, track)
 
 
 def save(result: Result, options: CompressRequest, images: Images, output: Path, force: bool, track: Track) -> None:

@@ -38,29 +38,36 @@ class Kernel:
     ms: float
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of a profile: `runs` runs on noise of `seed`, after a warm-up."""
+
+    batch: int = 1
+    threads: int = 1
+    provider: str = "cpu"
+    seed: int = 0
+    runs: int = 50
+
+
 def measure(
     before: Model,
     after: Model,
+    conditions: Conditions = Conditions(),
     *,
-    runs: int = 50,
-    batch: int = 1,
-    threads: int = 1,
-    provider: str = "cpu",
-    seed: int = 0,
     track: Track = silent,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Profile two models in turns on the same seeded noise, `runs` times after warm-up.
+    """Profile two models in turns on the same noise.
 
     Raises as `deploy.benchmark.sweep.measure` does.
     """
     with TemporaryDirectory() as folder:
         opened = [
-            session(model, threads=threads, provider=provider, profile=Path(folder) / side)
+            session(model, threads=conditions.threads, provider=conditions.provider, profile=Path(folder) / side)
             for side, model in (("before", before), ("after", after))
         ]
-        feeds = [feed_of(one, noise(one, batch, seed)) for one in opened]
+        feeds = [feed_of(one, noise(one, conditions.batch, conditions.seed)) for one in opened]
         with denormals_as_zero():
-            for _ in track(range(WARM_UP + runs), "timing every layer"):
+            for _ in track(range(WARM_UP + conditions.runs), "timing every layer"):
                 for one, feed in zip(opened, feeds, strict=True):
                     one.run(None, feed)
         first, second = (_entries(Path(one.end_profiling())) for one in opened)

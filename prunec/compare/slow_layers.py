@@ -12,7 +12,7 @@ import onnx
 from ..deploy.onnx.layers import network_of
 from ..progress import Track, silent
 from .difference import compare
-from .profiles import measure
+from .profiles import Conditions, measure
 
 FELL = 0.1  # of a layer's MACs, at least
 KEPT = 0.5  # of the gain that is expected
@@ -23,10 +23,8 @@ SHOWN = 5
 def slow_layers(
     dense: onnx.ModelProto,
     compressed: onnx.ModelProto,
+    conditions: Conditions,
     *,
-    batch: int = 1,
-    threads: int = 1,
-    provider: str = "cpu",
     track: Track = silent,
 ) -> list[dict[str, Any]]:
     """Return layers with less than half of the expected gain, worst first.
@@ -34,7 +32,7 @@ def slow_layers(
     Name, MACs and share of time of each. Raises as `profiles.measure` does.
     """
     networks = network_of(dense), network_of(compressed)
-    profiles = measure(dense, compressed, batch=batch, threads=threads, provider=provider, track=track)
+    profiles = measure(dense, compressed, conditions, track=track)
     found = compare(*networks, profiles).to_json()
     whole = found["totals"]["before"]["ms"]
     slow = []

@@ -93,6 +93,20 @@ def read(path: Path, names: Sequence[str] = ("",)) -> dict[str, Array]:
         return {"": stored} if isinstance(stored, np.ndarray) else {name: stored[name] for name in names}
 
 
+def images_in(path: Path) -> tuple[str, Array, Array | None]:
+    """Return the name and values of the images, and the labels, of an array file. Raises DataError."""
+    names = names_in(path)
+    if not names:
+        return "an array", read(path)[""], None
+    others = [key for key in names if key not in ("labels", "y")]
+    found = [key for key in ("images", "inputs", "x") if key in others] or others
+    if len(found) != 1 and found[:1] != ["images"]:
+        raise DataError(f"{path} holds {', '.join(names)}: name the arrays images or inputs, and labels")
+    label = next((key for key in ("labels", "y") if key in names), None)
+    stored = read(path, (found[0], *([] if label is None else [label])))
+    return found[0], stored[found[0]], None if label is None else stored[label]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file of arrays with pickling disabled.

@@ -145,7 +145,6 @@ def load_images(
     seed: int = 0,
     classes: Sequence[int] | None = None,
     track: Track = silent,
-    takes: Signature = ANY,
 ) -> Images:
     """Read the images that ``source`` names, and their labels if any.
 
@@ -159,26 +158,42 @@ def load_images(
       ready, too.
 
     ``limit`` keeps so many: of files and arrays a random choice under ``seed``, made before decoding; of batches the
-    first. ``classes`` maps label i to ``classes[i]``. ``takes`` (`signature_of` a network) separates inputs from
-    labels, and sets the floating type. A broken image among good ones is left out and listed in ``skipped``. Raises
-    DataError, with advice, for anything else that cannot be read or does not fit.
+    first. ``classes`` maps label i to ``classes[i]``. A broken image among good ones is left out and listed in
+    ``skipped``. Raises DataError, with advice, for anything else that cannot be read or does not fit.
     """
-    if limit is not None and limit < 1:
-        raise DataError(f"a limit of {limit} leaves no images: give at least 1")
-    path, text = Path(source), str(source)
-    if path.is_dir():
-        found = _from_folder(path, preprocess or Preprocess.imagenet(), limit, seed, track).fitted(takes)
-    elif path.suffix in (".npz", ".npy"):
-        found = _from_arrays(path, preprocess, limit, seed, takes)
-    elif ":" in text:
-        found = _from_code(text, limit, track, takes)
-    else:
+    return ImageSource(source, preprocess, limit, seed, classes).read(track=track)
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Name images to read; the fields are those of `load_images`."""
+
+    source: str | Path
+    preprocess: Preprocess | None = None
+    limit: int | None = None
+    seed: int = 0
+    classes: Sequence[int] | None = None
+
+    def read(self, takes: Signature = ANY, track: Track = silent) -> Images:
+        """Read the images for a network that takes `takes`, which separates inputs from labels. Raises DataError."""
+        if self.limit is not None and self.limit < 1:
+            raise DataError(f"a limit of {self.limit} leaves no images: give at least 1")
+        found = self._found(Path(self.source), takes, track)
+        if self.classes is None or found.labels is None:
+            return found
+        return replace(found, labels=_mapped(found.labels, self.classes, str(self.source)))
+
+    def _found(self, path: Path, takes: Signature, track: Track) -> Images:
+        how, limit, seed, text = self.preprocess, self.limit, self.seed, str(self.source)
+        if path.is_dir():
+            return _from_folder(path, how or Preprocess.imagenet(), limit, seed, track).fitted(takes)
+        if path.suffix in (".npz", ".npy"):
+            return _from_arrays(path, how, limit, seed, takes)
+        if ":" in text:
+            return _from_code(text, limit, track, takes)
         raise DataError(
             f"there are no images at {text}: give an image folder, a .npz or .npy file, or file.py:function"
         )
-    if classes is None or found.labels is None:
-        return found
-    return replace(found, labels=_mapped(found.labels, classes, text))
 
 
 def as_images(data: object, takes: Signature = ANY) -> Images:
@@ -238,7 +253,7 @@ def _from_arrays(path: Path, preprocess: Preprocess | None, limit: int | None, s
         wanted = [name for name in names if name in takes.names or is_label(name)]
         found = _of_batches([arrays.read(path, wanted)], str(path), None, silent, takes)
         return found.take(limit, seed) if limit is not None and limit < len(found) else found
-    name, values, labels = _images_among(path)
+    name, values, labels = arrays.images_in(path)
     pixels = values.dtype == np.uint8 and (name == "images" or (name != "inputs" and values.ndim > 2))
     if not values.ndim or (name == "images" and not pixels):
         advice = "images are uint8 [N, H, W, C], inputs are of any type [N, ...]"
@@ -254,20 +269,6 @@ def _from_arrays(path: Path, preprocess: Preprocess | None, limit: int | None, s
         return _of_batches([batch], str(path), None, silent, takes)
     except DataError as error:
         raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from error
-
-
-def _images_among(path: Path) -> tuple[str, Array, Array | None]:
-    """Return the name and values of the images, and the labels, of an array file."""
-    names = arrays.names_in(path)
-    if not names:
-        return "an array", arrays.read(path)[""], None
-    others = [key for key in names if key not in ("labels", "y")]
-    found = [key for key in ("images", "inputs", "x") if key in others] or others
-    if len(found) != 1 and found[:1] != ["images"]:
-        raise DataError(f"{path} holds {', '.join(names)}: name the arrays images or inputs, and labels")
-    label = next((key for key in ("labels", "y") if key in names), None)
-    stored = arrays.read(path, (found[0], *([] if label is None else [label])))
-    return found[0], stored[found[0]], None if label is None else stored[label]
 
 
 def _normalised(images: Array) -> Preprocess:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ..deploy.benchmark.statistics import Speedup
 
 Met = tuple[Allocation, Counts, dict[str, Any]]
-LAYER_SECONDS, WHOLE_SECONDS, RACE_SECONDS = 1.0, 2.0, 1.5
+LAYER_SECONDS, RACE_SECONDS = 1.0, 1.5
 ATTEMPTS = 4  # per chunk of shapes: other processes may measure it at other widths
 
 
@@ -182,7 +182,7 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
     if digest not in table.wholes or not whole_network.knows(table.wholes[digest], own):
         inputs = noise_like(program.example_inputs, table.batch)
         halved = _halved(program, whole_network.halves(own, table.likes))
-        found = whole_network.measured(model, halved, own, table, inputs, WHOLE_SECONDS, track)
+        found = whole_network.measured(model, halved, own, table, inputs, track)
         known = table.wholes.get(digest)
         table = keep(table.with_whole(digest, found if known is None else found.with_parts_of(known)))
     return table, model

@@ -26,6 +26,7 @@ from .measure import ROUNDS
 from .profiler import WARM_UP, Inputs, added_ms, profiled
 from .table import Table, Whole
 
+SECONDS = 2.0
 WITHIN = 2.0  # largest ratio between the overheads that networks and small layers give
 
 
@@ -65,14 +66,13 @@ def measured(
     layers: Sequence[Layer],
     table: Table,
     inputs: Inputs,
-    seconds: float,
     track: Track = silent,
 ) -> Whole:
     """Time the network with the batch and threads of the table."""
     models = [model] if halved is None else [model, halved.model]
     networks = [network_of(each) for each in models]
     with profiled(models, table.threads, table.batch, inputs) as opened:
-        for _ in track(until(seconds, ROUNDS + WARM_UP), "the whole network"):
+        for _ in track(until(SECONDS, ROUNDS + WARM_UP), "the whole network"):
             opened.run()
         excess = opened.excess_ms()
         (ran, wall), *split = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .values import Kind
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Field:
         return self.option.flags or (f"--{self.name.replace('_', '-')}",)
 
     @property
+    def place(self) -> str:
+        """Return the name of the option for errors: `--seed`, or the field of a positional argument."""
+        return self.flags[0] or self.name
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Return the keys in a recipe, the preferred one first."""
         return (self.option.key or self.name, *self.option.aliases)
@@ -64,17 +70,28 @@ def _metadata_of(kind: Callable[P, Option]) -> Callable[P, Mapping[str, Option]]
     return metadata
 
 
-def _field_of(kind: Callable[P, Option]) -> Callable[Concatenate[Any, P], Any]:
+def _field_of(metadata: Callable[P, Mapping[str, Option]]) -> Callable[Concatenate[T, P], T]:
     """Make a function from a default and the fields of `Option` to a field."""
 
-    def made(default: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return dataclasses.field(default=default, metadata={"option": kind(*args, **kwargs)})
+    def made(default: T, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        documented: T = field(default=default, metadata=metadata(*args, **kwargs))
+        return documented
 
     return made
 
 
 option = _metadata_of(Option)
-optional = _field_of(Option)
+optional = _field_of(option)
+
+
+def reuse(record: type, name: str, *, default: Any = ..., **changed: Any) -> Any:
+    """Return a field for an option that another record documents.
+
+    `default` (MISSING: required) and `changed`, by field of `Option`, replace what is said there. Raises KeyError.
+    """
+    one = {each.name: each for each in options_of(record)}[name]
+    documented = MappingProxyType({"option": replace(one.option, **changed)})
+    return field(default=one.default if default is ... else default, metadata=documented)
 
 
 def options_of(config: type) -> tuple[Field, ...]:

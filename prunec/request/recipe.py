@@ -41,7 +41,7 @@ def merged(config: type[C], given: Mapping[str, object], recipe: Path | None = N
     values = {} if recipe is None else read_recipe(recipe, config)
     for name, value in given.items():
         if value is not None:
-            values[name] = _read(options[name], options[name].flags[0] or name, value)
+            values[name] = _read(options[name], options[name].place, value)
     for name, one in options.items():
         if one.option.needed and not values.get(name):
             raise SpecError(f"nothing says {one.option.needed}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -75,6 +76,16 @@ def _text(where: str, value: object) -> str:
     return value
 
 
+def _texts(where: str, value: object) -> tuple[str, ...]:
+    return tuple(_text(where, item) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+
+def _number(where: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise SpecError(f"{where}: expected a number, not {value!r}")
+    return value
+
+
 def _path(where: str, value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(where, value))
 
@@ -118,6 +129,11 @@ def whole(least: int) -> Kind:
     return Kind(read, int, {"type": "integer", "minimum": least})
 
 
+def choice(names: type[Enum]) -> Kind:
+    """Describe one of the names of an enumeration."""
+    return Kind(lambda where, value: names(value), names, {"enum": [str(one.value) for one in names]})
+
+
 def _list_of(**item: Any) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 1}
 
@@ -128,6 +144,8 @@ def _either(*kinds: Mapping[str, Any]) -> dict[str, Any]:
 
 _STRING: Mapping[str, Any] = {"type": "string"}
 TEXT = Kind(_text)
+TEXTS = Kind(_texts, list[str], _either(_STRING, _list_of(type="string")))
+NUMBER = Kind(_number, float, {"type": "number"})
 PATH = Kind(_path, Path)
 FLAG = Kind(_flag, bool, {"type": "boolean"})
 SPECS = Kind(_joined, str, _either(_STRING, _list_of(type="string")))

@@ -15,6 +15,7 @@ A network with a fixed batch runs a step's images in parts, side by side, with m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,25 +39,34 @@ COLDEST = 50.0  # 1 / T at the end
 Part = tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class Annealing:
+    """Options of the search: `steps` of Adam at `rate`, each on `batch` of `images` calibration images."""
+
+    steps: int = 200
+    rate: float = 0.05
+    images: int = 256
+    batch: int = 32
+
+
+DEFAULT = Annealing()
+
+
 def indicators(
     program: Program,
     context: Context,
     target_share: float,
-    steps: int = 200,
-    rate: float = 0.05,
-    images: int = 256,
-    batch: int = 32,
+    annealing: Annealing = DEFAULT,
 ) -> dict[str, Tensor]:
     """Return alpha of each coordinate by space with sites, float64 [size].
 
-    Coordinates above 0 are kept; the highest matter most. `steps` of Adam at `rate`, each on `batch` of `images`
-    calibration images. `target_share` of the MACs remain, up to rounding. Raises PassError if torch cannot
-    differentiate an operator.
+    Coordinates above 0 are kept; the highest matter most. `target_share` of the MACs remain, up to rounding. Raises
+    PassError if torch cannot differentiate an operator.
     """
     channels = program.fact(Channels)
     if not any(space.sites for space in channels.prunable):
         return {}
-    batches = _batches(context.images().take(images, context.seed), batch, program.only_batch)
+    batches = _batches(context.images().take(annealing.images, context.seed), annealing.batch, program.only_batch)
     with torch.no_grad():
         dense = [_joined([floats(program.module(*part)) for part in parts], parts) for parts in batches]
 
@@ -65,7 +75,7 @@ def indicators(
         found = _masked(program.module, channels, batches[place], gates)
         return _distance(_joined(found, batches[place]), dense[place])
 
-    return annealed(channels, distance, target_share, steps, rate, context.track)
+    return annealed(channels, distance, target_share, annealing.steps, annealing.rate, context.track)
 
 
 def annealed(

@@ -124,7 +124,7 @@ def broken(place: Path) -> Path:
             ["--data", "gray.npz"],
         ),
         (6, "not finite in FP32 already", "demo.onnx", ["--data", "endless.npz"]),
-        (2, "--images 0 are none", "demo.onnx", ["--images", "0"]),
+        (2, "--images: expected a whole number of at least 1, not 0", "demo.onnx", ["--images", "0"]),
         (2, "no node is called 'layer9.*'", "demo.onnx", ["--keep", "layer9.*"]),
         (8, "make it first", "demo.onnx", ["-o", "none/half.onnx"]),
         (2, "give one of", "demo.onnx", ["--bf16", "--fp8"]),

@@ -180,7 +180,7 @@ def test_peak_memory_by_hand() -> None:
 def test_every_kernel_of_the_demo_finds_its_layer() -> None:
     models = [model.SerializeToString() for model in demo_pair()]
     networks = [network_of(model) for model in demo_pair()]
-    entries = profiles.measure(models[0], models[1], runs=5)
+    entries = profiles.measure(models[0], models[1], profiles.Conditions(runs=5))
     ran = [profiles.kernels(one, network) for one, network in zip(entries, networks, strict=True)]
     facts = difference(networks[0], networks[1], entries).to_json()
     for side, kernels in zip(("before", "after"), ran, strict=True):

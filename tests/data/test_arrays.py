@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from prunec.data.arrays import ready
-from prunec.data.images import Images, load_images
+from prunec.data.images import Images, ImageSource, load_images
 from prunec.data.noise import noise_like
 from prunec.data.preprocess import Preprocess
 from prunec.errors import DataError
@@ -87,7 +87,7 @@ def test_ready_integers_come_from_a_file(tmp_path: Path, dtype: str) -> None:
 def test_a_file_for_a_network_of_two_inputs(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", image=VALUES, tokens=TOKENS, labels=np.arange(4))
     takes = Signature("Net.forward", ("tokens", "image"), positional=("tokens", "image"))
-    found = load_images(tmp_path / "d.npz", limit=3, takes=takes)
+    found = ImageSource(tmp_path / "d.npz", limit=3).read(takes)
     assert [list(one.shape) for one in found.inputs] == [[3, 7], [3, 3, 5]]
     with pytest.raises(DataError, match="name the arrays images or inputs"):
         load_images(tmp_path / "d.npz")

@@ -12,7 +12,6 @@ from engine_models import needs_rtx
 
 from prunec.deploy.tensorrt import config, messages, network
 from prunec.deploy.tensorrt.package import PACKAGES
-from prunec.deploy.tensorrt.settings import Settings
 from prunec.errors import BackendError
 
 pytestmark = needs_rtx
@@ -31,7 +30,7 @@ class Made:
         self.parser = network.parse(self.trt, self.network, self.log, model, None)
 
     def configure(self, **given: Any) -> Any:
-        settings = Settings.parse("tensorrt-rtx", **{"profile": "1/2/4", **given})
+        settings = models.settings("tensorrt-rtx", **{"profile": "1/2/4", **given})
         return config.configure(self.trt, self.builder, self.network, settings)
 
 
@@ -71,15 +70,15 @@ def test_timings_go_from_one_build_to_the_next(made: Made) -> None:
 
 def test_what_tensorrt_refuses() -> None:
     which = PACKAGES["tensorrt"]
-    plain = Settings.parse("tensorrt")
+    plain = models.settings("tensorrt")
     for settings, present, said in (
         (plain, None, "there is no NVIDIA driver or GPU here"),
-        (Settings.parse("tensorrt", sms="86"), "89", "builds for the GPU here, an SM89, and not for SM86"),
+        (models.settings("tensorrt", sms="86"), "89", "builds for the GPU here, an SM89, and not for SM86"),
     ):
         with pytest.raises(BackendError, match=said):
             config.check(TENSORRT, which, settings, present)
-    config.check(TENSORRT, which, Settings.parse("tensorrt", sms="86", hardware="ampere-plus"), "89")
-    config.check(TENSORRT, which, Settings.parse("tensorrt", sms="89", weak_typing=True), "89")
+    config.check(TENSORRT, which, models.settings("tensorrt", sms="86", hardware="ampere-plus"), "89")
+    config.check(TENSORRT, which, models.settings("tensorrt", sms="89", weak_typing=True), "89")
     newer = SimpleNamespace(__name__="tensorrt", __version__="10.12.0")
     with pytest.raises(BackendError, match=r"tensorrt 10\.0 to 10\.11 alone, and this is tensorrt 10\.12\.0"):
-        config.check(newer, which, Settings.parse("tensorrt", weak_typing=True), "89")
+        config.check(newer, which, models.settings("tensorrt", weak_typing=True), "89")

@@ -29,7 +29,6 @@ from prunec.deploy.ort.runtime import session
 from prunec.deploy.tensorrt import store, verification
 from prunec.deploy.tensorrt.build import build
 from prunec.deploy.tensorrt.runner import Runner, installed, open_engine
-from prunec.deploy.tensorrt.settings import Settings
 from prunec.errors import BackendError, DataError, NumericsError
 
 runner = CliRunner()
@@ -172,7 +171,7 @@ class OnnxRuntime:
 def test_what_the_commands_make_of_an_engine_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = models.one_conv(tmp_path)
-    store.save(build(path, Settings.parse("tensorrt-rtx", sms="86", profile="1/2/4")), Path("c.engine"))
+    store.save(build(path, models.settings("tensorrt-rtx", sms="86", profile="1/2/4")), Path("c.engine"))
     monkeypatch.setattr("prunec.deploy.tensorrt.gpu.compute_capability", lambda: "86")
     for module in ("verification", "execution"):
         monkeypatch.setattr(f"prunec.deploy.tensorrt.{module}.open_engine", lambda engine: OnnxRuntime(path))
@@ -239,7 +238,7 @@ def test_without_a_gpu_it_is_said_what_was_proved(tmp_path: Path, monkeypatch: p
 @needs_rtx
 def test_an_engine_that_does_not_fit(tmp_path: Path) -> None:
     path, other = models.one_conv(tmp_path), models.one_conv(tmp_path, "4")
-    engine = build(path, Settings.parse("tensorrt-rtx", sms="86", profile="1/2/4"))
+    engine = build(path, models.settings("tensorrt-rtx", sms="86", profile="1/2/4"))
     place = tmp_path / "c.engine"
     store.save(engine, place)
     for arguments, said in (

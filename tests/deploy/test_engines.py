@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import engine_models as models
 import pytest
@@ -41,7 +42,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_every_gpu_in_every_precision(folder: Path, precision: str) -> None:
-    settings = Settings.parse(RTX, profile="1/8/32", precision=precision)
+    settings = models.settings(RTX, profile="1/8/32", precision=precision)
     found = {one.target: one for one in check(folder / f"{precision}.onnx", settings)}
     assert tuple(found) == KNOWN
     built = [name for name, one in found.items() if one.ok]
@@ -54,19 +55,19 @@ def test_every_gpu_in_every_precision(folder: Path, precision: str) -> None:
 
 def test_half_precision_halves_the_engine_and_says_so(folder: Path) -> None:
     single, half = (
-        build(folder / f"{name}.onnx", Settings.parse(RTX, sms="86", profile="1/8/32")) for name in ("fp32", "fp16")
+        build(folder / f"{name}.onnx", models.settings(RTX, sms="86", profile="1/8/32")) for name in ("fp32", "fp16")
     )
     assert len(half.plan) < 0.75 * len(single.plan)
     assert set(single.record["computes_in"]) == {"float32"}
     assert set(half.record["computes_in"]) == {"float16"}
     with pytest.raises(BackendError, match=r"no layer of the ONNX file computes in float16 \(\d+ layers in float32\)"):
-        build(folder / "fp32.onnx", Settings.parse(RTX, sms="86", profile="1/8/32", precision="fp16"))
+        build(folder / "fp32.onnx", models.settings(RTX, sms="86", profile="1/8/32", precision="fp16"))
 
 
 @needs_linux
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_the_same_bytes_whatever_the_file_is_called(folder: Path, precision: str, tmp_path: Path) -> None:
-    settings = Settings.parse(RTX, sms="86,89,120", profile="1/8/32")
+    settings = models.settings(RTX, sms="86,89,120", profile="1/8/32")
     first = build(folder / f"{precision}.onnx", settings)
     if not first.record["reproducible"]:
         pytest.skip("this system forbids fixed addresses, or one thread at a time")
@@ -78,7 +79,7 @@ def test_the_same_bytes_whatever_the_file_is_called(folder: Path, precision: str
 
 
 def test_bfloat16_and_float8_need_their_gpus(tmp_path: Path) -> None:
-    settings = Settings.parse(RTX, profile="1/8/32")
+    settings = models.settings(RTX, profile="1/8/32")
     brain = {one.target: one.reason for one in check(models.bfloat16_conv(tmp_path), settings)}
     assert [name for name, reason in brain.items() if reason] == ["75"]
     assert "the network holds bfloat16 (b16), which GPUs have from SM80 on" in brain["75"]
@@ -89,12 +90,14 @@ def test_bfloat16_and_float8_need_their_gpus(tmp_path: Path) -> None:
 
 def test_of_several_gpus_the_one_to_blame_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"float8.*; SM89, SM120 can run it: --sm 89,120"):
-        build(models.float8_conv(tmp_path), Settings.parse(RTX, sms="120,86,89", profile="4"))
+        build(models.float8_conv(tmp_path), models.settings(RTX, sms="120,86,89", profile="4"))
 
 
 def test_the_record_names_everything_and_nothing_local(tmp_path: Path) -> None:
     path = models.one_conv(tmp_path)
-    settings = Settings.parse(RTX, sms="8.9,sm_86", profile="1/2/4", cleared_flags=("tf32",), flags=("sparse-weights",))
+    settings = models.settings(
+        RTX, sms="8.9,sm_86", profile="1/2/4", cleared_flags=("tf32",), flags=("sparse-weights",)
+    )
     engine = build(path, settings)
     store.save(engine, tmp_path / "conv.engine")
     text = (tmp_path / "conv.engine.json").read_text()
@@ -120,7 +123,7 @@ def test_external_weights_are_found_and_count(tmp_path: Path) -> None:
     onnx.save(
         onnx.load(models.one_conv(tmp_path)), path, save_as_external_data=True, location="w.bin", size_threshold=0
     )
-    settings = Settings.parse(RTX, sms="86", profile="1")
+    settings = models.settings(RTX, sms="86", profile="1")
     before = build(path, settings)
     weights = bytearray((tmp_path / "w.bin").read_bytes())
     weights[0:4] = b"\x00\x00\x00\x40"
@@ -135,13 +138,14 @@ def test_external_weights_are_found_and_count(tmp_path: Path) -> None:
 
 def test_the_cache_is_used_and_is_keyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, cache = models.one_conv(tmp_path), store.Cache(tmp_path / "kept")
-    settings = Settings.parse(RTX, sms="86", profile="1/2/4")
+    settings = models.settings(RTX, sms="86", profile="1/2/4")
     first = build(path, settings, cache)
     monkeypatch.setattr("prunec.deploy.tensorrt.build.ask", lambda *given: 1 / 0)
     assert build(path, settings, cache).plan == first.plan
-    for other in ({"sms": "89"}, {"profile": "1/2/8"}, {"cleared_flags": ("TF32",)}, {"level": 1}):
+    others: list[dict[str, Any]] = [{"sms": "89"}, {"profile": "1/2/8"}, {"cleared_flags": ("TF32",)}, {"level": 1}]
+    for other in others:
         with pytest.raises(ZeroDivisionError):
-            build(path, Settings.parse(RTX, **{"sms": "86", "profile": "1/2/4", **other}), cache)  # type: ignore[arg-type]
+            build(path, models.settings(RTX, **{"sms": "86", "profile": "1/2/4", **other}), cache)
     (kept,) = (tmp_path / "kept" / "engines").glob("*.engine")
     kept.write_bytes(first.plan[:-1])
     with pytest.raises(ZeroDivisionError):  # what is torn is built anew
@@ -180,6 +184,6 @@ def test_settings_that_do_not_parse() -> None:
         ({"workspace_mb": 0}, "give 1 or more"),
     ):
         with pytest.raises(SpecError, match=said):
-            Settings.parse(RTX, **given)
+            models.settings(RTX, **given)
     with pytest.raises(SpecError, match="backend 'rtx' builds no engines; choose one of tensorrt, tensorrt-rtx"):
-        Settings.parse("rtx")
+        models.settings("rtx")

@@ -31,7 +31,17 @@ from prunec.errors import BackendError, BudgetError, DataError, SpecError
 from prunec.frontend.capture import capture
 from prunec.grammar.registry import STRATEGIES
 from prunec.ir.program import Program
-from prunec.latency import blocks, engine, layer_models, layer_shapes, measure, profiler, search, table_file
+from prunec.latency import (
+    blocks,
+    engine,
+    layer_models,
+    layer_shapes,
+    measure,
+    profiler,
+    search,
+    table_file,
+    whole_network,
+)
 from prunec.latency.correction import Correction
 from prunec.latency.cost import LatencyQuantity, LayerTime, latency_of
 from prunec.latency.engine import table_of
@@ -60,8 +70,9 @@ AVX2 = TARGETS["ort-avx2"]
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer rounds of each measurement than a user gets."""
-    for name in ("LAYER_SECONDS", "WHOLE_SECONDS", "RACE_SECONDS"):
+    for name in ("LAYER_SECONDS", "RACE_SECONDS"):
         monkeypatch.setattr(search, name, 0.1)
+    monkeypatch.setattr(whole_network, "SECONDS", 0.1)
 
 
 def of(name: str) -> Program:

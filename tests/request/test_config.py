@@ -19,9 +19,24 @@ from typer.testing import CliRunner
 import prunec
 from prunec.api import Keywords, Session
 from prunec.cli import app
+from prunec.cli.bench_options import Bench
+from prunec.cli.build import Build
+from prunec.cli.cast import Cast
+from prunec.cli.catalogue import Catalogue
 from prunec.cli.compress import Files, Watching, Writing
 from prunec.cli.compress import compress as command
+from prunec.cli.demo import Demo
+from prunec.cli.diff import Diff
+from prunec.cli.evaluate import Evaluate
+from prunec.cli.export import Export
 from prunec.cli.flags import Checks, Given, flattened
+from prunec.cli.inspect import Inspect
+from prunec.cli.lint import FailOn, Lint
+from prunec.cli.profile import Profile
+from prunec.cli.quantize import Quantize
+from prunec.cli.run import Run
+from prunec.cli.sensitivity import Sensitivity
+from prunec.cli.verify import Verify
 from prunec.errors import SpecError
 from prunec.pipeline.method import STRATEGY
 from prunec.request.config import CompressConfig, CompressRequest, Sources
@@ -33,7 +48,11 @@ from prunec.request.values import whole
 
 NET = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-RECORDS = (CompressConfig, Sources, CompressRequest, Session, Keywords, Files, Writing, Watching, Checks)
+RECORDS = (
+    *(CompressConfig, Sources, CompressRequest, Session, Keywords, Files, Writing, Watching, Checks),
+    *(Bench, Build, Cast, Catalogue, Demo, Diff, Evaluate, Export, Inspect, Lint, Profile, Quantize, Run, Sensitivity),
+    Verify,
+)
 NAMES = {one.name for one in options_of(CompressConfig)}
 CHEAP = "analyse,calibrate,select,sensitivity,allocate,slice"
 
@@ -73,7 +92,7 @@ def flags(function: Any) -> Iterator[str]:
 def test_each_option_is_documented(record: type) -> None:
     for one in options_of(record):
         assert one.option.help.strip(), one.name
-        assert one.option.kind is None or one.option.kind.given is bool or one.option.metavar, one.name
+        assert one.option.kind is None or one.option.kind.given in (bool, FailOn) or one.option.metavar, one.name
 
 
 def test_an_option_has_one_name_at_every_door() -> None:

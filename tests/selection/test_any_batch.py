@@ -16,7 +16,7 @@ from prunec.frontend.capture import capture
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.selection.gradients import contributions, surprise
-from prunec.selection.indicators import indicators
+from prunec.selection.indicators import Annealing, indicators
 
 IMAGES = as_images(torch.randn(48, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
 
@@ -47,7 +47,7 @@ def program(fixed: int | None, scores: bool) -> Program:
 def test_indicators_and_gradients_of_a_fixed_batch_are_those_of_a_free_one(fixed: int, scores: bool) -> None:
     free, held = program(None, scores), program(fixed, scores)
     one, other = (
-        indicators(each, Context(calibration=IMAGES.in_steps(each.only_batch or 1)), 0.5, steps=6, batch=16)
+        indicators(each, Context(calibration=IMAGES.in_steps(each.only_batch or 1)), 0.5, Annealing(steps=6, batch=16))
         for each in (free, held)
     )
     assert one.keys() == other.keys() == ({"a", "b"} if scores else {"a"})

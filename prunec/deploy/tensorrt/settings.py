@@ -1,14 +1,14 @@
-"""Parse the settings of an engine: GPUs, batch sizes, precision, flags.
+"""Describe the settings of an engine: GPUs, batch sizes, precision, flags.
 
 Flags are kept by name, since their numbers change between versions.
 
->>> Settings.parse("tensorrt-rtx", sms="86,89", profile="1/8/32").targets
+>>> Settings("tensorrt-rtx", targets_of("89,sm_86"), Profile.parse("1/8/32")).targets
 ('86', '89')
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,43 +63,18 @@ class Settings:
     workspace_mb: int | None = None
     level: int | None = None
 
-    @classmethod
-    def parse(
-        cls,
-        backend: str,
-        *,
-        sms: str | None = None,
-        profile: str | None = None,
-        precision: str | None = None,
-        weak_typing: bool = False,
-        flags: tuple[str, ...] = (),
-        cleared_flags: tuple[str, ...] = (),
-        hardware: str | None = None,
-        workspace_mb: int | None = None,
-        level: int | None = None,
-    ) -> Settings:
-        """Parse the texts of the command line. Raises SpecError for an invalid one."""
-        package(backend)
-        if precision is not None and precision not in PRECISIONS:
-            raise SpecError(f"precision '{precision}' is not known; choose one of {', '.join(PRECISIONS)}")
-        if hardware is not None and hardware not in HARDWARE:
-            raise SpecError(f"hardware compatibility '{hardware}' is not known; choose one of {', '.join(HARDWARE)}")
-        if level is not None and level not in LEVELS:
-            raise SpecError(f"optimisation level {level} is not one of {LEVELS[0]} to {LEVELS[-1]}")
-        if workspace_mb is not None and workspace_mb < 1:
-            raise SpecError(f"a workspace of {workspace_mb} MB is none; give 1 or more, or leave the option out")
-        return cls(
-            backend,
-            parse_targets(sms),
-            None if profile is None else Profile.parse(profile),
-            precision,
-            weak_typing,
-            _names(flags),
-            _names(cleared_flags),
-            hardware,
-            workspace_mb,
-            level,
-        )
+    def __post_init__(self) -> None:
+        """Raise SpecError for a setting that does not exist."""
+        package(self.backend)
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise SpecError(f"precision '{self.precision}' is not known; choose one of {', '.join(PRECISIONS)}")
+        if self.hardware is not None and self.hardware not in HARDWARE:
+            known = ", ".join(HARDWARE)
+            raise SpecError(f"hardware compatibility '{self.hardware}' is not known; choose one of {known}")
+        if self.level is not None and self.level not in LEVELS:
+            raise SpecError(f"optimisation level {self.level} is not one of {LEVELS[0]} to {LEVELS[-1]}")
+        if self.workspace_mb is not None and self.workspace_mb < 1:
+            raise SpecError(f"a workspace of {self.workspace_mb} MB is none; give 1 or more, or leave the option out")
 
     def to_json(self) -> dict[str, Any]:
         """Return names and numbers valid in every version."""
@@ -115,7 +90,7 @@ class Settings:
         return cls(profile=None if profile is None else Profile(**profile), **values)
 
 
-def parse_targets(text: str | None) -> tuple[str, ...]:
+def targets_of(text: str | None) -> tuple[str, ...]:
     """Parse `86,89` or `8.6,sm_89` to ('86', '89'), sorted and unique. Raises SpecError for other text."""
     if text is None:
         return ()
@@ -125,5 +100,6 @@ def parse_targets(text: str | None) -> tuple[str, ...]:
     return tuple(sorted(set(names), key=int))
 
 
-def _names(flags: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({flag.strip().upper().replace("-", "_") for flag in flags}))
+def flags_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of builder flags as TensorRT spells them, sorted and unique."""
+    return tuple(sorted({flag.strip().upper().replace("-", "_") for flag in names}))

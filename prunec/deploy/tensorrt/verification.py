@@ -35,6 +35,17 @@ TOP1 = 0.98  # least share of samples with the same class
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Largest difference, and least share of samples with the same class.
+
+    The difference is by default that of the precision.
+    """
+
+    tolerance: float | None = None
+    top1: float = TOP1
+
+
+@dataclass(frozen=True)
 class Verification:
     """Result of a check: proved and unproved claims, and agreement with ONNX Runtime."""
 
@@ -67,8 +78,7 @@ def verify(
     inputs: tuple[Tensor, ...] | None = None,
     *,
     batches: Sequence[int] | None = None,
-    tolerance: float | None = None,
-    top1: float = TOP1,
+    limits: Limits = Limits(),
     track: Track = silent,
 ) -> Verification:
     """Check the engine `path` against its ONNX file, by default the recorded one beside it.
@@ -97,11 +107,11 @@ def verify(
     runner = open_engine(engine)
     steps: Iterable[int] = track(sizes, "running the engine")
     order = [entry.name for entry in reference.get_outputs()]
-    found, limit = [], _tolerance(engine) if tolerance is None else tolerance
+    found, limit = [], _tolerance(engine) if limits.tolerance is None else limits.tolerance
     for size in steps:
         outputs = runner({name: each[:size] for name, each in zip(names, given, strict=True)})
         found.append(agreement(size, expected[size], [outputs[name].float().numpy() for name in order], limit))
-    return Verification(proved, (), tuple(found), limit, top1)
+    return Verification(proved, (), tuple(found), limit, limits.top1)
 
 
 def noise(source: Source, batch: int) -> tuple[Tensor, ...]:

@@ -1,49 +1,22 @@
-"""Define options that several commands share, and read MODEL and IMAGES."""
+"""Read MODEL and IMAGES of a command, and check that they fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ..request.config import CompressRequest
 from .console import warn
-from .flags import Checks, flag_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from ..data.images import Images
+    from ..data.images import Images, ImageSource
     from ..data.preprocess import Preprocess
     from ..frontend.load import LoadedModel
     from ..ir.signature import Signature
     from ..progress import Track
-
-Weights = Annotated[Path | None, flag_of(CompressRequest, "weights")]
-InputShape = Annotated[str | None, flag_of(CompressRequest, "input_shape")]
-PreprocessText = Annotated[str | None, flag_of(CompressRequest, "preprocess")]
-Classes = Annotated[str | None, flag_of(CompressRequest, "classes")]
-Selector = Annotated[str | None, flag_of(CompressRequest, "selector")]
-Decomposer = Annotated[str | None, flag_of(CompressRequest, "decomposer")]
-Seed = Annotated[int, flag_of(CompressRequest, "seed")]
-Freeze = Annotated[list[str] | None, flag_of(CompressRequest, "freeze")]
-Only = Annotated[list[str] | None, flag_of(CompressRequest, "only")]
-Opaque = Annotated[list[str] | None, flag_of(CompressRequest, "opaque")]
-Batch = Annotated[int | None, flag_of(CompressRequest, "batch")]
-Device = Annotated[str | None, flag_of(CompressRequest, "device")]
-Cache = Annotated[Path | None, flag_of(CompressRequest, "cache")]
-Provider = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="What ONNX Runtime runs on: cpu, cuda, tensorrt, rtx, openvino, coreml or directml; that, or nothing.",
-    ),
-]
-NoVerify = Annotated[bool, flag_of(Checks, "no_verify")]
-Debug = Annotated[bool, flag_of(Checks, "debug")]
 
 
 def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.Tensor, ...]:
@@ -72,27 +45,19 @@ def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.
     return (noise_of(known, kind, 2, rows_of_embeddings(loaded.model)),)
 
 
-def read_images(
-    source: str,
-    preprocess: Preprocess | None,
-    limit: int | None,
-    seed: int,
-    classes: tuple[int, ...] | None,
-    track: Track,
-    takes: Signature | None = None,
-) -> Images:
-    """Read images for a network by `load_images`; warn of any left out."""
-    from ..data.images import load_images
+def read_images(source: ImageSource, takes: Signature | None, track: Track) -> Images:
+    """Read images for a network; warn of any left out."""
     from ..ir.signature import ANY
 
-    if preprocess is not None and _is_ready(source):
-        warn(f"--preprocess has no effect on {source}, whose inputs are ready: they are taken as they are")
-    images = load_images(source, preprocess, limit, seed, classes, track, takes or ANY)
+    place = str(source.source)
+    if source.preprocess is not None and _is_ready(place):
+        warn(f"--preprocess has no effect on {place}, whose inputs are ready: they are taken as they are")
+    images = source.read(takes or ANY, track)
     for note in images.notes:
         warn(note)
     if images.skipped:
         count, total = len(images.skipped), len(images.skipped) + len(images)
-        warn(f"skipped {count} of {total} images in {source}, which cannot be decoded, the first {images.skipped[0]}")
+        warn(f"skipped {count} of {total} images in {place}, which cannot be decoded, the first {images.skipped[0]}")
     return images
 
 
@@ -210,3 +175,12 @@ def _run(loaded: LoadedModel, images: Images, count: int) -> Any:
 
 def _x(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+def numbers_of(name: str, text: str) -> tuple[int, ...]:
+    """Parse a list of numbers, `1,8`, of option `name`. Raises SpecError."""
+    from ..errors import SpecError
+
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise SpecError(f"{name} '{text}' is no list of numbers: write for instance {name} 1,8")
+    return tuple(int(part) for part in text.split(","))
