@@ -21,10 +21,11 @@ __all__ = [
     "compress",
     "inspect",
     "load_images",
+    "sweep",
 ]
 
 if TYPE_CHECKING:
-    from .api import Result, compress, inspect
+    from .api import Result, compress, inspect, sweep
     from .data.images import Images, load_images
     from .errors import PrunecError
     from .request.config import CompressConfig
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "compress": "api",
     "inspect": "api",
+    "sweep": "api",
     "Result": "api",
     "Images": "data.images",
     "load_images": "data.images",

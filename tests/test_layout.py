@@ -27,7 +27,7 @@ GROUND = ("errors", "progress", "device", "machine", "user_code")
 ROOMS = (
     *("files", "grammar", "ir", "data", "request", "pipeline", "frontend", "channels", "surgery", "cost", "solvers"),
     *("statistics", "selection", "compensation", "allocation", "validation", "deploy", "compare", "lint", "latency"),
-    *("report", "demo", "evaluate", "api", "cli", "__main__", "passes"),
+    *("report", "outcome", "demo", "evaluate", "api", "cli", "__main__", "passes"),
 )  # in the order in which the data walks: a room imports from those before it
 MOST_AT_THE_DOOR = 9  # modules directly in prunec/
 MOST_WORDS = 15  # of the first sentence of a docstring

@@ -74,7 +74,7 @@ def compress(files: Files, given: Mapping[str, object], writing: Writing, watchi
         raise SpecError("nothing says where to write: give -o, for instance -o out/")
     if output is not None:
         require_free(output, writing.force)
-    request = _request_of(given, files.recipe, checks)
+    request = request_of(given, files.recipe, checks)
     whole = watching.stop_after is None
     passes = work.check(request, whole=whole, bench=bench and whole)
     _require_passes(passes, watching)
@@ -91,7 +91,7 @@ def compress(files: Files, given: Mapping[str, object], writing: Writing, watchi
     _show(result.report, output, watching.time)
 
 
-def _request_of(given: Mapping[str, object], recipe: Path | None, checks: Checks) -> CompressRequest:
+def request_of(given: Mapping[str, object], recipe: Path | None, checks: Checks) -> CompressRequest:
     """Merge command line and recipe. Raises SpecError for options in conflict, DataError for files that differ."""
     from ..files.manifest import require_as_written
     from ..request.conflicts import require_no_conflict

@@ -34,9 +34,10 @@ LAST = ("plot", "to_json", "show_all", "as_json", "no_verify", "debug")  # in ev
 
 @dataclass(frozen=True)
 class Given:
-    """Collect the options of a record that the command line gives, by field."""
+    """Collect the options of a record that the command line gives, by field; those in `without` have no flag."""
 
     record: type
+    without: tuple[str, ...] = ()
 
     def __call__(self, **values: object) -> dict[str, object]:
         """Drop options that are not given; 0 counts as given."""
@@ -64,8 +65,8 @@ def flattened(*groups: type | Given) -> Callable[[Callable[..., None]], Callable
 
 
 def _options_of(group: type | Given) -> tuple[Field, ...]:
-    options = options_of(group.record if isinstance(group, Given) else group)
-    return tuple(one for one in options if one.option.kind is not None)
+    record, without = (group.record, group.without) if isinstance(group, Given) else (group, ())
+    return tuple(one for one in options_of(record) if one.option.kind is not None and one.name not in without)
 
 
 def _made(group: type | Given, values: Mapping[str, Any]) -> Any:

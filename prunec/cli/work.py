@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +18,17 @@ from ..deploy.ort import providers, runtime
 from ..errors import BackendError, DataError, SpecError
 from ..frontend.load import LoadedModel, load_model
 from ..frontend.opaque import unwritable
+from ..frontend.process_state import kept_process_state
 from ..ir.signature import require_runnable, signature_of
 from ..latency.engine import checked
+from ..outcome.calibrated import Calibrated, Session
 from ..pipeline.method import passes_of
 from ..pipeline.pipeline import Instrument, Pipeline
 from ..progress import Track
 from ..request.config import BATCH, CompressRequest
 from ..request.constraints import AUTO
 from ..request.engine import On
+from ..request.target import Target
 from ..surgery.plan import Plan
 from .inputs import preprocess_of, read_images, require_fit
 from .measure import add_accuracy, add_latency
@@ -96,7 +99,24 @@ def run(
 ) -> Result:
     """Return the compressed network; its report names the sources of model and images."""
     config = replace(options, on=_engine_text(options))
-    result = compress(loaded.model, images, config, track=track, instruments=watching)
+    return _named(compress(loaded.model, images, config, track=track, instruments=watching), options, loaded, images)
+
+
+def sweep(
+    options: CompressRequest, loaded: LoadedModel, images: Images, targets: Sequence[Target], track: Track
+) -> Iterator[Result]:
+    """Yield the compressed network of each target, as `run`, from one calibration."""
+    config = replace(options, on=_engine_text(options))
+    with kept_process_state():
+        calibrated = Calibrated.of(loaded.model, images, config, Session(track=track))
+    for target in targets:
+        with kept_process_state():
+            result = calibrated.result(target)
+        yield _named(result, options, loaded, images)
+
+
+def _named(result: Result, options: CompressRequest, loaded: LoadedModel, images: Images) -> Result:
+    """Return the result; its report names the sources of model and images."""
     how = preprocess_of(options.preprocess, options.data, options.input_shape or loaded.input_size_hint)
     result.report["model"] = {"source": loaded.source, "weights": str(options.weights or ""), "digest": loaded.digest}
     result.report["calibration"] |= {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,13 @@ class Context:
         images = self.images()
         count = -(-len(images) // CHOOSE) // images.step * images.step
         return count if len(images) >= FEW and count else 0
+
+    def toward(self, target: Target) -> Context:
+        """Return a copy with another target, and notes of its own, that shares the drawn images."""
+        found = replace(self, target=target, notes=dict(self.notes))
+        drawn = ("choosing", "fitting")
+        vars(found).update({name: value for name, value in vars(self).items() if name in drawn})
+        return found
 
     def wanted(self) -> Target:
         """Return the target. Raises PassError if there is none."""

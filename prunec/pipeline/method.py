@@ -5,10 +5,12 @@ from __future__ import annotations
 from ..errors import SpecError
 from ..grammar.registry import STRATEGIES
 from ..grammar.spec import name_of
+from ..ir.program import Program
 from ..request.config import BATCH, CompressConfig
 from ..request.conflicts import METHOD, require_no_conflict
-from ..request.constraints import AUTO
+from ..request.constraints import ANY, AUTO, Constraints
 from ..request.options import options_of
+from .context import Context
 from .pipeline import Pipeline
 
 PREPARE = "fold-constants,as-linear,fold-bn,explicit-bias,hoist-slices,analyse"
@@ -59,3 +61,8 @@ def batch_of(given: int | None, only: int | None) -> int:
     if given is not None and only not in (None, given):
         raise SpecError(f"batch={given} cannot hold for a network of batches of {only} alone: leave it out")
     return only or given or BATCH
+
+
+def prepared(program: Program, constraints: Constraints = ANY) -> Program:
+    """Return the program after the exact passes before the analysis, and the analysis."""
+    return Pipeline.parse(PREPARE).run(program, Context(constraints=constraints))

@@ -182,20 +182,32 @@ class Pipeline:
                 raise SpecError(f"'{step}' needs {' and '.join(missing)}, which no pass before it provides in {self}")
             facts = (set() if step.rewrites else facts) | set(step.provides)
 
-    def run(self, program: Program, context: Context, instruments: Sequence[Instrument] = ()) -> Program:
-        """Run every pass, and verify the exact ones. A raised exception has a note of its step.
+    def before(self, fact: type) -> int:
+        """Return the number of passes before the first that provides a fact; of all if none does."""
+        return next((place for place, step in enumerate(self.passes) if fact in step.provides), len(self.passes))
+
+    def run(
+        self,
+        program: Program,
+        context: Context,
+        instruments: Sequence[Instrument] = (),
+        *,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Program:
+        """Run the passes from `start` to `stop`, and verify the exact ones. A raised exception has a note of its step.
 
         Raises SpecError before any work where a pass would not find what it requires, PassError where one breaks its
         declaration, NumericsError where an exact one changes the outputs or the captured graph differs from the user's
         network, BackendError where GPU memory is too small.
         """
-        self.check(tuple(program.facts))
+        Pipeline(self.passes[start:stop]).check(tuple(program.facts))
         verify = next((one for one in instruments if isinstance(one, Verify)), None)
         if verify is None:
             verify = Verify(every=False)
             instruments = (verify, *instruments)
         verify.start(program)
-        for number, step in enumerate(self.passes, 1):
+        for number, step in enumerate(self.passes[start:stop], start + 1):
             try:
                 with full_float32():
                     program = self._step(step, program, context, instruments)

@@ -24,6 +24,7 @@ NAMES = {
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
+MOST_STEPS = 100  # of a family of targets
 TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -117,3 +118,31 @@ def _number(text: str) -> tuple[float | None, str | None]:
 
 def _units(kind: str) -> dict[str, float]:
     return {"size": BYTES, "memory": BYTES, "latency": TIMES}.get(kind, UNITS)
+
+
+def family_of(text: str) -> tuple[Target, ...]:
+    """Read several targets of one kind: `macs:0.8,0.6,0.5`, or `macs:0.8:0.4:0.1` from, to and by.
+
+    Raises SpecError, with advice.
+    """
+    kind, _, amounts = text.partition(":")
+    parts = [part.strip() for part in amounts.split(",")] if ":" not in amounts else _steps(text, amounts)
+    found = tuple(Target.parse(f"{kind}:{part}") for part in parts)
+    if len(set(found)) < len(found):
+        raise SpecError(f"targets '{text}' name one twice: say each once")
+    return found
+
+
+def _steps(text: str, amounts: str) -> list[str]:
+    """Return the shares from, to and by, as text."""
+    try:
+        first, last, step = (float(part) for part in amounts.split(":"))
+        count = abs(last - first) / step
+    except (ValueError, ZeroDivisionError):
+        raise SpecError(
+            f"targets '{text}' are no steps: write kind:from:to:by, for instance macs:0.8:0.4:0.1"
+        ) from None
+    if step < 0 or count > MOST_STEPS:
+        raise SpecError(f"targets '{text}' are no steps: by is above 0, and there are at most {MOST_STEPS}")
+    way = 1 if last > first else -1
+    return [f"{first + way * step * place:.10g}" for place in range(int(count + 1e-9) + 1)]

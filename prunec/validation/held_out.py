@@ -34,11 +34,14 @@ SMALL = 1e-3  # a relative squared error that hardly changes an answer
 
 
 class Planned(Instrument):
-    """Keep the network with its finished plan, to make a twin without held-out images."""
+    """Keep the network with its finished plan, to make a twin without held-out images.
 
-    def __init__(self) -> None:
+    It sees the passes from `start`.
+    """
+
+    def __init__(self, start: int = 0) -> None:
         self._program: Program | None = None
-        self._steps = 0
+        self._steps = start
 
     def before(self, step: Pass, program: Program) -> None:
         """Store the program before the first pass that carries out a plan."""

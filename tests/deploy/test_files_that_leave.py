@@ -115,7 +115,7 @@ def test_a_wrong_pt2_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def other(program: Program, path: Path) -> None:
         right(result.dense, path)
 
-    monkeypatch.setattr("prunec.api.save_program", other)
+    monkeypatch.setattr("prunec.outcome.result.save_program", other)
     with pytest.raises(NumericsError, match=r"model\.pt2 differs from the compressed network at batch 1"):
         result.save(tmp_path / "out")
     assert not (tmp_path / "out").exists()

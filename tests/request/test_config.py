@@ -17,7 +17,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import prunec
-from prunec.api import Keywords, Session
+from prunec.api import Keywords
 from prunec.cli import app
 from prunec.cli.bench_options import Bench
 from prunec.cli.build import Build
@@ -38,6 +38,7 @@ from prunec.cli.run import Run
 from prunec.cli.sensitivity import Sensitivity
 from prunec.cli.verify import Verify
 from prunec.errors import SpecError
+from prunec.outcome.calibrated import Session
 from prunec.pipeline.method import STRATEGY
 from prunec.request.config import CompressConfig, CompressRequest, Sources
 from prunec.request.keywords import keywords_of

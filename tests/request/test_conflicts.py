@@ -130,7 +130,15 @@ def test_each_file_that_a_command_writes_is_checked_before_the_work() -> None:
         for name, kind in each.__annotations__.items()
         if "Path" in str(kind) and name in ("to_json", "plot", "html", "output")
     }
-    ours = {"cast", "quantize", "export", "build", "compress", "demo"}  # check their `output` themselves: --force
+    ours = {
+        "cast",
+        "quantize",
+        "export",
+        "build",
+        "compress",
+        "demo",
+        "sweep",
+    }  # check their `output` themselves: --force
     assert {(name, option) for name, option in files if name not in ours} == {
         ("bench", "to_json"), ("bench", "plot"), ("run", "to_json"), ("run", "output"), ("verify", "to_json"),
         ("sensitivity", "plot"), ("profile", "output"), ("inspect", "html"),

@@ -1,0 +1,1 @@
+"""Results of a compression, and the state that several of them share."""
