@@ -16,7 +16,7 @@ PINS := requirements/torch.txt requirements/run.txt pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long lint setup clean distclean
+.PHONY: help demo test test-long lint docs setup clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,15 @@ lint: $(VENV)/.test ## Set up, then ruff and mypy only
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs ## Set up, then build the documentation site into build/docs; a warning or a broken link is an error
+	$(BIN)/python docs/generate.py build
+	$(BIN)/zensical build --strict --clean --config-file build/zensical.toml
+
 setup: $(VENV)/.test ## Set up only: prunec, editable, and the tools for its tests
 
 clean: ## Remove what was built, cached or written by the demo
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	find prunec passes tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find prunec passes tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too
 	rm -rf $(VENV)
@@ -64,4 +68,8 @@ $(VENV)/.run: $(PINS) | $(BIN)/python
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
 	$(PIP) install -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.run
+	$(PIP) install -r requirements/docs.txt
 	@touch $@

@@ -1,0 +1,124 @@
+"""The pages of docs/: generated ones are complete, links lead somewhere, commands parse, and the site builds."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import typer
+
+from prunec.cli.commands import app
+from prunec.grammar.registry import STRATEGIES
+
+ROOT = Path(__file__).resolve().parents[1]
+ZENSICAL = shutil.which("zensical", path=str(Path(sys.executable).parent)) or shutil.which("zensical")
+FENCE = re.compile(r"^```(?:text|sh|bash|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Iterator[dict[str, Any]]:
+    """The names of docs/generate.py."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        yield runpy.run_path(str(ROOT / "docs/generate.py"))
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+
+
+@pytest.fixture(scope="module")
+def pages(generator: dict[str, Any]) -> dict[str, str]:
+    """Every page by its path."""
+    found: dict[str, str] = generator["pages"]()
+    return found
+
+
+def test_every_strategy_has_a_page_and_each_text_a_strategy(generator: dict[str, Any], pages: dict[str, str]) -> None:
+    for kind, folder in STRATEGIES.items():
+        assert [name for name in folder.names() if f"docs/methods/{kind}/{name}.md" not in pages] == []
+        assert sorted(generator["method_pages"].TEXT[kind]) == folder.names()
+
+
+def test_generated_pages_are_not_committed(generator: dict[str, Any]) -> None:
+    assert [path for path in generator["generated"]() if (ROOT / path).exists()] == []
+
+
+def test_every_page_of_the_folder_is_in_the_navigation(generator: dict[str, Any], pages: dict[str, str]) -> None:
+    def paths(entry: Any) -> Iterator[str]:
+        for inner in entry.values() if isinstance(entry, dict) else entry:
+            if isinstance(inner, str):
+                yield inner
+            else:
+                yield from paths(inner)
+
+    assert sorted(paths(generator["navigation"](pages))) == sorted(pages)
+
+
+def test_a_link_to_nothing_is_refused(generator: dict[str, Any]) -> None:
+    with pytest.raises(SystemExit, match=r"docs/a\.md links to nowhere\.py, which is not there"):
+        generator["files_of"]({"docs/a.md": "# A\n\n[b](nowhere.py)\n"})
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each `prunec` command in the code of a page."""
+    inline = re.findall(r"(?<!`)`(prunec [a-z][^`\n]*)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    blocks = "\n".join(FENCE.findall(text)).replace("\\\n", " ").splitlines()
+    for line in [*inline, *(line.strip().removeprefix("$ ") for line in blocks)]:
+        if line.startswith("prunec ") and "…" not in line and "[OPTIONS]" not in line:
+            yield shlex.split(line, comments=True)[1:]
+
+
+def test_every_command_parses(pages: dict[str, str]) -> None:
+    group: Any = typer.main.get_command(app)
+    wrong, count = [], 0
+    for path, text in pages.items():
+        for name, *arguments in commands(text):
+            count += 1
+            if name not in group.commands or not _parses(group.commands[name], arguments):
+                wrong.append(f"{path}: prunec {name} {shlex.join(arguments)}")
+    assert wrong == []
+    assert count > 60
+
+
+def _parses(command: Any, words: list[str]) -> bool:
+    """True if the command knows all options, up to a pipe or a redirection."""
+    end = next((place for place, word in enumerate(words) if word[0] in "|>"), len(words))
+    with command.context_class(command) as context:
+        try:
+            command.make_parser(context).parse_args(words[:end])
+        except Exception as error:
+            return type(error).__name__ == "BadOptionUsage"  # a sentence names the option without its value
+    return True
+
+
+def test_a_wrong_option_would_be_noticed() -> None:
+    group: Any = typer.main.get_command(app)
+    text = "Say `prunec list --schema > file`, or\n\n```\n$ prunec inspect net.pt2 --nothing \\\n    --json\n```\n"
+    found = list(commands(text))
+    assert found == [["list", "--schema", ">", "file"], ["inspect", "net.pt2", "--nothing", "--json"]]
+    assert [_parses(group.commands[name], words) for name, *words in found] == [True, False]
+
+
+@pytest.mark.skipif(ZENSICAL is None, reason="zensical is not installed: pip install -r requirements/docs.txt")
+def test_the_site_builds_strictly_and_no_link_in_it_is_broken(generator: dict[str, Any], tmp_path: Path) -> None:
+    generator["main"](tmp_path)
+    command = [str(ZENSICAL), "build", "--strict", "--clean", "--config-file", str(tmp_path / "zensical.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site, broken = tmp_path / "docs", []
+    for page in sorted(site.rglob("*.html")):
+        body = re.search(r"<article.*</article>", page.read_text(encoding="utf-8"), re.DOTALL)
+        for link in re.findall(r'href="?([^"\s>]+)', body[0] if body and page.name != "404.html" else ""):
+            place = unquote(unescape(link).partition("#")[0])
+            if place and "://" not in place and not (page.parent / place).exists():
+                broken.append(f"{page.relative_to(site)}: {link}")
+    assert broken == []
