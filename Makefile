@@ -39,6 +39,7 @@ lint: $(VENV)/.test ## Set up, then ruff and mypy only
 	$(BIN)/mypy
 
 docs: $(VENV)/.docs ## Set up, then build the documentation site into build/docs; a warning or a broken link is an error
+	@test -x $(BIN)/zensical || { echo "the site needs Python 3.11 or newer: say for instance make PYTHON=python3.12 VENV=.venv312 docs" >&2; exit 1; }
 	$(BIN)/python docs/generate.py build
 	$(BIN)/zensical build --strict --clean --config-file build/zensical.toml
 

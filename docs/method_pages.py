@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import statistics
 import sys
 import textwrap
@@ -36,7 +37,15 @@ PEERS = [
     json.loads((ROOT / f"bench/results/peers_{name}.json").read_text(encoding="utf-8"))
     for name in ("cifar_resnet20", "cifar_resnet56")
 ]
+PARTS = [  # that differ among the rows
+    part
+    for part in ("selector", "decomposer", "allocator", "compensator")
+    if len({row[part] for row in ABLATION["rows"]}) > 1
+]
 KINDS = {"criteria": "criterion", **{name: folder.kind for name, folder in STRATEGIES.items()}}
+FORMULA = re.compile(r" |\S+ = |minimise|.*\S {2,}\S")  # opening of a paragraph; prose has no double spaces
+ARGUMENTS = re.compile(r"(\w+: .+(\n {4}.+)*(\n|$)){2,}")
+OURS = {"prunec": ("decomposers", "collaborative"), "prunec, channels only": ("decomposers", "none")}  # in PEERS
 USUAL = {(f"{one.name}s", one.option.usual) for one in options_of(CompressConfig)}  # ("selectors", "obs"), …
 
 
@@ -53,13 +62,14 @@ def pages() -> dict[str, str]:
 def page(kind: str, name: str, strategy: type[Any]) -> str:
     """Return the page of one strategy."""
     summary, rest = opening(strategy)
+    summary = escaped(summary)
     told = TEXT[kind][name]
     usual = f" It is the default {KINDS[kind]}." if (kind, name) in USUAL else ""
     parts = [f"# `{name}` {KINDS[kind]}", summary, f"**When to use it.** {told['when']}{usual}"]
     if rest:
-        parts += ["## Formula and source", f"```text\n{rest}\n```"]
+        parts += ["## Formula and source", written(rest)]
     if "paper" in told:
-        parts += ["In the paper:", f"```text\n{textwrap.fill(told['paper'], 110)}\n```"]
+        parts += [f"**In the paper.** {escaped(told['paper'])}"]
     parts += ["## Options", *options(strategy), "## Measured", *measured(kind, name)]
     file = Path(inspect.getfile(strategy)).resolve().relative_to(ROOT).as_posix()
     return "\n\n".join([*parts, f"Code: [{file}](../../../{file}).", ""])
@@ -71,16 +81,33 @@ def opening(thing: type[Any]) -> tuple[str, str]:
     return first, rest.strip("\n")
 
 
+def written(docstring: str) -> str:
+    """Return a docstring as Markdown: formulas as code, `name: text` for each argument as a list."""
+    return "\n\n".join(map(_paragraph, docstring.split("\n\n")))
+
+
+def _paragraph(text: str) -> str:
+    if ARGUMENTS.fullmatch(text):
+        return re.sub(r"^(\w+):", r"- `\1`:", re.sub(r"\n +", " ", text), flags=re.MULTILINE)
+    return f"```text\n{textwrap.dedent(text)}\n```" if FORMULA.match(text) else escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Return prose without what Markdown would take as markup, except code in backticks."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([\\_<\[|])", r"\\\1", part) for part in parts)
+
+
 def options(thing: type[Any]) -> list[str]:
     """Return the class's docstring, and the table of its options with types and defaults."""
     rows = [(one.name, str(one.type), default(one)) for one in dataclasses.fields(thing)]
-    told = f"```text\n{inspect.getdoc(thing)}\n```"
+    told = written(inspect.getdoc(thing) or "")
     if not rows:
         return [told, "It has no options."]
     table = ["| option | type | default |", "|---|---|---|"]
     table += [f"| `{name}` | `{kind.replace('|', 'or')}` | `{value}` |" for name, kind, value in rows]
-    written = ",".join(f"{name}={value}" for name, _, value in rows)
-    return [told, "\n".join(table), f"Written with its defaults: `{name_of(thing)}{{{written}}}`."]
+    text = ",".join(f"{name}={value}" for name, _, value in rows)
+    return [told, "\n".join(table), f"Written with its defaults: `{name_of(thing)}{{{text}}}`."]
 
 
 def default(item: dataclasses.Field[Any]) -> str:
@@ -109,12 +136,12 @@ def _ablated(kind: str, name: str) -> list[str]:
     drops: dict[tuple[str, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in ABLATION["rows"]:
         if row[column] == value or (kind == "selectors" and row[column].startswith(f"{name}{{")):
-            combination = tuple(row[part] for part in ("selector", "decomposer", "allocator", "compensator"))
+            combination = tuple(row[part] for part in PARTS)
             drops[combination][row["left"]].append(row["drop"])
-    if not drops or column == "decomposer":
+    if not drops or column not in PARTS:
         return []
     lefts = sorted({row["left"] for row in ABLATION["rows"]}, reverse=True)
-    heads = ["selector", "decomposer", "allocator", "compensator", *(f"{1 - left:.0%} removed" for left in lefts)]
+    heads = [*PARTS, *(f"{1 - left:.0%} removed" for left in lefts)]
     rows = [
         [*combination, *(f"{statistics.mean(by_left[left]):.2f}" for left in lefts)]
         for combination, by_left in sorted(drops.items())
@@ -124,17 +151,20 @@ def _ablated(kind: str, name: str) -> list[str]:
 
 
 def _compared(kind: str, name: str) -> list[str]:
-    """Return the rows of the comparison with other tools that have a compensator."""
+    """Return the rows of the comparison with other tools that a strategy makes."""
     rows = [
         [peers["network"], row["method"], f"{row['macs']:.3f}", f"{peers['dense']:.2f}", f"{row['accuracy']:.2f}"]
         for peers in PEERS
         for row in peers["rows"]
-        if kind == "compensators" and row["method"].partition(" ")[0] == name
+        if OURS.get(row["method"], ("compensators", row["method"].partition(" ")[0])) == (kind, name)
     ]
     if not rows:
         return []
     heads = ["network", "method", "MACs left", "dense top-1", "compressed top-1"]
-    return ["Methods as published, " + " and ".join(f"`{one['command']}`" for one in PEERS) + ":", table(heads, rows)]
+    return [
+        "Half of the MACs, methods as published: " + " and ".join(f"`{one['command']}`" for one in PEERS) + ":",
+        table(heads, rows),
+    ]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -169,5 +199,5 @@ def _pass(folder: Folder, name: str) -> list[str]:
     facts = {word: ", ".join(fact.__name__ for fact in getattr(kind, word)) for word in ("requires", "provides")}
     told = [f"{word} {names}" for word, names in facts.items() if names]
     told += [word for word in ("rewrites", "exact") if getattr(kind, word)]
-    fenced = [f"```text\n{rest}\n```"] if rest else []
-    return [f"## `{name}`", summary, *fenced, *([f"Declares: {'; '.join(told)}."] if told else []), *options(kind)]
+    more = [written(rest)] if rest else []
+    return [f"## `{name}`", summary, *more, *([f"Declares: {'; '.join(told)}."] if told else []), *options(kind)]

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import typer
-from method_pages import table
+from method_pages import table, written
 
 import prunec
 from prunec.cli.commands import app
@@ -32,7 +32,7 @@ def command_line() -> str:
         with command.make_context(f"prunec {name}", [], resilient_parsing=True) as context:
             usage = command.get_usage(context).removeprefix("Usage: ")
             records = [record for one in command.params if (record := one.get_help_record(context))]
-        rows = [[f"`{escaped(spelled)}`", escaped(text)] for spelled, text in records]
+        rows = [["`" + re.sub(r" <\w+>$", "", spelled) + "`", escaped(text)] for spelled, text in records]
         parts += [f"## `prunec {name}`", f"```text\n{usage}\n```", *_help(command.help or "")]
         parts += [table(["option", "meaning"], rows)]
     return "\n\n".join([*parts, ""])
@@ -49,7 +49,7 @@ def _help(text: str) -> list[str]:
 
 def escaped(text: str) -> str:
     """Return a text for the cell of a table."""
-    text = re.sub(r"\[default: \((.*)\)\]", r"[default: \1]", text.replace(" <str>", ""))
+    text = re.sub(r"\[default: \((.*)\)\]", r"[default: \1]", text)
     return re.sub(r"([|*<])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
@@ -87,7 +87,7 @@ def _described(level: str, name: str, thing: Any) -> list[str]:
     told = inspect.getdoc(thing) or ""
     parts = [f"{level} `{name}`", f"```python\n{declared(name, thing)}\n```"]
     if told and not told.startswith(f"{name}("):
-        parts += [f"```text\n{told}\n```"]
+        parts.append(written(told))
     for inner, held in vars(thing).items() if inspect.isclass(thing) else ():
         value = getattr(held, "__func__", held)  # of a class method
         if not inner.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
@@ -102,13 +102,18 @@ def declared(name: str, thing: Any) -> str:
     if inspect.isclass(thing) and issubclass(thing, Exception):
         return f"class {name}({thing.__mro__[1].__name__})"
     found = inspect.signature(thing)
-    text = f"{name}{found}".replace("'", "")
+    text = _plain(f"{name}{found}")
     if len(text) < 100:
         return text
     lines, keyword = [], False
     for one in found.parameters.values():
         lines += ["*"] if one.kind is one.KEYWORD_ONLY and not keyword else []
         keyword = keyword or one.kind is one.KEYWORD_ONLY
-        lines.append(str(one).replace("'", ""))
+        lines.append(_plain(str(one)))
     end = text.rpartition(" -> ")[1:] if found.return_annotation is not inspect.Signature.empty else ()
     return f"{name}(\n" + "".join(f"    {line},\n" for line in lines) + ")" + "".join(end)
+
+
+def _plain(text: str) -> str:
+    """Return annotations without quotes, and functions by their names."""
+    return re.sub(r"<function (\w+) at \w+>", r"\1", text.replace("'", ""))

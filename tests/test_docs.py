@@ -49,7 +49,9 @@ def test_every_strategy_has_a_page_and_each_text_a_strategy(generator: dict[str,
 
 
 def test_generated_pages_are_not_committed(generator: dict[str, Any]) -> None:
-    assert [path for path in generator["generated"]() if (ROOT / path).exists()] == []
+    found = generator["generated"]()
+    assert [path for path in found if (ROOT / path).exists()] == []
+    assert [path for path, text in found.items() if " at 0x" in text] == []  # an address of this process
 
 
 def test_every_page_of_the_folder_is_in_the_navigation(generator: dict[str, Any], pages: dict[str, str]) -> None:
