@@ -17,8 +17,12 @@ from urllib.parse import unquote
 import pytest
 import typer
 
+import prunec
 from prunec.cli.commands import app
+from prunec.data.arrays import read
 from prunec.grammar.registry import STRATEGIES
+from prunec.request.config import CompressRequest
+from prunec.request.recipe import merged
 
 ROOT = Path(__file__).resolve().parents[1]
 ZENSICAL = shutil.which("zensical", path=str(Path(sys.executable).parent)) or shutil.which("zensical")
@@ -46,6 +50,24 @@ def test_every_strategy_has_a_page_and_each_text_a_strategy(generator: dict[str,
     for kind, folder in STRATEGIES.items():
         assert [name for name in folder.names() if f"docs/methods/{kind}/{name}.md" not in pages] == []
         assert sorted(generator["method_pages"].TEXT[kind]) == folder.names()
+
+
+def test_the_python_and_the_recipe_of_the_tutorial_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    code, recipe = (re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "toml"))
+    assert code
+    assert recipe
+    monkeypatch.chdir(tmp_path)
+    exec(code[1], {})
+    (tmp_path / "demo.toml").write_text(recipe[1], encoding="utf-8")
+    options = merged(CompressRequest, {}, tmp_path / "demo.toml")
+    assert len(read(Path(options.data), ("inputs",))["inputs"]) == 1024
+    assert sorted(read(Path(str(options.labelled)), ("inputs", "labels"))) == ["inputs", "labels"]
+
+
+def test_the_page_on_stability_names_every_public_name() -> None:
+    text = (ROOT / "docs/stability.md").read_text(encoding="utf-8")
+    assert [name for name in prunec.__all__ if f"`{name}`" not in text and not name.startswith("__")] == []
 
 
 def test_generated_pages_are_not_committed(generator: dict[str, Any]) -> None:
