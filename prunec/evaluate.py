@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,17 +41,36 @@ def accuracy(
         raise DataError(
             f"{images.source} holds no labels, and accuracy needs them: give one folder a class, or labels in the .npz"
         )
-    predict = _in_torch(network, images.keywords) if isinstance(network, nn.Module) else _in_runtime(network)
-    if not isinstance(network, nn.Module) and isinstance(only := network.get_inputs()[0].shape[0], int):
-        batch, fixed = only, True
-    steps = list(zip(images.on(_device(network)).batches(batch), torch.split(images.labels, batch), strict=True))
     correct = 0
-    for inputs, labels in track(steps, "measuring accuracy"):
-        whole = tuple(samples_of(tensor, batch) for tensor in inputs) if fixed else inputs
-        logits = predict(whole)[: len(labels)].cpu()
+    for rows, logits in outputs(network, images, "measuring accuracy", batch=batch, fixed=fixed, track=track):
+        labels = images.labels[rows]
         _check(logits, labels, images.source)
         correct += int((logits.argmax(1) == labels).sum())
     return 100 * correct / len(images)
+
+
+def outputs(
+    network: nn.Module | InferenceSession,
+    images: Images,
+    what: str,
+    *,
+    batch: int = 64,
+    fixed: bool = False,
+    track: Track = silent,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the rows of each batch and the network's first output, on the CPU.
+
+    Arguments are as of `accuracy`; `what` names the progress bar.
+    """
+    predict = _in_torch(network, images.keywords) if isinstance(network, nn.Module) else _in_runtime(network)
+    if not isinstance(network, nn.Module) and isinstance(only := network.get_inputs()[0].shape[0], int):
+        batch, fixed = only, True
+    start = 0
+    for inputs in track(list(images.on(_device(network)).batches(batch)), what):
+        count = len(inputs[0])
+        whole = tuple(samples_of(tensor, batch) for tensor in inputs) if fixed else inputs
+        yield slice(start, start + count), predict(whole)[:count].cpu()
+        start += count
 
 
 def _device(network: nn.Module | InferenceSession) -> torch.device:

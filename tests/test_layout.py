@@ -307,7 +307,8 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> N
     data = {
         f"prunec/demo/{name}" for name in ("calibration.npz", "test.npz", "weights.safetensors", "demo.json", "NOTICE")
     }
-    assert set(names) == modules | passes | data | {"prunec/py.typed", "prunec/report/page.html"}
+    pages = {f"prunec/report/{name}.html" for name in ("page", "compression")}
+    assert set(names) == modules | passes | data | {"prunec/py.typed", *pages}
     assert len(names) == len(set(names))
 
 

@@ -24,6 +24,7 @@ from . import (
     lint,
     profile,
     quantize,
+    report,
     run,
     sensitivity,
     sweep,
@@ -51,8 +52,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 COMMANDS = (
-    compress.compress, sweep.sweep, inspect.inspect, profile.profile, sensitivity.sensitivity, evaluate.evaluate,
-    export.export,
+    compress.compress, sweep.sweep, report.report, inspect.inspect, profile.profile, sensitivity.sensitivity,
+    evaluate.evaluate, export.export,
     lint.lint, cast.cast, quantize.quantize, build.build, run.run, verify.verify, bench.bench, diff.diff,
     catalogue.catalogue, demo.demo,
 )  # fmt: skip

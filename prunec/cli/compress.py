@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..request.config import METHOD, OUTPUT, CompressRequest
-from ..request.options import optional
+from ..request.options import optional, spelled
 from ..request.values import FLAG, PATH, TEXT
 from .console import err, out, progress, say, warn
 from .flags import Checks, Given, flattened
@@ -35,6 +37,7 @@ class Writing:
 
     force: bool = optional(False, "Replace a folder that prunec wrote.", FLAG, panel=OUTPUT)
     no_bench: bool = optional(False, "Do not time before and after.", FLAG, panel=OUTPUT)
+    no_report: bool = optional(False, "Do not write report.html.", FLAG, panel=OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,15 @@ def compress(files: Files, given: Mapping[str, object], writing: Writing, watchi
         prunec compress --recipe resnet56.toml --target macs:0.6 --target size:1.5MB -o out/
         prunec compress --recipe resnet56.toml --target latency:0.6 --on "ort-cpu{threads=2}" -o out/
 
-    OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all.
+    OUT gets model.onnx, model.safetensors, model.pt2, plan.json, report.json and manifest.json, or is not made at all;
+    then report.html, for a browser.
     """
     from ..errors import SpecError
     from ..files.artefacts import require_free
     from ..pipeline.instruments import Stopped
+    from ..report.samples import NOT_COMPARED
     from . import work
+    from .report import write_page
 
     output, bench = files.output, not writing.no_bench
     if output is None and watching.stop_after is None:
@@ -87,8 +93,17 @@ def compress(files: Files, given: Mapping[str, object], writing: Writing, watchi
             return
         assert output is not None  # required unless the pipeline stops early
         work.measure(result, request, calibration, test, bench, track)
+        result.report["command"] = _command(files, given, writing)
         work.save(result, request, calibration, output, writing.force, track)
     _show(result.report, output, watching.time)
+    if not writing.no_report:
+        say(f"open {write_page(output, NOT_COMPARED)} in a browser", "dim")
+
+
+def _command(files: Files, given: Mapping[str, object], writing: Writing) -> str:
+    """Return the command line of this run, quoted for a shell."""
+    words = [spelled(record, values) for record, values in ((CompressRequest, given), (Files, vars(files)))]
+    return shlex.join(["prunec", "compress", *itertools.chain(*words), *spelled(Writing, vars(writing))])
 
 
 def request_of(given: Mapping[str, object], recipe: Path | None, checks: Checks) -> CompressRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +39,11 @@ def demo(options: Demo) -> None:
     from .. import demo as assets
     from ..api import compress
     from ..compare.profiles import Conditions
+    from ..demo.network import CLASSES
     from ..files.artefacts import require_free
     from ..report.console import outcome_table
     from .measure import add_accuracy, add_latency
+    from .report import PAGE, compared, write_page
 
     require_free(options.output, options.force)
     calibration, test, card = assets.calibration_images(), assets.test_images(), assets.card()
@@ -49,9 +52,13 @@ def demo(options: Demo) -> None:
         add_accuracy(result, test, 100, track)
         add_latency(result, calibration, 18, Conditions(), track)
         result.report["model"] = {"source": "prunec demo", "dataset": card["dataset"], "trained": card}
+        result.report["command"] = shlex.join(["prunec", "demo", "--target", options.target, "-o", str(options.output)])
         result.save(options.output, force=options.force, check=calibration.take(8, 0), track=track)
+        pair = result.dense.module, result.program.module
+        write_page(options.output, compared(*pair, test, None, CLASSES, track))
     out.print()
     out.print(outcome_table(result.report, f"ResNet-20 on {card['dataset'].partition(' (')[0]} to {options.target}"))
     out.print(f"\nEverything is in [bold]{options.output}/[/]: model.onnx, report.json, plan.json …")
+    out.print(f"Open it in a browser: [bold]{options.output / PAGE}[/]", soft_wrap=True)
     example = "prunec compress nets.py:make --data photos/ --target macs:0.5 -o out/"
     out.print(f"Now your own: [bold]{example}[/]", soft_wrap=True)

@@ -34,7 +34,10 @@ LAST = ("plot", "to_json", "show_all", "as_json", "no_verify", "debug")  # in ev
 
 @dataclass(frozen=True)
 class Given:
-    """Collect the options of a record that the command line gives, by field; those in `without` have no flag."""
+    """Collect the options of a record that the command line gives, by field.
+
+    Those in `without` have no flag.
+    """
 
     record: type
     without: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WORTH = 1.1  # MACs ratio above which a missing speedup is examined
 LITTLE = 0.5  # measured / promised gain below which layers are examined
+PROFILE_MS, FEWEST, RUNS = 10_000, 10, 50  # time for profiles of both networks, and the runs of each
 
 
 def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> None:
@@ -34,13 +35,15 @@ def add_accuracy(result: Result, images: Images, batch: int, track: Track) -> No
 
 
 def add_latency(result: Result, images: Images, opset: int, conditions: Conditions, track: Track) -> None:
-    """Compare the latency of the dense and the compressed network, on real images.
+    """Compare the latency of both networks on real images, and profile each layer.
 
     Both are exported alike. The batch size is the network's own where it is fixed.
     """
+    from ..compare.slow_layers import layer_times, slow_layers
     from ..deploy.benchmark.contestant import Entry
     from ..deploy.benchmark.point import document
     from ..deploy.benchmark.sweep import Sweep, measure
+    from ..report.compression import layer_time_facts
 
     dense, compressed = result.dense_onnx(opset), result.onnx(opset)
     batch = result.dense.only_batch or min(conditions.batch, len(images))
@@ -52,10 +55,15 @@ def add_latency(result: Result, images: Images, opset: int, conditions: Conditio
     result.report["dense_onnx"] = {"bytes": dense.ByteSize(), "opset": opset}
     result.report["speedup"] = found = predicted(result, dense, compressed)
     found["measured"] = point.speedups[0].ratio
+    sum_ms = sum(model["p50_ms"] for model in result.report["latency"]["points"][0]["models"])
+    how = replace(conditions, batch=batch, runs=max(FEWEST, min(RUNS, round(PROFILE_MS / sum_ms))))
+    try:
+        times = layer_times(dense, compressed, how, track)
+    except ValueError:  # the provider writes no profile
+        return
+    result.report["layer_times"] = layer_time_facts(times, how.runs)
     if found["macs"] > WORTH and found["measured"] - 1 < LITTLE * (found["macs"] - 1):
-        from ..compare.slow_layers import slow_layers
-
-        found["slow_layers"] = slow_layers(dense, compressed, replace(conditions, batch=batch), track=track)
+        found["slow_layers"] = slow_layers(times)
 
 
 def predicted(result: Result, dense: ModelProto, compressed: ModelProto) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..request.conflicts import METHOD, Beside, Without, require_no_conflict
 
 _READY = Without(("preprocess",), "data", "--data")
 _LABELS = Without(("classes",), "labelled", "--evaluate")
-_UNWRITTEN = ("output", "force", "no_bench", "provider", "opset", "time", "labelled", "classes")
+_UNWRITTEN = ("output", "force", "no_bench", "provider", "opset", "time", "labelled", "classes", "no_report")
 RULES: Mapping[str, tuple[Beside | Without, ...]] = {
     "compress": (
         METHOD,
@@ -27,6 +27,7 @@ RULES: Mapping[str, tuple[Beside | Without, ...]] = {
     "run": (_READY,),
     "verify": (_READY,),
     "bench": (_READY,),
+    "report": (Without(("model", "weights", "preprocess", "images"), "data", "--data"),),
     "diff": (Without(("batch", "threads", "provider"), "profile", "--profile"),),
 }
 RECIPE = (METHOD, _LABELS)  # rules of `prunec compress`, whose options may be in the recipe

@@ -108,21 +108,7 @@ def _draw(path: Path, facts: dict[str, Any]) -> None:
 def facts_of(name: str, program: Program) -> dict[str, Any]:
     """Return the data that `--json` prints: by space, the error with 0, 1 … coordinates removed."""
     from ..channels.spaces import Channels
-    from ..cost.macs import Macs
-    from ..statistics.facts import Curves
+    from ..cost.macs import total_macs
+    from ..report.compression import curve_facts
 
-    channels, curves = program.fact(Channels), program.fact(Curves).by_space
-    model = Macs.of(channels)
-    spaces = []
-    for place, space in enumerate(channels.prunable):
-        macs = model.along(model.sizes, place)
-        spaces.append(
-            {
-                "name": space.name,
-                "kind": channels.kind_of(space),
-                "size": space.size,
-                "saved": [1 - float(one) / model.total() for one in macs[::-1]],
-                "error": curves[space.name].error.tolist(),
-            }
-        )
-    return {"model": name, "macs": model.total(), "spaces": spaces}
+    return {"model": name, "macs": total_macs(program.fact(Channels)), "spaces": curve_facts(program)}

@@ -5,6 +5,7 @@ a layer is slow where   time after / time before  >  1 - KEPT · (1 - MACs after
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -17,23 +18,21 @@ from .profiles import Conditions, measure
 FELL = 0.1  # of a layer's MACs, at least
 KEPT = 0.5  # of the gain that is expected
 SHARE = 0.01  # of the network's time, at least, for a layer to matter
-SHOWN = 5
 
 
-def slow_layers(
-    dense: onnx.ModelProto,
-    compressed: onnx.ModelProto,
-    conditions: Conditions,
-    *,
-    track: Track = silent,
-) -> list[dict[str, Any]]:
-    """Return layers with less than half of the expected gain, worst first.
-
-    Name, MACs and share of time of each. Raises as `profiles.measure` does.
-    """
-    networks = network_of(dense), network_of(compressed)
+def layer_times(
+    dense: onnx.ModelProto, compressed: onnx.ModelProto, conditions: Conditions, track: Track = silent
+) -> dict[str, Any]:
+    """Profile both networks; return their difference with the ms of each layer. Raises as `profiles.measure` does."""
     profiles = measure(dense, compressed, conditions, track=track)
-    found = compare(*networks, profiles).to_json()
+    return compare(network_of(dense), network_of(compressed), profiles).to_json()
+
+
+def slow_layers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return layers of `layer_times` with less than half of the expected gain, worst first.
+
+    Name, MACs and share of time of each.
+    """
     whole = found["totals"]["before"]["ms"]
     slow = []
     for row in found["layers"]:

@@ -17,9 +17,18 @@ from pathlib import Path
 from ..errors import DataError, NumericsError, PrunecError
 from . import scratch
 from .manifest import NAME as MANIFEST
-from .manifest import canonical, compose, verify_manifest
+from .manifest import amended, canonical, compose, verify_manifest
 
-__all__ = ["MANIFEST", "folder", "require_file", "require_free", "verify_manifest", "write_bytes", "write_json"]
+__all__ = [
+    "MANIFEST",
+    "add_file",
+    "folder",
+    "require_file",
+    "require_free",
+    "verify_manifest",
+    "write_bytes",
+    "write_json",
+]
 
 _TAKEN = errno.ENOTEMPTY, errno.EEXIST
 _PAUSE = 0.01  # seconds to wait before the next attempt at a name that another writer holds
@@ -115,6 +124,18 @@ def write_json(path: Path, obj: object) -> None:
     with _finite(path):
         data = canonical(obj)
     write_bytes(path, data)
+
+
+def add_file(folder: Path, name: str, data: bytes) -> Path:
+    """Write one file into a finished folder, and list it in the manifest.
+
+    Other entries of the manifest stay as they are; a manifest that cannot be relied on is left alone. Raises DataError
+    as ``write_bytes`` does.
+    """
+    write_bytes(folder / name, data)
+    with contextlib.suppress(OSError, ValueError):
+        write_bytes(folder / MANIFEST, canonical(amended(folder, name)))
+    return folder / name
 
 
 def _write_manifest(partial: Path, facts: Mapping[str, object]) -> None:

@@ -42,6 +42,15 @@ def compose(folder: Path, facts: Mapping[str, object]) -> dict[str, Any]:
     return {**found, "sha256": _digest(found)}
 
 
+def amended(folder: Path, name: str) -> dict[str, Any]:
+    """Return the manifest with one file as it is now. Raises OSError or ValueError as ``read`` does."""
+    read(folder)
+    found: dict[str, Any] = json.loads((folder / NAME).read_bytes())
+    found.pop("sha256", None)
+    found["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": of_files(folder / name)}
+    return {**found, "sha256": _digest(found)}
+
+
 def canonical(obj: object) -> bytes:
     """Encode JSON with sorted keys, reproducibly. Raises ValueError if a number is not finite."""
     text = json.dumps(obj, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)

@@ -25,7 +25,7 @@ from ..pipeline.context import Context
 from ..pipeline.method import batch_of, passes_of, require_effect, require_kept
 from ..pipeline.pipeline import Instrument, Pipeline, Time, Verify
 from ..progress import Track, silent
-from ..report.compression import capture_facts, request_facts, size_facts
+from ..report.compression import capture_facts, layer_facts, request_facts, sensitivity_facts, size_facts
 from ..request.config import CompressConfig
 from ..request.options import optional
 from ..request.target import Target
@@ -111,6 +111,8 @@ class Calibrated:
             "notes": context.notes,
             "estimate": expected.to_json(),
             "capture": capture_facts(self.dense, self.left_out),
+            "layers": layer_facts(plan),
+            "sensitivity": sensitivity_facts(planned.program(program)),
         }
         few = tuple(one.to(CPU) for one in verify.samples[0])
         return Result(replace(self.dense, original=None), replace(program, original=None), plan, report, few, expected)

@@ -58,7 +58,7 @@ class Context:
         return count if len(images) >= FEW and count else 0
 
     def toward(self, target: Target) -> Context:
-        """Return a copy with another target, and notes of its own, that shares the drawn images."""
+        """Return a copy with another target and its own notes, and the same drawn images."""
         found = replace(self, target=target, notes=dict(self.notes))
         drawn = ("choosing", "fitting")
         vars(found).update({name: value for name, value in vars(self).items() if name in drawn})

@@ -183,7 +183,7 @@ class Pipeline:
             facts = (set() if step.rewrites else facts) | set(step.provides)
 
     def before(self, fact: type) -> int:
-        """Return the number of passes before the first that provides a fact; of all if none does."""
+        """Count the passes before the first that provides a fact, or all."""
         return next((place for place, step in enumerate(self.passes) if fact in step.provides), len(self.passes))
 
     def run(

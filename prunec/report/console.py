@@ -16,16 +16,17 @@ Facts = Mapping[str, Any]
 def outcome_table(report: Facts, title: str) -> Table:
     """Compare the dense, pruned and compressed network in a table, with conditions below."""
     table = plain_table(title)
-    table.caption, table.caption_justify = "\n".join(_conditions(report)), "left"
+    table.caption, table.caption_justify = "\n".join(condition_lines(report)), "left"
     table.add_column("", no_wrap=True)
     for heading in ("dense", "pruned alone", "compressed", "change"):
         table.add_column(heading, justify="right", style="bold" if heading == "compressed" else "")
-    for row in _outcome(report):
+    for row in outcome_rows(report):
         table.add_row(*row)
     return table
 
 
-def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
+def outcome_rows(report: Facts) -> list[tuple[str, str, str, str, str]]:
+    """Return rows of text: measure, dense, pruned, compressed, change."""
     rows = []
     if accuracy := report.get("accuracy"):
         dense, pruned, compressed = (accuracy[key] for key in ("dense", "pruned", "compressed"))
@@ -52,7 +53,7 @@ def _outcome(report: Facts) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def _conditions(report: Facts) -> list[str]:
+def condition_lines(report: Facts) -> list[str]:
     """List the conditions of the results, one per line, below the table."""
     lines = []
     if accuracy := report.get("accuracy"):
@@ -60,7 +61,8 @@ def _conditions(report: Facts) -> list[str]:
     lines += _estimate(report.get("estimate", {}))
     if latency := report.get("latency"):
         point = latency["points"][0]
-        lines.append(f"latency p50 in ONNX Runtime, batch {point['batch']}, {counted(point['threads'], 'thread')}")
+        how = f"batch {point['batch']}, {counted(point['threads'], 'thread')}"
+        lines.append(f"latency p50 in ONNX Runtime, {how}; less than {point['noise']['floor']:.1%} is noise")
     if speedup := report.get("speedup"):
         lines += _speedup(speedup)
     if latency := report.get("notes", {}).get("allocate", {}).get("latency"):

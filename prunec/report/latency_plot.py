@@ -28,7 +28,7 @@ def drawing(facts: Facts) -> str:
     for place, (point, model) in enumerate(rows):
         y = TOP + ROW * place
         parts += [_name(point, model, y), _times(point, model, y, longest), _ratio(point, model, y, reach)]
-    box = f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12"'
+    box = f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="currentColor"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{"".join(parts)}</svg>\n'
 
 
@@ -64,7 +64,7 @@ def _name(point: Facts, model: Facts, y: int) -> str:
     line = f'<path d="M0 {y}H{RIGHT}" stroke="#ccc"/>' if where else ""
     return (
         f'{line}<text x="4" y="{y + 17}">{escape(text)}<title>{escape(model["name"])}</title></text>'
-        f'<text x="{NAMES - 4}" y="{y + 17}" text-anchor="end" fill="#777">{where}</text>'
+        f'<text x="{NAMES - 4}" y="{y + 17}" text-anchor="end" opacity="0.7">{where}</text>'
     )
 
 
@@ -100,7 +100,7 @@ def _over(ratio: float, reach: float) -> float:
 
 
 def _colour(model: Facts) -> str:
-    return "#555" if model["letter"] == "A" else f"hsl({(ord(model['letter']) - 66) * 67 % 360 + 200} 60% 45%)"
+    return "#888" if model["letter"] == "A" else f"hsl({(ord(model['letter']) - 66) * 67 % 360 + 200} 60% 45%)"
 
 
 def _short(name: str) -> str:

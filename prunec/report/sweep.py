@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def row_of(target: str, report: Mapping[str, Any]) -> Row:
-    """Return what is compared, from the report of one compression; None where it was not measured."""
+    """Return the numbers to compare from a report, None where not measured."""
     sizes = {f"{name}_share": report[name]["compressed"] / report[name]["dense"] for name in ("macs", "parameters")}
     estimate, accuracy = report.get("estimate") or {}, report.get("accuracy")
     found: Row = {"target": target, **sizes, "onnx_bytes": report.get("onnx", {}).get("bytes")}
@@ -24,7 +24,7 @@ def row_of(target: str, report: Mapping[str, Any]) -> Row:
 
 
 def on_front(rows: Sequence[Row]) -> list[bool]:
-    """Return whether no other network is as small, as fast and as good, and better in one of these."""
+    """Return whether no other network is as small, fast and good, and better in one."""
     points = [(one["macs_share"], one["milliseconds"] or 0.0, -_quality(one)) for one in rows]
     return [
         not any(all(a <= b for a, b in zip(other, mine, strict=True)) and other != mine for other in points)

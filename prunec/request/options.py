@@ -97,3 +97,16 @@ def reuse(record: type, name: str, *, default: Any = ..., **changed: Any) -> Any
 def options_of(config: type) -> tuple[Field, ...]:
     """List the options of a dataclass, in order. Raises KeyError for a field without documentation."""
     return tuple(Field(one.name, one.metadata["option"], one.default) for one in dataclasses.fields(config))
+
+
+def spelled(config: type, given: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command line that gives these options of a record."""
+    words: list[str] = []
+    for one in options_of(config):
+        value, flag = given.get(one.name), one.flags[0]
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                words += [flag, str(each)] if flag else [str(each)]
+    return words

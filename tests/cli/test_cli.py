@@ -48,7 +48,7 @@ def make():
 def broken():
     raise KeyError("no such layer")
 """
-IMAGES = {"model.onnx", "model.safetensors", "model.pt2", "plan.json", "report.json", "manifest.json"}
+IMAGES = {"model.onnx", "model.safetensors", "model.pt2", "plan.json", "report.json", "report.html", "manifest.json"}
 NORM = ("--preprocess", "mean=0.5,std=0.25")
 
 
@@ -251,6 +251,8 @@ def test_demo(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, said = prunec("demo", "--target", "macs:0.5")
     assert code == 0, said
     assert "ResNet-20 on Fashion-MNIST to macs:0.5" in said
+    assert "Open it in a browser: demo-out/report.html" in said
+    assert "The networks differ on" in (room / "demo-out/report.html").read_text()
     accuracy = json.loads((room / "demo-out/report.json").read_text())["accuracy"]
     assert accuracy["dense"] > 90
     assert accuracy["compressed"] > accuracy["dense"] - 5

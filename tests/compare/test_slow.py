@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from prunec.compare.profiles import Conditions
-from prunec.compare.slow_layers import slow_layers
+from prunec.compare.slow_layers import layer_times, slow_layers
 from prunec.deploy.onnx.export import export_onnx
 from prunec.frontend.capture import capture
 from prunec.report.console import outcome_table
@@ -25,10 +25,10 @@ def test_layers_that_lose_macs_and_no_time_are_named() -> None:
 
     example = (torch.randn(2, 3, 24, 24),)
     dense, odd, even = (export_onnx(capture(network(width), example).module, example) for width in (128, 113, 64))
-    slow = slow_layers(dense, odd, Conditions())
+    slow = slow_layers(layer_times(dense, odd, Conditions()))
     assert [one["name"] for one in slow][:1] == ["1"]
     assert slow[0]["macs"] < 0.9 < slow[0]["time"]
-    assert "1" not in [one["name"] for one in slow_layers(dense, even, Conditions())]
+    assert "1" not in [one["name"] for one in slow_layers(layer_times(dense, even, Conditions()))]
 
 
 def test_the_report_names_them_and_says_what_was_promised() -> None:
