@@ -280,6 +280,8 @@ def _from_code(reference: str, limit: int | None, track: Track, takes: Signature
     with imported(reference, DataError) as found:
         try:
             batches: Any = found() if callable(found) else found
+            if isinstance(batches, Images):
+                return batches.at(torch.arange(min(len(batches), limit or len(batches)))).fitted(takes)
             return _of_batches(as_batches(batches), reference, limit, track, takes)
         except PrunecError:
             raise

@@ -278,6 +278,14 @@ def test_code_gives_batches(code: str) -> None:
     assert torch.equal(load_images(f"{code}:whole").inputs[0], torch.arange(12.0).view(6, 2))
 
 
+def test_code_gives_images() -> None:
+    """Take what `load_images` returned, with its labels, and no more than the limit."""
+    found = load_images("prunec.demo:test_images", limit=5)
+    assert len(found) == 5
+    assert found.labels is not None
+    assert len(found.labels) == 5
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
