@@ -18,6 +18,7 @@ from . import (
     compress,
     demo,
     diff,
+    doctor,
     evaluate,
     export,
     inspect,
@@ -55,7 +56,7 @@ COMMANDS = (
     compress.compress, sweep.sweep, report.report, inspect.inspect, profile.profile, sensitivity.sensitivity,
     evaluate.evaluate, export.export,
     lint.lint, cast.cast, quantize.quantize, build.build, run.run, verify.verify, bench.bench, diff.diff,
-    catalogue.catalogue, demo.demo,
+    catalogue.catalogue, demo.demo, doctor.doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))
