@@ -14,6 +14,7 @@ from ..request.values import TEXT
 from .compress import Files, Writing, request_of
 from .console import out, progress, say
 from .flags import Checks, Given, flattened
+from .report import write_page
 
 if TYPE_CHECKING:
     from ..request.target import Target
@@ -46,6 +47,7 @@ def sweep(files: Files, family: Family, given: Mapping[str, object], writing: Wr
         prunec sweep --recipe resnet56.toml --targets latency:0.8,0.6 -o out/
     """
     from ..errors import SpecError
+    from ..report.samples import NOT_COMPARED
     from ..request.target import family_of
     from . import work
 
@@ -64,6 +66,8 @@ def sweep(files: Files, family: Family, given: Mapping[str, object], writing: Wr
         for target, result in zip(left, work.sweep(request, loaded, calibration, left, track), strict=True):
             work.measure(result, request, calibration, test, not writing.no_bench, track)
             work.save(result, request, calibration, places[target], writing.force, track)
+            if not writing.no_report:
+                write_page(places[target], NOT_COMPARED)
             say(f"wrote {places[target]}", "dim")
     _show(places, files.output)
 

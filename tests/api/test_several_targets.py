@@ -84,3 +84,4 @@ def test_a_sweep_goes_on_where_it_was_left(tmp_path: Path) -> None:
     assert [one["target"] for one in rows] == ["macs:0.8", "macs:0.6"]
     assert rows[0]["macs_share"] > rows[1]["macs_share"]
     assert "macs:0.6" in second.output
+    assert (tmp_path / "out" / "macs-0.6" / "report.html").is_file()
