@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,17 +102,20 @@ def run(
     return _named(compress(loaded.model, images, config, track=track, instruments=watching), options, loaded, images)
 
 
-def sweep(
-    options: CompressRequest, loaded: LoadedModel, images: Images, targets: Sequence[Target], track: Track
-) -> Iterator[Result]:
-    """Yield the compressed network of each target, as `run`, from one calibration."""
+def calibrated(
+    options: CompressRequest, loaded: LoadedModel, images: Images, track: Track
+) -> Callable[[Target], Result]:
+    """Return a function that gives the result of a target, as `run`, from one calibration."""
     config = replace(options, on=_engine_text(options))
     with kept_process_state():
-        calibrated = Calibrated.of(loaded.model, images, config, Session(track=track))
-    for target in targets:
+        known = Calibrated.of(loaded.model, images, config, Session(track=track))
+
+    def result_of(target: Target) -> Result:
         with kept_process_state():
-            result = calibrated.result(target)
-        yield _named(result, options, loaded, images)
+            result = known.result(target)
+        return _named(result, options, loaded, images)
+
+    return result_of
 
 
 def _named(result: Result, options: CompressRequest, loaded: LoadedModel, images: Images) -> Result:

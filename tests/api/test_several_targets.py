@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 
 import prunec
 from prunec.cli import app
+from prunec.cli.sweep import searched
 from prunec.errors import SpecError
 from prunec.report.sweep import on_front
+from prunec.request.condition import Condition
 from prunec.request.target import Target, family_of
 
 IMAGES = torch.randn(96, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -85,3 +88,36 @@ def test_a_sweep_goes_on_where_it_was_left(tmp_path: Path) -> None:
     assert rows[0]["macs_share"] > rows[1]["macs_share"]
     assert "macs:0.6" in second.output
     assert (tmp_path / "out" / "macs-0.6" / "report.html").is_file()
+
+
+def reported(agreement: float, drop: float) -> dict[str, Any]:
+    return {"accuracy": {"dense": 90.0, "compressed": 90.0 - drop}, "estimate": {"agreement": agreement}}
+
+
+def test_a_condition_is_read_and_judged() -> None:
+    assert Condition.parse("drop<=1.5").met(reported(0.5, 1.5))
+    assert not Condition.parse("drop <= 1").met(reported(1.0, 1.1))
+    assert Condition.parse("agreement>=97%") == Condition.parse("agreement>=0.97")
+    assert not Condition.parse("agreement>=0.97").met(reported(0.96, 0.0))
+    for text in ("drop>=1", "agreement<=0.9", "top1>=3", "agreement>=0", "drop<=x"):
+        with pytest.raises(SpecError, match="drop<=1"):
+            Condition.parse(text)
+    with pytest.raises(SpecError, match="--evaluate"):
+        Condition.parse("drop<=1").met({"accuracy": None})
+
+
+@pytest.mark.parametrize("needed", [0.05, 0.3, 0.62, 0.94, 0.99])
+def test_the_search_ends_near_the_fewest_macs_that_meet_it(needed: float) -> None:
+    """A network meets the condition where at least `needed` of the MACs remain."""
+
+    def report_of(target: Target) -> dict[str, Any]:
+        return reported(1.0 if target.remaining >= needed else 0.5, 0.0)
+
+    tried = searched(report_of, Condition("agreement", 0.9))
+    meeting = [one.remaining for one in tried if one.remaining >= needed]
+    if needed > 0.95:
+        assert not meeting
+        assert len(tried) == 2
+    else:
+        assert min(meeting) - max(needed, 0.1) < 0.85 / 2**5 + 1e-3
+        assert len(tried) <= 7
