@@ -25,6 +25,7 @@ from prunec.evaluate import accuracy
 from prunec.frontend.capture import capture
 from prunec.ir import graph
 from prunec.ir.program import Program
+from prunec.outcome import calibrated
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass, Pipeline, Verify
 from prunec.request.target import Target
@@ -52,7 +53,7 @@ def strategies(folder: str) -> list[str]:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A GPU that prunec finds."""
-    monkeypatch.setattr(api, "named", lambda text: CUDA if text == "cuda" else device.named(text))
+    monkeypatch.setattr(calibrated, "named", lambda text: CUDA if text == "cuda" else device.named(text))
     with simulated():
         yield
 
