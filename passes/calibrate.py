@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch import fx
 
 from prunec.channels.matrix import Blocks, readers_of
 from prunec.channels.spaces import Channels, Contraction
+from prunec.data.images import Images
 from prunec.errors import NumericsError
 from prunec.ir import graph
 from prunec.ir.interpreter import Interpreter, Live
 from prunec.ir.program import Program
-from prunec.pipeline.context import Context
+from prunec.pipeline.context import FEW, Context
 from prunec.pipeline.pipeline import Pass
 from prunec.selection.importance import by_position
 from prunec.statistics import store
@@ -71,11 +73,13 @@ class Calibrate(Pass):
         walk = Interpreter(program.module, dict.fromkeys(wanted, record))
         layers = {name: Layer.of(walk.module, walk.nodes[walk.places[name]], one, one.groups)
                   for name, one in wanted.items()}  # fmt: skip
-        batches = -(-len(images) // context.batch)
-        part, read = {}, 0
-        for step, batch in zip(context.track(range(batches), "calibrate"), images.batches(context.batch), strict=True):
-            if step and step == (batches + 1) // 2:
-                part, read = {name: each.copied() for name, each in moments.items()}, stop
+        part, read = {}, _read_by_part(images)
+        sides = [images.at(torch.arange(read)), images.at(torch.arange(read, len(images)))] if read else [images]
+        steps = range(sum(-(-len(side) // context.batch) for side in sides))
+        batches = chain.from_iterable(side.batches(context.batch) for side in sides)
+        for _, batch in zip(context.track(steps, "calibrate"), batches, strict=True):
+            if read and stop == read:
+                part = {name: each.copied() for name, each in moments.items()}
             samples = len(batch[0])
             stop += samples
             with torch.no_grad():
@@ -84,6 +88,14 @@ class Calibrate(Pass):
         for name, each in found.items():
             _require_finite(wanted[name], each)
         return Statistics(found, part, read)
+
+
+def _read_by_part(images: Images) -> int:
+    """Return the number of images of the part: two thirds, in whole steps.
+
+    It does not depend on the batch, and is 0 if images are few.
+    """
+    return 0 if len(images) < 2 * FEW else 2 * len(images) // 3 // images.step * images.step
 
 
 def _wanted(channels: Channels) -> dict[str, Contraction]:
