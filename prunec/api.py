@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -22,10 +22,6 @@ from .request.constraints import ANY, Constraints
 from .request.keywords import keywords_of
 from .request.target import Target
 
-if TYPE_CHECKING:
-    pass
-
-
 __all__ = ["PIPELINE", "PREPARE", "Result", "compress", "inspect", "prepared", "sweep"]
 
 
@@ -35,7 +31,6 @@ class Keywords(Session, CompressConfig):
 
 
 @keywords_of(Keywords, Session)
-@kept_process_state()
 def compress(model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, session: Session) -> Result:
     """Make a trained network smaller without retraining.
 
@@ -62,12 +57,9 @@ def sweep(
         raise SpecError("there are no targets: give at least one, for instance macs:0.5")
     wanted = [one if isinstance(one, Target) else Target.parse(one) for one in targets]
     given = Keywords(target=wanted[0], **options)
-    with kept_process_state():
-        calibrated = Calibrated.of(model, calibration, given, given)
+    calibrated = Calibrated.of(model, calibration, given, given)
     for target in wanted:
-        with kept_process_state():
-            found = calibrated.result(target)
-        yield found
+        yield calibrated.result(target)
 
 
 @kept_process_state()

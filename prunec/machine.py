@@ -19,7 +19,7 @@ PACKAGES = (
 def versions() -> dict[str, str]:
     """Return the installed versions by package."""
     names = ("prunec", "numpy", "onnx", "onnxruntime", "onnxscript")
-    found = {name: version for name in names if (version := _version(name))}
+    found = {name: version for name in names if (version := version_of(name))}
     return {"python": platform.python_version(), "torch": torch.__version__, "prunec": "uninstalled", **found}
 
 
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
         "load_average": load_average(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in PACKAGES if (found := version_of(name))},
     }
 
 
@@ -52,7 +52,7 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     """Return the installed version of `package`; None if not installed."""
     try:
         return metadata.version(package)

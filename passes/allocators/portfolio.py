@@ -49,12 +49,11 @@ class Portfolio(Allocator):
         if not problem.can_try:
             return _knapsack(0.0)
         oracle = Oracle(problem, self.images)
-        found: dict[float | str, float] = {
-            0.0: _divergence(oracle, _knapsack(0.0, UNMOVED))
-        }  # the first of equals wins
+        plain = _divergence(oracle, _knapsack(0.0, UNMOVED))
+        found: dict[float | str, float] = {0.0: plain}  # the first of equals wins
         found |= {name: _divergence(oracle, STRATEGIES["allocators"].make(name)) for name in PLAIN}
         for way in (-SLOPE, SLOPE):
-            found.update(_steeper(oracle, way, found[0.0]))
+            found.update(_steeper(oracle, way, plain))
         best = min(found, key=lambda one: found[one])
         if isinstance(best, str):
             return STRATEGIES["allocators"].make(best)  # type: ignore[no-any-return]

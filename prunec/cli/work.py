@@ -18,7 +18,6 @@ from ..deploy.ort import providers, runtime
 from ..errors import BackendError, DataError, SpecError
 from ..frontend.load import LoadedModel, load_model
 from ..frontend.opaque import unwritable
-from ..frontend.process_state import kept_process_state
 from ..ir.signature import require_runnable, signature_of
 from ..latency.engine import checked
 from ..outcome.calibrated import Calibrated, Session
@@ -107,13 +106,10 @@ def calibrated(
 ) -> Callable[[Target], Result]:
     """Return a function that gives the result of a target, as `run`, from one calibration."""
     config = replace(options, on=_engine_text(options))
-    with kept_process_state():
-        known = Calibrated.of(loaded.model, images, config, Session(track=track))
+    known = Calibrated.of(loaded.model, images, config, Session(track=track))
 
     def result_of(target: Target) -> Result:
-        with kept_process_state():
-            result = known.result(target)
-        return _named(result, options, loaded, images)
+        return _named(known.result(target), options, loaded, images)
 
     return result_of
 

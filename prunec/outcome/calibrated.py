@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -16,6 +16,7 @@ from ..data.images import Images, as_images
 from ..data.noise import why_nothing_varies
 from ..device import CPU, named
 from ..frontend.capture import capture
+from ..frontend.process_state import kept_process_state
 from ..frontend.requirements import plain_module
 from ..ir.calling import Inputs
 from ..ir.program import Program
@@ -32,9 +33,6 @@ from ..request.target import Target
 from ..surgery.plan import Plan
 from ..validation.held_out import Planned, estimate, keep_back
 from .result import CHECKED, Result
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +64,7 @@ class Calibrated:
     seconds: Mapping[str, float]  # by pass, with the capture and their total
 
     @staticmethod
+    @kept_process_state()
     def of(
         model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, session: Session
     ) -> Calibrated:
@@ -89,12 +88,13 @@ class Calibrated:
         seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
         return Calibrated(dense, whole, left_out, passes, program, context, verify, session.instruments, seconds)
 
+    @kept_process_state()
     def result(self, target: Target) -> Result:
         """Run the remaining passes for a target, and estimate the error on other images."""
         started, passes, context = time.perf_counter(), self.passes, self.context.toward(target)
-        verify = self.verify
-        clock, planned, first = Time(), Planned(passes.before(Plan)), passes.before(Plan)
-        program = passes.run(self.program, context, (clock, verify, planned, *self.instruments), start=first)
+        start = passes.before(Plan)
+        clock, planned = Time(), Planned(start)
+        program = passes.run(self.program, context, (clock, self.verify, planned, *self.instruments), start=start)
         plan = program.fact(Plan)
         if "allocate" in context.notes:
             context.notes["allocate"]["budgets"] = written(program, context.notes["allocate"]["budgets"])
@@ -107,14 +107,14 @@ class Calibrated:
             **size_facts(self.dense, planned.program(program), program, plan, self.whole, seconds),
             **request_facts(context),
             "pipeline": str(passes),
-            "drift": verify.reported,
+            "drift": self.verify.reported,
             "notes": context.notes,
             "estimate": expected.to_json(),
             "capture": capture_facts(self.dense, self.left_out),
             "layers": layer_facts(plan),
             "sensitivity": sensitivity_facts(planned.program(program)),
         }
-        few = tuple(one.to(CPU) for one in verify.samples[0])
+        few = tuple(one.to(CPU) for one in self.verify.samples[0])
         return Result(replace(self.dense, original=None), replace(program, original=None), plan, report, few, expected)
 
 

@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 
 import torch
 from torch import nn
@@ -17,8 +16,7 @@ from ..deploy.tensorrt.gpu import compute_capability
 from ..deploy.tensorrt.package import PACKAGES
 from ..errors import BackendError, PrunecError, first_line
 from ..files import cache
-from ..frontend.process_state import kept_process_state
-from ..machine import versions
+from ..machine import version_of, versions
 from ..request.config import CompressConfig
 from .calibrated import Calibrated, Session
 
@@ -65,12 +63,7 @@ def _torch() -> str:
 
 def _runtime_builds() -> Check:
     """Check that one build of ONNX Runtime is installed: two overwrite each other's files."""
-    found = {}
-    for name in BUILDS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    found = {name: version for name in BUILDS if (version := version_of(name))}
     text = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:
         names = " ".join(found)
@@ -119,8 +112,7 @@ def _self_test() -> Check:
         with torch.no_grad():
             wide(images[:1])
         config = CompressConfig(target="macs:0.5", align="none")
-        with kept_process_state():
-            result = Calibrated.of(wide.eval(), images, config, Session()).result(config.wanted)
+        result = Calibrated.of(wide.eval(), images, config, Session()).result(config.wanted)
         what = "compressed and captured"
         if _runtime_builds().state == "ok":
             result.onnx()

@@ -16,12 +16,12 @@ import onnx
 import pytest
 import torch
 from bench_schema import checked
+from command import prunec
 from PIL import Image
 from rich.console import Console
-from typer.testing import CliRunner
 
 from prunec import demo as assets
-from prunec.cli import app, console
+from prunec.cli import console
 from prunec.deploy.onnx import provenance
 from prunec.files.artefacts import verify_manifest
 from prunec.progress import silent
@@ -94,14 +94,6 @@ def compress(place: Path, *more: object, output: Path | str | None = "out", **gi
     values = {"model": f"{place / 'nets.py'}:make", "data": place / "train.npz", "target": "macs:0.5", **given}
     tail = ["--data", values["data"], "--target", values["target"], *(() if output is None else ("-o", output)), *more]
     return ["compress", *map(str, [values["model"], *tail])]
-
-
-def prunec(*args: object) -> tuple[int, str]:
-    """The exit code, and all that was printed."""
-    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 # Good paths

@@ -7,21 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner
+from command import prunec
 
 from prunec import demo
-from prunec.cli import app
 from prunec.deploy.onnx import onnx_file, provenance
 
 DEMO = ("prunec.demo:load_network", "--input-shape", "1x28x28")
-
-
-def prunec(*args: object) -> tuple[int, str]:
-    """The exit code, and all that was printed."""
-    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")

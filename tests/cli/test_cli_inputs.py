@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner
+from command import prunec
 
-from prunec.cli import app
 from prunec.deploy.benchmark.inputs import Takes
 from prunec.deploy.onnx import model_inputs
 from prunec.deploy.ort.runtime import session
@@ -74,14 +73,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "floats.npz", inputs=random.standard_normal((32, 3, 6, 6), dtype=np.float32))
     np.savez(folder / "pixels.npz", inputs=random.integers(0, 256, (32, 6, 6, 3), dtype=np.uint8))
     return folder
-
-
-def prunec(*args: object) -> tuple[int, str]:
-    """The exit code, and all that was printed."""
-    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 CHEAP = ("--target", "macs:0.6", "--allocator", "uniform", "--decomposer", "none", "--no-bench")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import command
 import numpy as np
 import onnx
 import pytest
@@ -15,10 +16,8 @@ import shared_nets
 from conftest import needs_shared
 from onnx_nets import demo_pair
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from typer.testing import CliRunner
 
 from prunec.api import PREPARE, Result, compress
-from prunec.cli import app
 from prunec.compare import engine_layers, profiles
 from prunec.compare.difference import Difference, read
 from prunec.compare.difference import compare as difference
@@ -319,11 +318,7 @@ def test_lint_knows_every_copy_that_tensorrt_rtx_adds(tmp_path: Path) -> None:
 # The command
 
 
-def prunec(*args: object) -> tuple[int, str]:
-    result = CliRunner(env={"COLUMNS": "220"}).invoke(app, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
+prunec = partial(command.prunec, columns=220)
 
 
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:

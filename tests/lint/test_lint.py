@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import command
 import numpy as np
 import onnx
 import onnx.parser
@@ -20,11 +22,9 @@ from onnx import numpy_helper
 from onnx_nets import demo_pair
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from typer.testing import CliRunner
 
 from prunec.api import prepared
 from prunec.channels.spaces import Channels
-from prunec.cli import app
 from prunec.cost.hardware import TARGETS, DeployTarget, target_of
 from prunec.cost.macs import total_macs
 from prunec.data.images import as_images
@@ -331,11 +331,7 @@ def test_what_onnx_runtime_quantises_by_default_is_not_for_tensorrt(tmp_path: Pa
 # The command
 
 
-def prunec(*args: object) -> tuple[int, str]:
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
+prunec = partial(command.prunec, columns=200)
 
 
 def test_exit_codes_are_for_pipelines(tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command import prunec
 from PIL import Image
-from typer.testing import CliRunner
 
-from prunec.cli import app
 from prunec.files.artefacts import verify_manifest
 from prunec.files.manifest import read
 from prunec.report.compression_page import MOST_ROWS, Folder, page
@@ -73,13 +72,6 @@ class Outline(HTMLParser):
 
     def each(self, *tags: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.elements if tag in tags]
-
-
-def prunec(*args: object) -> tuple[int, str]:
-    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")
