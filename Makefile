@@ -12,11 +12,15 @@ JOBS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# The site's tool needs Python 3.11. Where .venv is older, the site has .venv-docs, of the first interpreter that is not.
+FIRST = $(or $(wildcard $(BIN)/python),$(PYTHON))
+NEWER := python3.14 python3.13 python3.12 python3.11 $(wildcard $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python)
+
 PINS := requirements/torch.txt requirements/run.txt pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long lint docs setup clean distclean
+.PHONY: help demo test test-long lint docs site setup clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +42,18 @@ lint: $(VENV)/.test ## Set up, then ruff and mypy only
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: $(VENV)/.docs ## Set up, then build the documentation site into build/docs; a warning or a broken link is an error
-	@test -x $(BIN)/zensical || { echo "the site needs Python 3.11 or newer: say for instance make PYTHON=python3.12 VENV=.venv312 docs" >&2; exit 1; }
+docs: ## Set up, then build the documentation site into build/docs; a warning or a broken link is an error
+	@new='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	if $(FIRST) -c "$$new" 2>/dev/null; then exec $(MAKE) --no-print-directory site; fi; \
+	for python in $(PYTHON) $(NEWER); do \
+		if $$python -c "$$new" 2>/dev/null; then exec $(MAKE) --no-print-directory site VENV=$(VENV)-docs PYTHON=$$python; fi; \
+	done; \
+	echo "the site needs Python 3.11 or newer, and none was found: say make docs PYTHON=/path/to/python3.12" >&2; exit 1
+
+site: $(VENV)/.docs
 	$(BIN)/python docs/generate.py build
 	$(BIN)/zensical build --strict --clean --config-file build/zensical.toml
+	$(BIN)/python docs/check_links.py build/docs
 
 setup: $(VENV)/.test ## Set up only: prunec, editable, and the tools for its tests
 
@@ -50,7 +62,7 @@ clean: ## Remove what was built, cached or written by the demo
 	find prunec passes tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-docs
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \

@@ -2,6 +2,7 @@
 
     python docs/generate.py build                              # build/pages, build/zensical.toml
     zensical build --strict --config-file build/zensical.toml  # build/docs
+    python docs/check_links.py build/docs                      # every link and anchor
 
 The folder of pages mirrors the checkout: pages, and the files that they link to, stand where they do here, so a link
 that works here works in the site. A link to a missing file is an error; Zensical checks links to pages and headings.
@@ -29,7 +30,7 @@ PROJECT = (
 )
 SECTIONS = ("explanation", "methods", "reference", "coming-from")  # folders of docs/, in the order of the navigation
 EXTENSIONS = ("tables", "pymdownx.superfences", "pymdownx.highlight")  # no others: pages read the same elsewhere
-LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 FENCE = re.compile(r"^( *)(```+)[^\n]*\n.*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 
 
@@ -49,7 +50,7 @@ def generated() -> dict[str, str]:
 
 def linked(path: str, text: str) -> Iterable[tuple[str, Path]]:
     """Yield each link of a page to a file or folder of the checkout, and where it leads."""
-    for link in LINK.findall(FENCE.sub("", text)):
+    for link in map("".join, LINK.findall(FENCE.sub("", text))):
         place = link.partition("#")[0]
         if place and "://" not in link and not link.startswith("mailto:"):
             yield link, (ROOT / path).parent.joinpath(place).resolve()
