@@ -23,12 +23,8 @@ import method_pages
 import reference_pages
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDE = ("tutorial", "python", "command-line", "recipes", "quantization", "engines", "latency", "results")  # first ones
-PROJECT = (
-    *("docs/stability.md", "docs/architecture.md", "docs/measurements.md", "docs/other-images.md"),
-    *("CONTRIBUTING.md", "bench/README.md", "CHANGELOG.md", "SECURITY.md"),
-)
-SECTIONS = ("explanation", "methods", "reference", "coming-from")  # folders of docs/, in the order of the navigation
+INDEX = "docs/index.md"  # its headings and links are the navigation
+GENERATED = {"Methods": "docs/methods", "Reference": "docs/reference"}  # folders that the code adds to a section
 EXTENSIONS = ("tables", "pymdownx.superfences", "pymdownx.highlight")  # no others: pages read the same elsewhere
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 FENCE = re.compile(r"^( *)(```+)[^\n]*\n.*?^\1\2 *$", re.DOTALL | re.MULTILINE)
@@ -36,11 +32,22 @@ FENCE = re.compile(r"^( *)(```+)[^\n]*\n.*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 
 def pages() -> dict[str, str]:
     """Return all pages of the site by path in the checkout, written and generated ones."""
-    written = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", *(ROOT / name for name in PROJECT)]
-    return {
-        **{path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in written},
-        **generated(),
-    }
+    listed = [path for section in sections().values() for path in section.values()]
+    inside = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
+    written = dict.fromkeys(["README.md", *listed, *inside])
+    return {path: (ROOT / path).read_text(encoding="utf-8") for path in written} | generated()
+
+
+def sections() -> dict[str, dict[str, str]]:
+    """Return the sections of the index page: their pages by title."""
+    found: dict[str, dict[str, str]] = {}
+    for line in (ROOT / INDEX).read_text(encoding="utf-8").splitlines():
+        if heading := re.fullmatch(r"## (.+)", line):
+            found[heading[1]] = {}
+        elif item := re.match(r"- \[(.+?)\]\((.+?)\)", line):
+            place = (ROOT / INDEX).parent.joinpath(item[2]).resolve()
+            found[next(reversed(found))][item[1]] = place.relative_to(ROOT).as_posix()
+    return found
 
 
 def generated() -> dict[str, str]:
@@ -93,16 +100,13 @@ def title(text: str) -> str:
 
 
 def navigation(found: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the sections of the site: every page of docs/, by folder and title."""
+    """Return the sections of the site: those of the index page, and generated pages by folder and title."""
     entry = {path: {title(text): path} for path, text in found.items()}
-    guide = [path for path in found if re.fullmatch(r"docs/[\w-]+\.md", path) and path not in PROJECT]
-    order = {f"docs/{name}.md": place for place, name in enumerate(GUIDE)}
-    return [
-        {"Home": "README.md"},
-        {"Guide": [entry[path] for path in sorted(guide, key=lambda path: (order.get(path, len(order)), path))]},
-        *({name.replace("-", " ").capitalize(): _section(f"docs/{name}", entry)} for name in SECTIONS),
-        {"Project": [entry[path] for path in PROJECT]},
-    ]
+    parts: list[dict[str, Any]] = [{"Home": "README.md"}, {"All pages": INDEX}]
+    for name, listed in sections().items():
+        items: list[dict[str, Any]] = [{title: path} for title, path in listed.items()]
+        parts.append({name: items + (_section(GENERATED[name], entry) if name in GENERATED else [])})
+    return parts
 
 
 def _section(folder: str, entry: Mapping[str, dict[str, str]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import typer
-from pages import DOCS, PAGES, ROOT, blocks, rows, spans, text_of
+from pages import DOCS, HOW_TO, PAGES, ROOT, blocks, rows, spans, text_of
 
 import prunec.errors
 from prunec.cli import app
@@ -105,7 +105,7 @@ def test_every_command_in_a_sentence_has_the_options_that_it_names(page: str) ->
             check(span.replace("…", " "), whole=False)
 
 
-@pytest.mark.parametrize("page", ["README.md", *DOCS])
+@pytest.mark.parametrize("page", ["README.md", *DOCS, *HOW_TO])
 def test_every_option_in_a_sentence_is_one_of_a_command(page: str) -> None:
     known = set().union(
         *map(options_of, CLI.commands), *(script_options(path.stem) for path in (ROOT / "bench").glob("*.py"))
@@ -139,8 +139,8 @@ def test_what_the_shell_does_is_left_to_it() -> None:
 
 
 def test_the_pages_show_commands() -> None:
-    assert sum(len(lines(page)) for page in ["README.md", *DOCS]) > 20
-    assert {line.split()[1] for page in DOCS for line in lines(page) if line.startswith("prunec ")} >= {
+    assert sum(len(lines(page)) for page in ["README.md", *DOCS, *HOW_TO]) > 20
+    assert {line.split()[1] for page in (*DOCS, *HOW_TO) for line in lines(page) if line.startswith("prunec ")} >= {
         "inspect", "compress", "profile", "sensitivity", "evaluate", "bench", "list", "lint", "cast", "quantize",
         "build", "verify", "diff",
     }  # fmt: skip
