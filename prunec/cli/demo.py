@@ -42,6 +42,7 @@ def demo(options: Demo) -> None:
     from ..demo.network import CLASSES
     from ..files.artefacts import require_free
     from ..report.console import outcome_table
+    from ..report.samples import Shown
     from .measure import add_accuracy, add_latency
     from .report import PAGE, compared, write_page
 
@@ -55,7 +56,7 @@ def demo(options: Demo) -> None:
         result.report["command"] = shlex.join(["prunec", "demo", "--target", options.target, "-o", str(options.output)])
         result.save(options.output, force=options.force, check=calibration.take(8, 0), track=track)
         pair = result.dense.module, result.program.module
-        write_page(options.output, compared(*pair, test, None, CLASSES, track))
+        write_page(options.output, compared(*pair, test, None, Shown(CLASSES), track))
     out.print()
     out.print(outcome_table(result.report, f"ResNet-20 on {card['dataset'].partition(' (')[0]} to {options.target}"))
     out.print(f"\nEverything is in [bold]{options.output}/[/]: model.onnx, report.json, plan.json …")

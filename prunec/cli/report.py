@@ -13,13 +13,11 @@ from .console import progress, say
 from .flags import Checks, flattened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from ..data.images import Images
     from ..progress import Track
-    from ..report.samples import Samples
+    from ..report.samples import Samples, Shown
 
 PAGE = "report.html"
 BATCH = 64  # samples a step, where the network does not say
@@ -83,7 +81,7 @@ def write_page(folder: Path, samples: Samples) -> Path:
 
 
 def compared(
-    dense: nn.Module, compressed: nn.Module, images: Images, only: int | None, classes: Sequence[str], track: Track
+    dense: nn.Module, compressed: nn.Module, images: Images, only: int | None, shown: Shown, track: Track
 ) -> Samples:
     """Run both networks on images, and return those on which they differ.
 
@@ -99,7 +97,7 @@ def compared(
         torch.cat([found for _, found in outputs(one, images, "comparing answers", **how)])
         for one in (dense, compressed)
     )
-    return differing(images.inputs[0], first, second, classes)
+    return differing(images.inputs[0], first, second, shown)
 
 
 def _compared(folder: Path, facts: dict[str, Any], options: Report, data: str, track: Track) -> Samples:
@@ -108,6 +106,7 @@ def _compared(folder: Path, facts: dict[str, Any], options: Report, data: str, t
     from ..errors import DataError, SpecError
     from ..frontend.load import load_model
     from ..ir.signature import signature_of
+    from ..report.samples import Shown
     from .inputs import batch_of, module_of, preprocess_of, read_images
 
     known = facts.get("model", {})
@@ -125,7 +124,7 @@ def _compared(folder: Path, facts: dict[str, Any], options: Report, data: str, t
     takes = signature_of(dense.model)
     ready = preprocess_of(how, data, small.input_size_hint or dense.input_size_hint)
     images = read_images(ImageSource(data, ready, options.images, facts["seed"]), takes, track).unlabelled()
-    return compared(module_of(dense), module_of(small), images, batch_of(small), (), track)
+    return compared(module_of(dense), module_of(small), images, batch_of(small), Shown(preprocess=ready), track)
 
 
 def _read(path: Path) -> dict[str, Any]:

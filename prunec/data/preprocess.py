@@ -137,6 +137,12 @@ class Preprocess:
         flat = pixels[..., 0] if pixels.shape[3] == 1 else pixels
         return torch.stack([self.image(Image.fromarray(np.ascontiguousarray(each))) for each in flat])
 
+    def pixels(self, image: Tensor) -> Tensor:
+        """Return an input [C, H, W] as RGB, or gray, between 0 and 1."""
+        mean, std = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (self.mean, self.std))
+        values = (image.float().cpu() * std + mean) * (self.scale / 255)
+        return (values.flip(0) if self.order == "bgr" else values).clamp(0, 1)
+
     def _placed(self, picture: Image.Image) -> Image.Image:
         from PIL import Image
 

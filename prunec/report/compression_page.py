@@ -19,6 +19,7 @@ from ..errors import first_few
 from ..grammar.spec import parse_list
 from . import curves, latency_plot
 from .console import amount, condition_lines, counted, outcome_rows
+from .html import breakable
 from .samples import Samples
 
 Facts = Mapping[str, Any]
@@ -85,7 +86,9 @@ def title_of(report: Facts) -> str:
 def _template() -> Template:
     text = resources.files(__package__).joinpath("compression.html").read_text(encoding="utf-8")
     how: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    return Environment(autoescape=True, **how).from_string(text)
+    environment = Environment(autoescape=True, **how)
+    environment.filters["breakable"] = lambda name: Markup(breakable(name))
+    return environment.from_string(text)
 
 
 def _latency(report: Facts) -> Markup:

@@ -53,7 +53,7 @@ def _row(place: int, facts: Mapping[str, Any], layers: str, colour: int | None, 
     bar = 100 * facts["share"] / most if most else 0
     return (
         f'<tr class="{"cf" if colour is None else f"c{colour}"}" data-s="{place}" tabindex="0">'
-        f'<td class="swatch"><i></i></td><td class="space">{_breakable(facts["name"])}{frozen}</td>'
+        f'<td class="swatch"><i></i></td><td class="space">{breakable(facts["name"])}{frozen}</td>'
         f'<td>{facts["size"]}</td><td class="part" title="{amount(round(facts["macs"]))} MACs an image">'
         f'<b style="width:{bar:.0f}%"></b><span>{facts["share"]:.1%}</span></td><td>{layers}</td></tr>'
     )
@@ -68,6 +68,6 @@ def _touching(channels: Channels, space: Space) -> str:
     return f"{counts[0]} → {counts[1]}"
 
 
-def _breakable(name: str) -> str:
+def breakable(name: str) -> str:
     """Return a dotted name with line-break hints after dots."""
     return escape(name).replace(".", ".<wbr/>")

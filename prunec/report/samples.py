@@ -11,10 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..data.preprocess import Preprocess
 from ..statistics.agreement import same_class, scores_in
 
 MOST = 12  # pictures
 SIDE = 152  # pixels of the longer side of a picture, at most
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Hold the names of the classes, and the preprocessing that pictures undo."""
+
+    classes: Sequence[str] = ()
+    preprocess: Preprocess | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Samples:
 NOT_COMPARED = Samples("No samples were compared: prunec report OUT/ --data IMAGES runs both networks on them.")
 
 
-def differing(images: Tensor, dense: Tensor, compressed: Tensor, classes: Sequence[str] = ()) -> Samples:
+def differing(images: Tensor, dense: Tensor, compressed: Tensor, shown: Shown = Shown()) -> Samples:
     """Compare class scores [N, C], and draw images [N, C, H, W] that differ.
 
     Those of which the dense network was surest come first.
@@ -55,7 +64,12 @@ def differing(images: Tensor, dense: Tensor, compressed: Tensor, classes: Sequen
     sure = dense.double().softmax(1).amax(1)
     order = sorted(apart.nonzero()[:, 0].tolist(), key=lambda row: (-float(sure[row]), row))[:MOST]
     found = [
-        Picture(row, _png(images[row]), *(_named(one[row], classes) for one in (dense, compressed))) for row in order
+        Picture(
+            row,
+            _png(images[row], shown.preprocess),
+            *(_named(one[row], shown.classes) for one in (dense, compressed)),
+        )
+        for row in order
     ]
     first = f"; shown are the {len(found)} of which the dense network was surest" if len(order) < apart.sum() else ""
     return Samples(f"{count}{first}.", tuple(found))
@@ -68,12 +82,15 @@ def _named(scores: Tensor, classes: Sequence[str]) -> str:
     return f"{name} ({float(scores.double().softmax(0)[best]):.0%})"
 
 
-def _png(image: Tensor) -> str:
-    """Return a picture [C, H, W] of any range as a PNG data URI."""
+def _png(image: Tensor, preprocess: Preprocess | None) -> str:
+    """Return a picture [C, H, W] as a PNG data URI.
+
+    Without preprocessing its least value is black and its largest white.
+    """
     image = image.float().cpu()
     low, high = image.min(), image.max()
-    pixels = ((image - low) / (high - low).clamp_min(1e-12) * 255).round().to(torch.uint8)
-    array = pixels.permute(1, 2, 0).numpy()
+    ranged = preprocess.pixels(image) if preprocess else (image - low) / (high - low).clamp_min(1e-12)
+    array = (ranged * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
     picture.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()

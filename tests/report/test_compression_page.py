@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,17 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import needs_browser, seen
 from command import prunec
 from PIL import Image
 
+from prunec.data.preprocess import Preprocess
 from prunec.files.artefacts import verify_manifest
 from prunec.files.manifest import read
 from prunec.report.compression_page import MOST_ROWS, Folder, page
-from prunec.report.samples import NOT_COMPARED, differing
+from prunec.report.samples import NOT_COMPARED, Shown, differing
 
 VOID = {"meta", "br", "img"}
 LARGEST = 3_000_000  # bytes
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NETS = """
 import torch
 from torch import nn
@@ -235,7 +237,7 @@ def test_samples_that_differ_are_shown_the_surest_first() -> None:
     images = torch.rand(4, 3, 300, 200, generator=torch.Generator().manual_seed(0))
     dense = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0, 0, 5], [1, 0, 0]])
     compressed = torch.tensor([[2.0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]])
-    found = differing(images, dense, compressed, ("cat", "dog"))
+    found = differing(images, dense, compressed, Shown(("cat", "dog")))
     assert found.sentence == "The networks differ on 2 of 4 samples."
     assert [(one.number, one.dense.split(" (")[0], one.compressed.split(" (")[0]) for one in found.pictures] == [
         (2, "class 2", "cat"),
@@ -247,27 +249,37 @@ def test_samples_that_differ_are_shown_the_surest_first() -> None:
     assert "by class" in differing(images, dense[:, :1], dense[:, :1]).sentence
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page was not opened in a browser")
+def test_pictures_have_the_colours_of_the_files() -> None:
+    how = Preprocess.parse("order=bgr,scale=1,mean=103.939/116.779/123.68,std=2")
+    red = np.zeros((1, 8, 8, 3), np.uint8)
+    red[..., 0], red[..., 1] = 200, 30
+    answers = torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]])
+    (picture,) = differing(how.array(red), *answers, Shown(preprocess=how)).pictures
+    with Image.open(io.BytesIO(base64.b64decode(picture.source.partition(",")[2]))) as shown:
+        assert np.abs(np.asarray(shown).astype(int) - red[0]).max() <= 1
+
+
+@needs_browser
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_it_in_both_colours_without_scrolling_sideways(place: Path, tmp_path: Path, width: int) -> None:
-    shades = {}
-    for name, scheme in (("dark", 0), ("light", 1)):
-        how = [f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={tmp_path / name}.png"]
-        browse(place / "out" / "report.html", width, *how)
-        with Image.open(tmp_path / f"{name}.png") as shot:
-            shades[name] = float(np.asarray(shot.convert("L")).mean())
-    assert shades["dark"] < 80
-    assert shades["light"] > 200
-    text = (place / "out" / "report.html").read_text(encoding="utf-8")
-    measured = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth</script></body>"
-    open_text = re.sub(r"<meta http-equiv.*?/>", "", text).replace("</body>", measured)
-    (tmp_path / "open.html").write_text(open_text, encoding="utf-8")
-    wide, within = re.search(r"<title>(\d+) of (\d+)", browse(tmp_path / "open.html", width, "--dump-dom")).groups()  # type: ignore[union-attr]
-    assert int(wide) <= int(within)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_every_page_without_an_error_or_a_request(
+    place: Path, tmp_path: Path, width: int, scheme: str
+) -> None:
+    nets = f"{place / 'nets.py'}:make"
+    code, said = prunec("inspect", nets, "--input-shape", "3x8x8", "--html", tmp_path / "net.html")
+    assert code == 0, said
+    for number, text in enumerate(pages(place)):
+        (tmp_path / f"{number}.html").write_text(text, encoding="utf-8")
+    for path in sorted(tmp_path.glob("*.html")):
+        found = seen(path, width, scheme)
+        assert (path.name, found.errors, found.requests, found.overflow <= 0) == (path.name, [], [], True)
+        assert found.shade < 90 if scheme == "dark" else found.shade > 200, path.name
 
 
-def browse(path: Path, width: int, *how: str) -> str:
-    """Open a page in a browser without a window; return what it prints."""
-    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},3000", *how]
-    found = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    return found.stdout
+@needs_browser
+def test_an_error_and_a_request_would_be_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<body style="width: 500px"><img src="b.png"><script>nothing()</script>')
+    found = seen(tmp_path / "a.html", 390, "light")
+    assert found.overflow > 0
+    assert [one for one in found.errors if "nothing is not defined" in one] != []
+    assert found.requests == [(tmp_path / "b.png").as_uri()]
