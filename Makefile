@@ -54,7 +54,7 @@ site: $(VENV)/.docs
 	$(BIN)/python docs/generate.py build
 	$(BIN)/zensical build --strict --clean --config-file build/zensical.toml
 	$(BIN)/python docs/check_links.py build/docs
-	@echo "open build/docs/index.html in a browser"
+	@echo "open build/docs/index.html in a browser; to search it: python3 -m http.server -d build/docs"
 
 setup: $(VENV)/.test ## Set up only: prunec, editable, and the tools for its tests
 

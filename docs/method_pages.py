@@ -95,7 +95,9 @@ def _paragraph(text: str) -> str:
 def escaped(text: str) -> str:
     """Return prose without what Markdown would take as markup, except code in backticks."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([\\_<\[|])", r"\\\1", part) for part in parts)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\\_\[|])", r"\\\1", part).replace("<", "&lt;") for part in parts
+    )
 
 
 def options(thing: type[Any]) -> list[str]:

@@ -50,7 +50,7 @@ def _help(text: str) -> list[str]:
 def escaped(text: str) -> str:
     """Return a text for the cell of a table."""
     text = re.sub(r"\[default: \((.*)\)\]", r"[default: \1]", text)
-    return re.sub(r"([|*<])", r"\\\1", re.sub(r"\s+", " ", text))
+    return re.sub(r"([|*])", r"\\\1", re.sub(r"\s+", " ", text)).replace("<", "&lt;")
 
 
 def recipe() -> str:

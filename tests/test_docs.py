@@ -139,6 +139,8 @@ def test_the_site_builds_strictly_and_no_link_in_it_is_broken(generator: dict[st
     site = runpy.run_path(str(ROOT / "docs/check_links.py"))["Site"](tmp_path / "docs")
     assert len(site.pages) >= len(generator["pages"]())
     assert list(site.broken()) == []
+    texts = {path: re.sub(r"<(pre|code)\b.*?</\1>", "", path.read_text(), flags=re.S) for path in site.pages}
+    assert [path.name for path, text in texts.items() if re.search(r"\\(&lt;|[|*_\[])", text)] == []
 
 
 def test_a_broken_link_of_the_site_would_be_noticed(tmp_path: Path) -> None:
