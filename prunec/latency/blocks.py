@@ -26,7 +26,7 @@ def at_least_one(channels: Channels, layers: Sequence[Layer], cost: Latency, lik
             continue
         for place in rows.nonzero()[0]:
             least[names[place]] = -(-likes.block // int(rows[place]))
-        if layer.rank >= 0:
+        if layer.rank is not None:
             least[names[layer.rank]] = likes.block
     spaces = (
         replace(space, least=max(space.least, min(least[space.name], space.size))) if space.name in least else space

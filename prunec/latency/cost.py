@@ -34,15 +34,15 @@ class LayerTime:
     """Time of one layer, whole and, if it may be factored, in parts."""
 
     whole: Surface
-    rank: int = -1  # index of its rank space
+    rank: int | None = None  # index of its rank space; None without one
     full: int = 0  # full rank: the layer is whole
     parts: tuple[Surface, ...] = ()
-    gate: int = -1  # the place of the space of the residual branch that it goes with
+    gate: int | None = None  # index of the space of its residual branch; None outside branches
 
     def __call__(self, into: Counts, out: Counts, rank: Counts) -> Array:
         """Return the time with so many channels read and made, and ranks, elementwise."""
         whole = self.whole(into, out)
-        if self.rank < 0:
+        if self.rank is None:
             return whole
         inner = np.minimum(rank, self.full - 1)
         widths = [into, *[inner] * (len(self.parts) - 1), out]
@@ -67,7 +67,7 @@ class Latency:
     sizes: Counts  # of the dense network
     fixed: float = 0.0
     correction: float = 1.0
-    _known: dict[tuple[int, ...], Array] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[tuple[int | None, ...], Array] = field(default_factory=dict, repr=False, compare=False)
 
     def total(self, counts: Counts | None = None) -> int:
         """Return the time for `counts`, by default those of the dense network."""
@@ -102,18 +102,15 @@ class Latency:
     @property
     def ranks(self) -> list[int]:
         """Return the indices of the rank spaces."""
-        return [layer.rank for layer in self.layers if layer.rank >= 0]
+        return [layer.rank for layer in self.layers if layer.rank is not None]
 
     @cached_property
     def _touched(self) -> list[list[int]]:
         """List, by space, the layers whose time depends on it."""
-        ranks, gates = np.array([(layer.rank, layer.gate) for layer in self.layers], dtype=np.int64).reshape(-1, 2).T
-        spaces = range(len(self.sizes))
-        rows = [
-            (self.in_rows[:, one] != 0) | (self.out_rows[:, one] != 0) | (ranks == one) | (gates == one)
-            for one in spaces
-        ]
-        return [list(map(int, row.nonzero()[0])) for row in rows]
+        reads = (self.in_rows != 0) | (self.out_rows != 0)
+        for number, layer in enumerate(self.layers):
+            reads[number, [space for space in (layer.rank, layer.gate) if space is not None]] = True
+        return [list(map(int, column.nonzero()[0])) for column in reads.T]
 
     def _widths(self, counts: Counts) -> tuple[list[int], list[int]]:
         into, out = self.in_fixed + self.in_rows @ counts, self.out_fixed + self.out_rows @ counts
@@ -123,25 +120,25 @@ class Latency:
         into, out = self._widths(counts)
         time = self.fixed + float(self.rest.by_product(counts).sum())
         for number in range(len(self.layers)):
-            time += float(self._row(number, -1, into[number], out[number], counts, np.zeros(1, np.int64))[0])
+            time += float(self._row(number, None, into[number], out[number], counts, np.zeros(1, np.int64))[0])
         return self.correction * time
 
-    def _row(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
+    def _row(self, number: int, space: int | None, into: int, out: int, counts: Counts, steps: Counts) -> Array:
         """Return a layer's times with `steps` more coordinates of a space; 0 without its branch."""
         gate = self.layers[number].gate
-        stays: Any = 1 if gate < 0 else steps if gate == space else counts[gate]
+        stays: Any = 1 if gate is None else steps if gate == space else counts[gate]
         found: Array = stays * self._alone(number, space, into, out, counts, steps)
         return found
 
-    def _alone(self, number: int, space: int, into: int, out: int, counts: Counts, steps: Counts) -> Array:
+    def _alone(self, number: int, space: int | None, into: int, out: int, counts: Counts, steps: Counts) -> Array:
         """Return a layer's times if its branch is kept, cached."""
         layer = self.layers[number]
-        own = layer.rank >= 0 and layer.rank == space
-        rank = -1 if layer.rank < 0 or own else int(counts[layer.rank])
+        own = layer.rank is not None and layer.rank == space
+        rank = None if layer.rank is None or own else int(counts[layer.rank])
         key = (number, space, into, out, rank)
         if key not in self._known:
-            more_in, more_out = (0, 0) if space < 0 else (self.in_rows[number, space], self.out_rows[number, space])
-            ranks = steps if own else np.full_like(steps, rank)
+            more_in, more_out = (0, 0) if space is None else (self.in_rows[number, space], self.out_rows[number, space])
+            ranks = steps if rank is None else np.full_like(steps, rank)
             self._known[key] = layer(into + more_in * steps, out + more_out * steps, ranks)
         return self._known[key]
 
@@ -164,8 +161,7 @@ def latency_of(program: Program, layers: Sequence[Layer], table: Table, whole: W
             for place, part in enumerate(layer.parts)
         )
         surface = Surface.of(table, layer.shape, (widest[0], widest[1]), correction.factor(layer.shape))
-        gate = macs.terms[layer.product].gate
-        times.append(LayerTime(surface, layer.rank, layer.full, parts, -1 if gate is None else gate))
+        times.append(LayerTime(surface, layer.rank, layer.full, parts, macs.terms[layer.product].gate))
     rest = _values_written(program, layers)
     nothing = Terms((), macs.sizes)
     cost = Latency(tuple(times), fixed_in, in_rows, fixed_out, out_rows, nothing, macs.sizes)

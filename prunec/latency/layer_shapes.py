@@ -74,7 +74,7 @@ class Layer:
     shape: LayerShape
     parts: tuple[LayerShape, ...] = ()
     full: int = 0  # full rank: the layer is whole
-    rank: int = -1  # index of its rank space among the prunable spaces
+    rank: int | None = None  # index of its rank space among the prunable spaces; None without one
 
 
 def layers_of(program: Program) -> list[Layer]:

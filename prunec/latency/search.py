@@ -178,7 +178,7 @@ def filled(table: Table, program: Program, layers: Sequence[Layer], track: Track
         table = keep(table.with_grids(measure.grids(chunk, table, LAYER_SECONDS, track=track, what=what)))
     else:
         raise BackendError("other processes measure the same layers at other widths all the time: run again")
-    own = [layer for layer in layers if layer.rank >= 0 or not layer.parts]
+    own = [layer for layer in layers if layer.rank is not None or not layer.parts]
     if digest not in table.wholes or not whole_network.knows(table.wholes[digest], own):
         inputs = noise_like(program.example_inputs, table.batch)
         halved = _halved(program, whole_network.halves(own, table.likes))

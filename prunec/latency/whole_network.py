@@ -42,7 +42,7 @@ def halves(layers: Iterable[Layer], likes: DeployTarget) -> dict[str, int]:
     """Return, by weight, half the rank of each layer that may be factored, in blocks."""
     found = {}
     for layer in layers:
-        if layer.rank >= 0 and layer.full > 1:
+        if layer.rank is not None and layer.full > 1:
             half = layer.full // 2
             found[layer.one.weight] = half // likes.block * likes.block or half
     return found
@@ -57,7 +57,7 @@ def digest_of(program: Program) -> str:
 
 def knows(whole: Whole, layers: Iterable[Layer]) -> bool:
     """Return whether these layers were measured in parts, too."""
-    return {part for layer in layers if layer.rank >= 0 for part in layer.parts} <= set(whole.within)
+    return {part for layer in layers if layer.rank is not None for part in layer.parts} <= set(whole.within)
 
 
 def measured(

@@ -283,7 +283,7 @@ def test_a_network_is_measured_in_parts_too() -> None:
     layers = layer_shapes.layers_of(program)
     table, _ = search.filled(table_of(On()), program, layers)
     factors = Correction.of(table, table.wholes[digest_of(program)]).factors
-    parts = {part for layer in layers if layer.rank >= 0 for part in layer.parts}
+    parts = {part for layer in layers if layer.rank is not None for part in layer.parts}
     assert parts
     assert parts <= set(factors)
     assert all(0.1 < factor < 10 for factor in factors.values())
