@@ -25,7 +25,6 @@ def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.
     The shape is the given one, or else known. Raises SpecError for an unknown shape.
     """
     import torch
-    from torch import nn
 
     from ..data.noise import noise_of
     from ..errors import SpecError
@@ -34,7 +33,7 @@ def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.
     from ..request.values import shape_of, type_of
 
     shape = None if input_shape is None else shape_of("--input-shape", input_shape)
-    recorded = None if isinstance(loaded.model, nn.Module) else loaded.model.example_inputs
+    recorded = _recorded(loaded.model)
     if shape is None and recorded is not None:
         return tensors_of(recorded)
     known = shape or loaded.input_size_hint
@@ -43,6 +42,15 @@ def example_inputs(loaded: LoadedModel, input_shape: str | None) -> tuple[torch.
     named = type_of("--input-shape", input_shape)
     kind: torch.dtype = getattr(torch, named) if named else floating_type(loaded.model) or torch.float32
     return (noise_of(known, kind, 2, rows_of_embeddings(loaded.model)),)
+
+
+def _recorded(model: nn.Module | torch.export.ExportedProgram) -> Any:
+    """Return the example that an exported program or an ONNX file carries; None without."""
+    from torch import nn
+
+    from ..frontend.onnx_import.network import OnnxNetwork
+
+    return model.example_inputs if isinstance(model, OnnxNetwork) or not isinstance(model, nn.Module) else None
 
 
 def read_images(source: ImageSource, takes: Signature | None, track: Track) -> Images:

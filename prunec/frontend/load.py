@@ -1,4 +1,4 @@
-"""Load a network by name: ``nets.py:resnet20``, ``torchvision:resnet50``, ``net.pt2``.
+"""Load a network by name: ``nets.py:resnet20``, ``torchvision:resnet50``, ``net.pt2``, ``net.onnx``.
 
 Nothing is downloaded, and no pickled code is read: weights come from a local file, as tensors only.
 """
@@ -23,7 +23,7 @@ from .lazy_layers import has_lazy
 from .pt2_file import load_exported
 from .weights_file import JIT, JIT_ADVICE, weights_alone, weights_for
 
-_FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18 or a .pt2 file"
+_FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18, a .pt2 or an .onnx file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ def load_model(source: str, weights: Path | None = None) -> LoadedModel:
     in its place is taken as it is. Raises CaptureError for a fault of the source, the factory or the weights.
     """
     prefix, colon, name = source.partition(":")
-    if not colon:
-        return _exported(source, weights)
+    if not colon or source.endswith(".onnx"):
+        return _onnx(source, weights) if source.endswith(".onnx") else _exported(source, weights)
     hint = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -141,17 +141,33 @@ def _known(name: str, names: list[str], package: str) -> None:
     raise CaptureError(f"{package} has no model {name!r}: {near(name, names, f'see {package} and its list_models()')}")
 
 
+def _onnx(source: str, weights: Path | None) -> LoadedModel:
+    from .onnx_import.network import read_onnx
+
+    path = _own_weights(source, weights)
+    network = read_onnx(path)
+    sizes = network.sizes[0][1:] if network.sizes else ()
+    hint = tuple(size for size in sizes if size is not None)
+    return _digested(LoadedModel(network, path.stem, source, hint if hint and len(hint) == len(sizes) else None))
+
+
+def _own_weights(source: str, weights: Path | None) -> Path:
+    """Return the path of a file that carries its weights. Raises CaptureError where it is missing."""
+    path = Path(source)
+    if not path.is_file():
+        raise CaptureError(f"there is no file {source}: check the path")
+    if weights is not None:
+        raise CaptureError(f"{source} carries its own weights: leave out --weights {weights}")
+    return path
+
+
 def _exported(source: str, weights: Path | None) -> LoadedModel:
     path = Path(source)
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
         raise weights_alone(path)
     if path.suffix != ".pt2":
         raise CaptureError(f"{source!r} is not a model that prunec can find: expected {_FORMS}")
-    if not path.is_file():
-        raise CaptureError(f"there is no file {source}: check the path")
-    if weights is not None:
-        raise CaptureError(f"{source} carries its own weights: leave out --weights {weights}")
-    program = load_exported(path)
+    program = load_exported(_own_weights(source, weights))
     example = next(iter(program.example_inputs[0]), None) if program.example_inputs else None
     hint = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
     return _digested(LoadedModel(program, path.stem, source, hint))

@@ -73,6 +73,8 @@ def signature_of(model: nn.Module | ExportedProgram, example_inputs: Inputs | No
     if isinstance(model, ExportedProgram):
         return _of_exported(model, floating)
     inner = unwrapped(model)
+    if isinstance(declared := getattr(inner, "takes", None), Signature):
+        return declared
     try:
         parameters = inspect.signature(inner.forward).parameters.values()
     except (TypeError, ValueError):  # code without a Python signature

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 BATCH = 64  # samples a step, where neither the user nor the network says
 METHOD, OUTPUT = "Method", "Output"  # panels of `--help`
-MODEL = "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, or a .pt2 exported program"
+MODEL = (
+    "file.py:factory, package.module:factory, torchvision:resnet50, timm:NAME, a .pt2 exported program or an .onnx file"
+)
 IMAGES = "a folder of images (flat, or one folder a class), a .npz or .npy file, or file.py:function that gives batches"
 
 
