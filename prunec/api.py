@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-from torch.export import ExportedProgram
-
 from .channels.spaces import Channels
 from .errors import SpecError
 from .frontend.capture import capture
+from .frontend.load import Network, network_of
 from .frontend.process_state import kept_process_state
 from .ir.calling import Inputs
 from .outcome.calibrated import Calibrated, Session
@@ -31,9 +29,11 @@ class Keywords(Session, CompressConfig):
 
 
 @keywords_of(Keywords, Session)
-def compress(model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, session: Session) -> Result:
+def compress(model: Network, calibration: Any, config: CompressConfig, session: Session) -> Result:
     """Make a trained network smaller without retraining.
 
+    `model` is a module, an exported program, or the path of a `.onnx` or `.pt2` file; of an ONNX file, the result's
+    `onnx()` has the names, types, dynamic axes and metadata, and the import is compared with ONNX Runtime first.
     `calibration` are unlabelled training images: a Tensor [N, …], `Images`, or an iterable of batches. A batch is
     matched to the parameters of `forward`: by the keys of a dict, else by place, and what follows the required inputs
     are labels, dropped unread. A few hundred suffice, a thousand are better. A tenth of them, at least 32 and at most a
@@ -42,12 +42,10 @@ def compress(model: nn.Module | ExportedProgram, calibration: Any, config: Compr
 
     Raises CaptureError, SpecError, BudgetError, DataError, NumericsError, BackendError.
     """
-    return Calibrated.of(model, calibration, config, session).result(config.wanted)
+    return Calibrated.of(network_of(model), calibration, config, session).result(config.wanted)
 
 
-def sweep(
-    model: nn.Module | ExportedProgram, calibration: Any, targets: Sequence[str | Target], **options: Any
-) -> Iterator[Result]:
+def sweep(model: Network, calibration: Any, targets: Sequence[str | Target], **options: Any) -> Iterator[Result]:
     """Make a network smaller to several targets, one after the other, from one calibration.
 
     Statistics, orders, ranks and sensitivity are computed once; allocation, refit and estimate for each target. Each
@@ -57,17 +55,17 @@ def sweep(
         raise SpecError("there are no targets: give at least one, for instance macs:0.5")
     wanted = [one if isinstance(one, Target) else Target.parse(one) for one in targets]
     given = Keywords(target=wanted[0], **options)
-    calibrated = Calibrated.of(model, calibration, given, given)
+    calibrated = Calibrated.of(network_of(model), calibration, given, given)
     for target in wanted:
         yield calibrated.result(target)
 
 
 @kept_process_state()
 def inspect(
-    model: nn.Module | ExportedProgram,
+    model: Network,
     example_inputs: Inputs,
     constraints: Constraints = ANY,
     opaque: Sequence[str] = (),
 ) -> Channels:
     """The channel spaces of a network, as `compress` would see them (batch norms folded)."""
-    return prepared(capture(model, example_inputs, opaque), constraints).fact(Channels)
+    return prepared(capture(network_of(model), example_inputs, opaque), constraints).fact(Channels)

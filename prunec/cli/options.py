@@ -53,10 +53,13 @@ class CapturedNetwork(ShapedNetwork):
 
     def capture(self) -> tuple[LoadedModel, Program]:
         """Load and capture the network; warn of what capture notes."""
+        from ..deploy.ort.imported import require_same
         from ..frontend.capture import capture
 
         loaded = self.load()
-        captured = capture(loaded.model, example_inputs(loaded, self.input_shape), tuple(self.opaque))
+        example = example_inputs(loaded, self.input_shape)
+        require_same(loaded.model, example)
+        captured = capture(loaded.model, example, tuple(self.opaque))
         for note in captured.notes:
             warn(note)
         return loaded, captured

@@ -73,13 +73,16 @@ def sensitivity(options: Sensitivity) -> None:
 
 def _captured(options: Sensitivity, loaded: LoadedModel, shape: Shape, track: Track) -> tuple[Program, Context]:
     """Read the images and capture the network on them. Raises SpecError for a batch that it does not take."""
+    from ..deploy.ort.imported import require_same
     from ..device import named
     from ..errors import SpecError
     from ..frontend.capture import capture
     from ..ir.signature import signature_of
+    from ..outcome.result import CHECKED
     from ..pipeline.context import Context
 
     images = options.read(shape, signature_of(loaded.model), track, options.images, options.seed).unlabelled()
+    require_same(loaded.model, images.take(CHECKED, options.seed).inputs)
     program = capture(loaded.model, images.example()).on(named(options.device))
     _warn(program, images)
     only, batch = program.only_batch, options.batch

@@ -26,6 +26,9 @@ from .weights_file import JIT, JIT_ADVICE, weights_alone, weights_for
 _FORMS = "file.py:factory, package.module:factory, torchvision:resnet50, timm:resnet18, a .pt2 or an .onnx file"
 
 
+Network = nn.Module | torch.export.ExportedProgram | str | Path  # a path of a .onnx or .pt2 file, or another source
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A network in eval mode, with its source."""
@@ -65,6 +68,11 @@ def load_model(source: str, weights: Path | None = None) -> LoadedModel:
     if weights is not None:
         load_weights(model, weights)
     return _digested(LoadedModel(model.eval(), name, source, hint or _declared_size(model)))
+
+
+def network_of(model: Network) -> nn.Module | torch.export.ExportedProgram:
+    """Return the network itself, loaded where `model` is its source. Raises CaptureError as `load_model`."""
+    return load_model(str(model)).model if isinstance(model, (str, Path)) else model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

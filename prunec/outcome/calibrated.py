@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -33,6 +33,9 @@ from ..request.target import Target
 from ..surgery.plan import Plan
 from ..validation.held_out import Planned, estimate, keep_back
 from .result import CHECKED, Result
+
+if TYPE_CHECKING:
+    from ..deploy.onnx.drop_in import DropIn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Calibrated:
     verify: Verify
     instruments: Sequence[Instrument]
     seconds: Mapping[str, float]  # by pass, with the capture and their total
+    drop_in: DropIn | None = None  # interface of the ONNX file that the network is from
 
     @staticmethod
     @kept_process_state()
@@ -76,7 +80,7 @@ class Calibrated:
         constraints = config.constraints
         Alignment.parse(constraints.align)
         engine = checked(config.on or "ort-cpu")
-        dense, whole, left_out = _captured(model, calibration, config, session.example_inputs)
+        dense, whole, left_out, interface = _captured(model, calibration, config, session.example_inputs)
         batch = batch_of(config.batch, dense.only_batch)
         images, kept = keep_back(whole, config.seed)
         captured = time.perf_counter() - started
@@ -86,7 +90,8 @@ class Calibrated:
         )
         program = passes.run(dense, context, (clock, verify, *session.instruments), stop=passes.before(Plan))
         seconds = {"capture": captured, **clock.seconds, "total": time.perf_counter() - started}
-        return Calibrated(dense, whole, left_out, passes, program, context, verify, session.instruments, seconds)
+        watching = session.instruments
+        return Calibrated(dense, whole, left_out, passes, program, context, verify, watching, seconds, interface)
 
     @kept_process_state()
     def result(self, target: Target) -> Result:
@@ -115,19 +120,23 @@ class Calibrated:
             "sensitivity": sensitivity_facts(planned.program(program)),
         }
         few = tuple(one.to(CPU) for one in self.verify.samples[0])
-        return Result(replace(self.dense, original=None), replace(program, original=None), plan, report, few, expected)
+        dense, program = (replace(one, original=None) for one in (self.dense, program))
+        return Result(dense, program, plan, report, few, expected, self.drop_in)
 
 
 def _captured(
     model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, example_inputs: Inputs | None
-) -> tuple[Program, Images, int]:
-    """Return the captured network, its images, and the number of images left out."""
+) -> tuple[Program, Images, int, DropIn | None]:
+    """Return the captured network, images, number left out, interface of its file."""
+    from ..deploy.onnx.drop_in import DropIn
+
     place = named(config.device)
     model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))
+    interface = DropIn.of(model, images.take(CHECKED, config.seed).inputs)
     dense = capture(model, example_inputs or images.example(config.batch or 2), config.opaque).on(place)
     batch_of(config.batch, dense.only_batch)
     whole = images.in_steps(dense.only_batch or 1).on(dense.device)
     if (alike := why_nothing_varies(whole.inputs)) is not None:
         dense = replace(dense, notes=(*dense.notes, alike))
-    return dense, whole, len(images) - len(whole)
+    return dense, whole, len(images) - len(whole), interface

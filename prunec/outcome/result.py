@@ -30,6 +30,7 @@ from ..validation.held_out import Estimate
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from ..deploy.onnx.drop_in import DropIn
     from ..deploy.ort.parity import Parity
 
 
@@ -46,6 +47,7 @@ class Result:
     report: dict[str, Any] = field(repr=False)  # JSON-ready
     samples: tuple[Tensor, ...] = field(default=(), repr=False)  # calibration images that files are compared on
     estimate: Estimate = field(default_factory=Estimate)  # of its answers on images kept back
+    drop_in: DropIn | None = field(default=None, repr=False)  # interface of the ONNX file that it replaces
 
     @property
     def module(self) -> fx.GraphModule:
@@ -83,17 +85,19 @@ class Result:
     def _exported(self, program: Program, opset: int, provenance: Mapping[str, str]) -> ModelProto:
         from ..deploy.onnx.export import export_onnx
 
+        opset = self._opset(opset)
         key = (program is self.program, opset)
         if key not in self._models:
             require_runnable(program.module)
-            here = program.on(CPU)
+            here, fixed = program.on(CPU), self._fixed_batch(program)
             model = export_onnx(
                 here.module,
-                here.example_inputs,
+                here.example_inputs if fixed is None else tuple(one[:fixed] for one in here.example_inputs),
                 opset=opset,
-                dynamic_batch=program.dynamic_batch,
+                dynamic_batch=fixed is None,
                 provenance=provenance,
             )
+            model = model if self.drop_in is None else self.drop_in.given_to(model)
             self._compared(self.program if key[0] else self.dense, model)
             self._models[key] = model
         return self._models[key]
@@ -102,10 +106,17 @@ class Result:
         """How near a model comes to a program, on the CPU. Raises NumericsError where they differ."""
         from ..deploy.ort import parity
 
-        here, only = program.on(CPU), program.only_batch
-        return parity.compare(
-            here.module, model, self._checked_on(here, check), None if only is None else (only,)
-        ).require()
+        here, only = program.on(CPU), self._fixed_batch(program)
+        sizes = None if only is None else (only,)
+        found = parity.compare(here.module, model, self._checked_on(here, check), sizes)
+        return (found if self.drop_in is None else self.drop_in.rounded(found)).require()
+
+    def _opset(self, wanted: int) -> int:
+        return wanted if self.drop_in is None else self.drop_in.opset(wanted)
+
+    def _fixed_batch(self, program: Program) -> int | None:
+        """Return the batch of the ONNX file: the network's, or that of the file it replaces."""
+        return program.only_batch or (None if self.drop_in is None else self.drop_in.batch)
 
     def _checked_on(self, here: Program, check: Images | None) -> tuple[Tensor, ...]:
         if check is not None:
@@ -146,7 +157,7 @@ class Result:
         agreement = self._compared(self.program, model, check)
         serialised = model.SerializeToString(deterministic=True)
         self.report["parity"] = agreement.to_json()
-        self.report["onnx"] = {"bytes": len(serialised), "opset": opset}
+        self.report["onnx"] = {"bytes": len(serialised), "opset": self._opset(opset)}
         facts = {"pipeline": self.report["pipeline"], "target": self.report["target"], "seed": self.report["seed"]}
         with artefacts.folder(Path(path), force=force, facts=facts) as folder:
             artefacts.write_bytes(folder / "model.onnx", serialised)

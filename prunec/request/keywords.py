@@ -11,6 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from ..errors import SpecError
@@ -20,6 +21,8 @@ from .options import options_of
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
+
+    Given = nn.Module | ExportedProgram | str | Path  # a network, or its source
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -32,14 +35,12 @@ class Compress(Protocol[P, Q, R_co]):
     """Declare a function of network and images that takes options as keywords, or one config."""
 
     @overload
-    def __call__(
-        self, model: nn.Module | ExportedProgram, calibration: Any, *args: P.args, **kwargs: P.kwargs
-    ) -> R_co: ...
+    def __call__(self, model: Given, calibration: Any, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
     @overload
     def __call__(
         self,
-        model: nn.Module | ExportedProgram,
+        model: Given,
         calibration: Any,
         config: CompressConfig,
         *args: Q.args,
@@ -49,7 +50,7 @@ class Compress(Protocol[P, Q, R_co]):
 
 def keywords_of(
     whole: Callable[P, CompressConfig], watch: Callable[Q, S]
-) -> Callable[[Callable[[nn.Module | ExportedProgram, Any, CompressConfig, S], R]], Compress[P, Q, R]]:
+) -> Callable[[Callable[[Given, Any, CompressConfig, S], R]], Compress[P, Q, R]]:
     """Make a decorator: `run(model, calibration, config, watch)` takes the fields of both as keywords.
 
     `whole` is a record with the fields of `CompressConfig` and of `watch`. A config replaces all fields of the former.
@@ -64,7 +65,9 @@ def keywords_of(
     make: Callable[..., CompressConfig] = whole
     beside: Callable[..., S] = watch
 
-    def decorate(run: Callable[[nn.Module | ExportedProgram, Any, CompressConfig, S], R]) -> Compress[P, Q, R]:
+    def decorate(
+        run: Callable[[Given, Any, CompressConfig, S], R],
+    ) -> Compress[P, Q, R]:
         @wraps(run)
         def call(*args: Any, **kwargs: Any) -> R:
             full = signature if len(args) < 3 and kwargs.get("config") is None else optional

@@ -38,6 +38,7 @@ from prunec.cli.run import Run
 from prunec.cli.sensitivity import Sensitivity
 from prunec.cli.verify import Verify
 from prunec.errors import SpecError
+from prunec.frontend.load import Network
 from prunec.outcome.calibrated import Session
 from prunec.pipeline.method import STRATEGY
 from prunec.request.config import CompressConfig, CompressRequest, Sources
@@ -76,7 +77,7 @@ class WiderRequest(WiderConfig, CompressRequest):
 
 
 @keywords_of(WiderKeywords, Session)
-def step_of(model: nn.Module | torch.export.ExportedProgram, calibration: Any, config: Any, session: Session) -> int:
+def step_of(model: Network, calibration: Any, config: Any, session: Session) -> int:
     """Return the step."""
     return int(config.step)
 
