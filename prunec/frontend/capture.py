@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -94,6 +94,7 @@ def capture(model: nn.Module | ExportedProgram, example_inputs: Inputs, opaque: 
             program = _captured(model, call)
             unseal(program.module)
     require_same(type(model).__name__, *answers)
+    program = replace(program, notes=(*program.notes, *getattr(model, "capture_notes", ())))
     return with_one_sample(program, Original(model, call.args, call.kwargs))
 
 

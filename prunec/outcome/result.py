@@ -66,13 +66,13 @@ class Result:
     @kept_process_state()
     def onnx(self, opset: int = 18) -> ModelProto:
         """The compressed network as ONNX, cleaned, checked, compared with it, and stamped with its provenance."""
-        return self._exported(self.program, opset, self._provenance())
+        return self._whole(self._exported(self.program, opset, self._provenance()))
 
     @kept_process_state()
     def dense_onnx(self, opset: int = 18) -> ModelProto:
         """The dense network exported in the same way, compared with it as captured: what is timed against."""
         as_given = unhoisted(self._prepared)
-        return self._exported(as_given, opset, {"source": state_digest(self.dense.module)})
+        return self._whole(self._exported(as_given, opset, {"source": state_digest(self.dense.module)}))
 
     @cached_property
     def _prepared(self) -> Program:
@@ -110,6 +110,10 @@ class Result:
         sizes = None if only is None else (only,)
         found = parity.compare(here.module, model, self._checked_on(here, check), sizes)
         return (found if self.drop_in is None else self.drop_in.rounded(found)).require()
+
+    def _whole(self, model: ModelProto) -> ModelProto:
+        """Return an exported model with the tail that the import left in the ONNX graph."""
+        return model if self.drop_in is None else self.drop_in.with_tail(model)
 
     def _opset(self, wanted: int) -> int:
         return wanted if self.drop_in is None else self.drop_in.opset(wanted)
@@ -153,9 +157,9 @@ class Result:
         `force` is not given, NumericsError where a file computes something else, BackendError without an ONNX Runtime,
         or for an opaque module.
         """
-        model, here = self.onnx(opset), self.program.on(CPU)
-        agreement = self._compared(self.program, model, check)
-        serialised = model.SerializeToString(deterministic=True)
+        head, here = self._exported(self.program, opset, self._provenance()), self.program.on(CPU)
+        agreement = self._compared(self.program, head, check)
+        serialised = self._whole(head).SerializeToString(deterministic=True)
         self.report["parity"] = agreement.to_json()
         self.report["onnx"] = {"bytes": len(serialised), "opset": self._opset(opset)}
         facts = {"pipeline": self.report["pipeline"], "target": self.report["target"], "seed": self.report["seed"]}

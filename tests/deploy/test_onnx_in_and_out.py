@@ -105,3 +105,50 @@ def test_an_import_that_computes_something_else_is_refused(tmp_path: Path, monke
         require_same(network, (x,))
     with pytest.raises(NumericsError, match="a fault of the import"):
         prunec.compress(network, torch.randn(64, 3, SIDE, SIDE), target="macs:0.8")
+
+
+def with_decoder(path: Path, batch: int | None) -> onnx.ModelProto:
+    """Put NonMaxSuppression and a second input behind the small network, and return the file."""
+    model = onnx.load(written(path, batch=batch))
+    text = onnx.parser.parse_graph(
+        """g (float[b,5] relu, float[1,8,4] boxes) => (int64[n,3] picked, float[1,1,8] scaled) {
+        k = Constant<value_ints=[3]>()
+        t = Constant<value_float=0.5>()
+        s = Constant<value_ints=[1,1,5]>()
+        first = Constant<value_ints=[0]>()
+        one = Gather<axis=0>(relu, first)
+        scores = Reshape(one, s)
+        zero = Constant<value_ints=[0,0,0,0,0,3]>()
+        wide = Pad(scores, zero)
+        chosen = NonMaxSuppression(boxes, wide, k, t)
+        picked = Identity(chosen)
+        scaled = Mul(wide, t)
+        }"""
+    )
+    model.graph.node.extend(text.node)
+    model.graph.input.extend(one for one in text.input if one.name == "boxes")
+    model.graph.output.extend(text.output)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return model
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_what_is_not_imported_stays_behind_the_result(tmp_path: Path, batch: int | None) -> None:
+    import onnxruntime
+
+    given = with_decoder(tmp_path / "net.onnx", batch)
+    images = torch.randn(96, 3, SIDE, SIDE)
+    result = prunec.compress(tmp_path / "net.onnx", images, target="macs:0.8", align="none")
+    made = result.onnx()
+    assert any("from NonMaxSuppression of node" in note for note in result.report["capture"]["notes"])
+    assert interface(made) == interface(given)
+    corners = torch.rand(1, 8, 2)
+    feed = {"pictures": images[:1].numpy(), "boxes": torch.cat([corners, corners + 0.3], 2).numpy()}
+    before, after = (onnxruntime.InferenceSession(one.SerializeToString()).run(None, feed) for one in (given, made))
+    assert [one.dtype for one in before] == [one.dtype for one in after]
+    assert [one.shape for one in before[:2]] == [one.shape for one in after[:2]]
+    assert np.abs(before[3] - after[3]).max() < 1
+    assert "NonMaxSuppression" in {node.op_type for node in made.graph.node}
+    result.save(tmp_path / "out")
+    assert interface(onnx.load(tmp_path / "out/model.onnx")) == interface(given)

@@ -14,7 +14,9 @@ import onnx
 from onnx import TensorProto, ValueInfoProto
 from torch import Tensor
 
+from ...errors import BackendError
 from ...frontend.onnx_import.prepare import operator_set
+from ...frontend.onnx_import.tail import joined, reads
 from ..ort.imported import Imported, require_same
 from ..ort.parity import Parity
 from .export import OPSETS
@@ -28,6 +30,8 @@ class DropIn:
     inputs: tuple[ValueInfoProto, ...]
     batch: int | None
     """The batch that the file fixes; None for any."""
+    whole: onnx.ModelProto | None
+    """The model with the tail that was cut off; None without."""
     allowed: Imported
     """Comparison of the import with ONNX Runtime, whose tolerance holds for the result too."""
 
@@ -38,15 +42,34 @@ class DropIn:
         Raises as `prunec.deploy.ort.imported.require_same`.
         """
         allowed = require_same(network, inputs)
-        return None if allowed is None else DropIn(network.file, network.inputs, network.batch, allowed)
+        return None if allowed is None else DropIn(network.file, network.inputs, network.batch, network.whole, allowed)
 
     def opset(self, wanted: int) -> int:
         """Return the operator set to write: the file's or a later one that is asked for, within `OPSETS`."""
-        return min(max(operator_set(self.file), wanted, OPSETS[0]), OPSETS[-1])
+        given = operator_set(self.file)
+        if self.whole is not None and given not in OPSETS:
+            raise BackendError(
+                f"the file keeps a tail in operator set {given}, and PyTorch writes {OPSETS[0]} to {OPSETS[-1]}:"
+                f" convert the file to {OPSETS[-1]}"
+            )
+        return given if self.whole is not None else min(max(given, wanted, OPSETS[0]), OPSETS[-1])
 
     def rounded(self, parity: Parity) -> Parity:
         """Return the comparison of a result with the tolerance of the import."""
         return replace(parity, tolerance=self.allowed.tolerance, top1=self.allowed.top1)
+
+    def with_tail(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """Return a model that replaces the file, with its tail joined."""
+        if self.whole is None:
+            return model
+        kept = {one.name for one in (*model.graph.input, *model.graph.output)}
+        theirs = {name for node in self.whole.graph.node for name in (*reads(node), *node.output)} - kept
+        inner = onnx.ModelProto()
+        inner.CopyFrom(model)
+        rename(inner, {name: f"head/{name}" for name in _names(inner) & theirs})
+        found = joined(inner, self.whole)
+        onnx.checker.check_model(found)
+        return found
 
     def given_to(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Return a copy of an exported model with the interface of the file."""
@@ -71,11 +94,16 @@ class DropIn:
         return made
 
 
+def _names(model: onnx.ModelProto) -> set[str]:
+    """Return the names of all tensors of a graph."""
+    found = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    return found | {one.name for one in model.graph.initializer}
+
+
 def rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
     """Rename tensors by `names`, old to new; inner tensors give way."""
     graph = model.graph
-    present = {name for node in graph.node for name in (*node.input, *node.output)}
-    present |= {one.name for one in graph.initializer}
+    present = _names(model)
     for name in sorted(set(names.values()) & present - set(names)):
         free = f"{name}_inner"
         while free in present or free in names.values():

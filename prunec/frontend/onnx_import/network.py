@@ -18,6 +18,7 @@ from .names import path_of, register
 from .node import NUMBERS, OPERATORS, WIDEST_NUMBERS, Node, tensor_of
 from .operators.shape import torch_type
 from .prepare import Array, Prepared, prepare
+from .tail import head_of, tail_of
 
 Seen = Callable[[Node, tuple[Any, ...]], None]
 
@@ -41,6 +42,7 @@ class OnnxNetwork(nn.Module):
     def __init__(self, file: onnx.ModelProto, where: str = "the ONNX model") -> None:
         super().__init__()
         self.file, self.where, self.free_batch = file, where, True
+        self.whole: onnx.ModelProto | None = None  # with the tail that was cut off `file`
         self.prepared: Prepared = prepare(file)
         constants = {one.name for one in file.graph.initializer}
         self.inputs = tuple(one for one in file.graph.input if one.name not in constants)
@@ -60,6 +62,15 @@ class OnnxNetwork(nn.Module):
         """Return the inputs of the file: names and types."""
         names = tuple(one.name for one in self.inputs)
         return Signature(self.where, names, (), tuple(self._types()), positional=names)
+
+    @property
+    def capture_notes(self) -> tuple[str, ...]:
+        """Return a note on the tail that is not imported, if there is one."""
+        if self.whole is None:
+            return ()
+        tail = tail_of(self.whole)
+        first = f"{tail[0].op_type} of node '{tail[0].name or tail[0].output[0]}'"
+        return (f"{len(tail)} nodes, from {first} on, are not imported: they stay in the ONNX file as they are",)
 
     @property
     def sizes(self) -> tuple[tuple[int | None, ...], ...]:
@@ -194,15 +205,18 @@ def _tensor(node: Node, array: Array) -> Tensor:
 def read_onnx(path: Path) -> OnnxNetwork:
     """Read an ONNX file, with external weights beside it, as a network.
 
-    A fixed batch is freed where two samples give what each gives alone. Raises CaptureError for a file that is not
-    whole and for an operator that is not imported.
+    What cannot be imported, and all behind it, is cut off and kept (`tail`). A fixed batch is freed where two samples
+    give what each gives alone. Raises CaptureError for a file that is not whole, and for an operator that is not
+    imported and has no layer before it.
     """
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:
         raise CaptureError(f"{path} is not a whole ONNX model: {one_line(error)}; write or fetch it again") from error
-    network = OnnxNetwork(model, str(path))
+    head, whole = head_of(model)
+    network = OnnxNetwork(head, str(path))
+    network.whole = whole
     if network.batch is not None:
         network.try_to_free_batch()
     return network
