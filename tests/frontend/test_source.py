@@ -109,7 +109,7 @@ def test_the_original_exception_is_kept(nets: str) -> None:
     [
         ("resnet50", "expected file.py:factory"),
         ("nets.py", "expected file.py:factory"),
-        ("net.onnx", "expected file.py:factory"),
+        ("net.onnx", "no file net.onnx"),
         ("absent.pt2", "no file absent.pt2"),
         ("weights.pth", "holds weights only"),
         ("absent.py:make", "no file absent.py"),
