@@ -75,6 +75,7 @@ BODIES = {
     ),
     "gather": ("N,9,7", "", "i = Constant<value_ints=[3,-1,0]>() y = Gather<axis=1>(x, i)"),
     "gather one": ("N,9,7", "", "i = Constant<value_int=-2>() y = Gather<axis=1>(x, i)"),
+    "gather one, nested": ("N,9,7", "w[9]", "i = Constant<value = int64[1,1] {-2}>() y = Gather<axis=1>(x, i)"),
     "tile": ("N,3,2", "", "r = Constant<value_ints=[1,2,3]>() y = Tile(x, r)"),
     "pad": ("N,3,4,4", "", "p = Constant<value_ints=[0,1,2,1,0,0,1,0]>() y = Pad(x, p)"),
     "pad reflect": ("N,3,4,4", "", 'p = Constant<value_ints=[0,0,2,1,0,0,1,0]>() y = Pad<mode="reflect">(x, p)'),

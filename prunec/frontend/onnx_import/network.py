@@ -171,7 +171,8 @@ class OnnxNetwork(nn.Module):
         array = self.prepared.constants.get(name)
         if array is None:
             return _Argument(value=name)
-        if place in NUMBERS.get(node.kind, ()) or _is_short(array):
+        picks_one = node.kind == "Gather" and place == 1 and array.size == 1
+        if place in NUMBERS.get(node.kind, ()) or _is_short(array) or picks_one:
             return _Argument(numbers=array.tolist())
         if name not in self._paths:
             buffer = array.dtype.kind != "f" or (node.kind == "BatchNormalization" and place > 2)

@@ -24,6 +24,8 @@ def gather(node: Node, x: Any, indices: Any) -> Any:
         count = x.shape[axis]
         if not isinstance(indices, list):
             return torch.select(x, axis, indices)
+        if isinstance(indices[0], list):
+            return _one_row(x, axis % x.dim(), indices)
         wanted = [one + count if one < 0 else one for one in indices]
         return torch.index_select(x, axis, tensor_of(wanted, x))
     if axis == 0 and x.dim() == 2:
@@ -31,6 +33,17 @@ def gather(node: Node, x: Any, indices: Any) -> Any:
     axis %= x.dim()
     flat = torch.index_select(x, axis, indices.reshape(-1))
     return flat.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def _one_row(x: Tensor, axis: int, index: Any) -> Tensor:
+    """Return one entry of an axis, as many axes as lists are nested."""
+    levels = 0
+    while isinstance(index, list):
+        index, levels = index[0], levels + 1
+    found = torch.narrow(x, axis, index + x.shape[axis] if index < 0 else index, 1)
+    for _ in range(levels - 1):
+        found = found.unsqueeze(axis)
+    return found
 
 
 def _of_numbers(node: Node, x: Any, indices: Any) -> Any:
