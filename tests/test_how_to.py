@@ -31,9 +31,8 @@ ENGINE = pytest.mark.skipif(
 RACES = ("docs/how-to/latency-target.md", "docs/how-to/profile-on-device.md")
 MARKS = {**dict.fromkeys(RACES, pytest.mark.timed), "docs/how-to/tensorrt.md": ENGINE}
 ALL = [pytest.param(page, marks=MARKS.get(page, ())) for page in HOW_TO]
-MADE = {"docs/how-to/your-own-network.md": ("out", "net.safetensors", "nets.py")}  # by the page itself
+MADE = {"docs/how-to/your-own-network.md": ("out", "net.safetensors", "nets.py"), "docs/how-to/onnx-file.md": ("out",)}
 ELSEWHERE = {  # blocks that run with packages or a network that the tests lack; they have to parse
-    "from_onnx.py": "onnx2torch",
     "yolo_nets.py": "ultralytics",
     "decode.py": "ultralytics",
     "to_executorch.py": "executorch",

@@ -35,8 +35,8 @@ class _Argument:
 class OnnxNetwork(nn.Module):
     """An imported ONNX model, called with its inputs in order, or by name.
 
-    It computes in float32 where the file says half precision. `file` is the model as given, `prepared` the nodes that
-    run. A file with a fixed batch takes other batches only if `free_batch`.
+    It computes in float32 where the file says half precision. `file` is the model as given, without what was cut
+    off it; `prepared` has the nodes that run. A file with a fixed batch takes other batches only if `free_batch`.
     """
 
     def __init__(self, file: onnx.ModelProto, where: str = "the ONNX model") -> None:
@@ -206,7 +206,7 @@ def _tensor(node: Node, array: Array) -> Tensor:
 def read_onnx(path: Path) -> OnnxNetwork:
     """Read an ONNX file, with external weights beside it, as a network.
 
-    What cannot be imported, and all behind it, is cut off and kept (`tail`). A fixed batch is freed where two samples
+    What cannot be imported, and all behind it, is cut off and kept (`whole`). A fixed batch is freed where two samples
     give what each gives alone. Raises CaptureError for a file that is not whole, and for an operator that is not
     imported and has no layer before it.
     """
