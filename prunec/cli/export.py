@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import SpecError
 from ..request.config import IMAGES, CompressRequest
 from ..request.options import optional, reuse
 from ..request.values import TEXT, TEXTS
@@ -64,6 +65,8 @@ def export(options: Export) -> None:
 
     onnx_file.require_free(options.output, options.force)
     number, names = opset_of(options.opset), _names(options.name)
+    if options.model.endswith(".onnx"):
+        raise SpecError(f"{options.model} is an ONNX file already: give it to prunec compress, cast, quantize or lint")
     loaded = options.load()
     require_runnable(loaded.model)
     with progress() as track:

@@ -1,4 +1,4 @@
-"""The command line on an ONNX file: every command that takes a network, on a small one."""
+"""The command line on a small ONNX file: inspect, compress, evaluate, sweep, sensitivity, and what is refused."""
 
 from __future__ import annotations
 
@@ -84,13 +84,6 @@ def test_sweep_and_sensitivity_take_the_file(place: Path, tmp_path: Path) -> Non
     assert "one space at a time" in " ".join(right("sensitivity", place / "net.onnx", *data).split())
 
 
-@pytest.mark.timed
-def test_profile_times_the_layers_of_the_file(place: Path, tmp_path: Path) -> None:
-    said = right("profile", place / "net.onnx", "--decomposer", "none", "-o", tmp_path / "table.json")
-    assert "the table is in" in said
-    assert (tmp_path / "table.json").stat().st_size > 0
-
-
 def test_an_operator_without_a_layer_before_it_is_named(place: Path, tmp_path: Path) -> None:
     model = onnx.load(place / "net.onnx")
     first = onnx.helper.make_node("Special", ["pictures"], ["pictures_ready"], name="own", domain="my.operators")
@@ -102,3 +95,10 @@ def test_an_operator_without_a_layer_before_it_is_named(place: Path, tmp_path: P
     code, said = prunec("inspect", tmp_path / "own.onnx")
     assert code == 3, said
     assert "my.operators.Special of node 'own'" in " ".join(said.split())
+
+
+def test_export_says_that_it_is_onnx_already(place: Path, tmp_path: Path) -> None:
+    code, said = prunec("export", place / "net.onnx", "-o", tmp_path / "again.onnx")
+    assert code == 2, said
+    assert "is an ONNX file already" in " ".join(said.split())
+    assert not (tmp_path / "again.onnx").exists()
