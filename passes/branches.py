@@ -11,19 +11,18 @@ in one currency a branch costs `factor` times its own (no paper; measurements in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from prunec.channels import branches
-from prunec.channels.spaces import Channels, Space
+from prunec.channels.spaces import Channels
 from prunec.compensation.interface import Compensator
 from prunec.compensation.layer_fit import refitted
 from prunec.compensation.paired_sweep import Pair, Stop, stops_of
 from prunec.grammar.registry import STRATEGIES
-from prunec.ir import graph
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
@@ -41,7 +40,7 @@ MOST = 8  # layers refitted behind a removed branch
 class Branches(Pass):
     """Add branch spaces, with errors measured on `images` images.
 
-    A layer that a constraint keeps, keeps its branch. `method` refits over `rows` sampled positions a layer, or more if
+    `prunec.channels.branches` says which there are. `method` refits over `rows` sampled positions a layer, or more if
     there are more columns.
     """
 
@@ -56,16 +55,8 @@ class Branches(Pass):
 
     def run(self, program: Program, context: Context) -> Program:
         """Replace the `Channels` and `Curves` facts by extended ones."""
-        channels, curves = program.fact(Channels), dict(program.fact(Curves).by_space)
-        spaces, found, start = list(channels.spaces), list(channels.branches), channels.count
-        names = graph.tensors_read(program.module)
-        for one in branches.found(program, channels):
-            layers = list(dict.fromkeys(graph.layer_of(name) for name in names if name in one.parameters))
-            limits = context.constraints
-            if layers and not any(limits.reason([layer]) or limits.share([layer]) < 1 for layer in layers):
-                found.append(replace(one, space=f"{layers[0]}:branch"))
-                spaces.append(Space(found[-1].space, 1, (), None, start + len(found) - 1, least=0))
-        known = replace(channels, spaces=tuple(spaces), branches=tuple(found))
+        curves = dict(program.fact(Curves).by_space)
+        known = branches.extended(program, program.fact(Channels), context.constraints)
         for name, error in self._errors(program, context, known).items():
             whole = torch.tensor([0.0, self.factor * error], dtype=torch.float64)
             curves[name] = Curve(torch.tensor([0]), whole)

@@ -8,6 +8,7 @@ that feed a later add on the same stream also compensate for the branch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +16,26 @@ from torch import Tensor, fx
 
 from ..ir import graph
 from ..ir.program import Program
-from .spaces import Branch, Channels
+from ..request.constraints import Constraints
+from .spaces import Branch, Channels, Space
 
 aten: Any = torch.ops.aten
 ADD = aten.add.Tensor
+
+
+def extended(program: Program, channels: Channels, constraints: Constraints) -> Channels:
+    """Add a space of one coordinate for each removable branch.
+
+    A layer that a constraint keeps, keeps its branch.
+    """
+    spaces, kept, start = list(channels.spaces), list(channels.branches), channels.count
+    names = graph.tensors_read(program.module)
+    for one in found(program, channels):
+        layers = list(dict.fromkeys(graph.layer_of(name) for name in names if name in one.parameters))
+        if layers and not any(constraints.reason([layer]) or constraints.share([layer]) < 1 for layer in layers):
+            kept.append(replace(one, space=f"{layers[0]}:branch"))
+            spaces.append(Space(kept[-1].space, 1, (), None, start + len(kept) - 1, least=0))
+    return replace(channels, spaces=tuple(spaces), branches=tuple(kept))
 
 
 def found(program: Program, channels: Channels) -> Iterator[Branch]:

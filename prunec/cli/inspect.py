@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..request.options import optional
+from ..request.config import CompressRequest
+from ..request.constraints import NONE, Constraints
+from ..request.options import optional, reuse
 from ..request.values import FLAG, PATH
 from .console import out, say
 from .flags import Checks, flattened
@@ -25,7 +28,19 @@ class Inspect(Printing, Layers, CapturedNetwork, Checks):
     """Record the options of `prunec inspect`."""
 
     prove: bool = optional(False, "Show that removing channels equals masking them, in float64.", FLAG)
+    how_far: bool = optional(False, "Show the least MACs and parameters that can remain, and why not less.", FLAG)
+    limits: Mapping[str, float] | None = reuse(CompressRequest, "limits")
+    round_to: int = reuse(CompressRequest, "round_to")
+    align: str | int | None = reuse(
+        CompressRequest, "align", usual=NONE, help="Keep widths that the engine prefers: as in prunec compress."
+    )
+    keep_branches: bool = reuse(CompressRequest, "keep_branches", panel=None)
     html: Path | None = optional(None, "Draw the network too, as one page for a browser.", PATH, metavar="FILE")
+
+    @property
+    def constraints(self) -> Constraints:
+        """Return the limits on channels. Raises SpecError."""
+        return Constraints(tuple(self.freeze), tuple(self.only), dict(self.limits or {}), self.round_to)
 
 
 @flattened(Inspect)
@@ -37,6 +52,7 @@ def inspect(options: Inspect) -> None:
     \b
         prunec inspect torchvision:resnet18
         prunec inspect nets.py:make --weights net.safetensors --input-shape 3x32x32 --prove
+        prunec inspect torchvision:resnet18 --how-far --limit 'layer4.*=0.3' --round-to 8
         prunec inspect net.pt2 --json | jq .totals
         prunec inspect timm:resnet50 --html resnet50.html
     """
@@ -52,6 +68,8 @@ def inspect(options: Inspect) -> None:
         facts["totals"]["unread"] = 1 - facts["totals"]["macs"] / total_macs(before.fact(Channels))
     if options.prove:
         facts["deviation"] = _proved(program)
+    if options.how_far:
+        facts["how_far"] = _how_far(program, options, facts["spaces"])
     if options.html is not None:
         _draw(options.html, program, facts)
     if options.as_json:
@@ -61,7 +79,7 @@ def inspect(options: Inspect) -> None:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from ..report.console import amount, spaces_table
+    from ..report.console import amount, reach_lines, spaces_table
 
     totals = facts["totals"]
     out.print(spaces_table(facts))
@@ -73,6 +91,34 @@ def _show(facts: dict[str, Any]) -> None:
         out.print(f"That is without {unread:.1%} of the MACs, at positions that nothing reads: these are not computed.")
     if "deviation" in facts:
         out.print(f"Proved: channels masked and channels sliced away agree to {facts['deviation']:.1e} in float64.")
+    for line in reach_lines(facts["how_far"]) if "how_far" in facts else ():
+        out.print(line, markup=False, highlight=False)
+
+
+def _how_far(program: Program, options: Inspect, spaces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the least that can remain without ranks, and what keeps the rest."""
+    from ..allocation.alignment import Alignment
+    from ..channels import branches
+    from ..channels.spaces import Channels
+    from ..cost.budget import reach_of
+    from ..cost.macs import prunable_share
+
+    channels = program.fact(Channels)
+    if not options.keep_branches:
+        channels = branches.extended(program, channels, options.constraints)
+    if (widths := Alignment.parse(str(options.align or NONE))) is not None:
+        channels = widths.apply(channels)
+    frozen = sorted((one for one in spaces if one["frozen"]), key=lambda one: -float(one["macs"]))
+    return {
+        "macs": reach_of("macs", channels, program),
+        "parameters": reach_of("params", channels, program),
+        "blocks": [one.space.removesuffix(":branch") for one in channels.branches],
+        "unreached": 1 - prunable_share(channels),
+        "held": [
+            {"name": one.name, "of": one.size, "keeps": one.fewest} for one in channels.prunable if one.fewest > 1
+        ],
+        "frozen": [{key: one[key] for key in ("name", "size", "share", "frozen")} for one in frozen],
+    }
 
 
 def _draw(path: Path, program: Program, facts: dict[str, Any]) -> None:

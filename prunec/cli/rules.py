@@ -19,6 +19,7 @@ RULES: Mapping[str, tuple[Beside | Without, ...]] = {
         Beside(("provider",), "no_bench", "which times nothing"),
         Beside(_UNWRITTEN, "stop_after", "which writes and measures nothing"),
     ),
+    "inspect": (Without(("limits", "round_to", "align", "keep_branches"), "how_far", "--how-far"),),
     "export": (_READY,),
     "lint": (Without(("preprocess", "images"), "data", "--data"),),
     "cast": (_LABELS,),

@@ -55,14 +55,26 @@ def _budget(channels: Channels, target: Target, program: Program | None, latency
     found = latency if target.kind == "latency" else quantity_of(target.kind, channels, program)
     if found is None:
         raise PassError("a target in milliseconds needs a latency table: prunec.latency.search has one measured")
-    dense = found.dense
-    if program is not None and target.kind != "latency" and (whole := unhoisted(program)) is not program:
-        dense = quantity_of(target.kind, whole.fact(Channels), whole).dense
+    dense = found.dense if target.kind == "latency" else _dense(target.kind, found, program)
     allowed = target.allowed(dense)
     least = least_of(channels, found)
     if least > allowed:
         raise BudgetError(_unreachable(channels, target, least, dense))
     return Budget(found, target, allowed, dense)
+
+
+def _dense(kind: str, found: Resource, program: Program | None) -> int:
+    """Return the amount in the network before slices were moved up."""
+    if program is None or (whole := unhoisted(program)) is program:
+        return found.dense
+    return quantity_of(kind, whole.fact(Channels), whole).dense
+
+
+def reach_of(kind: str, channels: Channels, program: Program) -> dict[str, float]:
+    """Compute the least of a resource that can remain: `dense`, `least`, and its `share`."""
+    found = quantity_of(kind, channels, program)
+    dense, least = _dense(kind, found, program), least_of(channels, found)
+    return {"dense": dense, "least": least, "share": least / max(dense, 1)}
 
 
 def quantity_of(kind: str, channels: Channels, program: Program | None) -> Quantity:

@@ -60,12 +60,13 @@ def macs_of_space(channels: Channels) -> dict[str, int]:
 
 
 def prunable_share(channels: Channels) -> float:
-    """Return the share of layer and attention MACs that lie on a prunable space."""
+    """Return the share of MACs on a prunable space or in a removable branch."""
     model = Macs.of(channels)
     if not model.terms:
         return 0.0
     each = model.by_product(model.sizes)
-    return float(each[model.rows[:, :, :-1].any((0, 2))].sum() / each.sum())
+    reached = model.rows[:, :, :-1].any((0, 2)) | np.array([one.gate is not None for one in model.terms])
+    return float(each[reached].sum() / each.sum())
 
 
 def macs_of_node(channels: Channels) -> dict[str, float]:

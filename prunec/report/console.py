@@ -11,6 +11,7 @@ from rich.text import Text
 from ..errors import first_few
 
 Facts = Mapping[str, Any]
+_REACHED = (("macs", "MACs"), ("parameters", "parameters"))
 
 
 def outcome_table(report: Facts, title: str) -> Table:
@@ -184,6 +185,26 @@ def spaces_table(facts: Facts) -> Table:
             Text(f"no: {frozen}", style="yellow") if frozen else Text("yes", style="green"),
         )
     return table
+
+
+def reach_lines(reach: Facts) -> list[str]:
+    """List the least that can remain of a network, and what keeps it from less."""
+    shares = " and ".join(f"{reach[name]['share']:.4f} of the {said}" for name, said in _REACHED)
+    blocks, held, frozen = reach["blocks"], reach["held"], reach["frozen"]
+    without = f", without {counted(len(blocks), 'residual block')}" if blocks else ""
+    lines = [f"How far: with the fewest channels left everywhere{without}, {shares} remain. Ranks may save more."]
+    lines += [f"{reach['unreached']:.1%} of the MACs are in layers that nothing reaches."]
+    if held:
+        names = first_few(f"{one['name']} keeps {one['keeps']} of {one['of']}" for one in held)
+        lines.append(f"Held by --limit, --round-to or --align: {names}.")
+    if frozen:
+        names = "; ".join(f"{one['name']} ({one['share']:.1%} of the MACs): {one['frozen']}" for one in frozen[:3])
+        lines.append(f"Frozen, with most MACs first: {names}{_more(frozen)}.")
+    return lines
+
+
+def _more(frozen: Sequence[Facts]) -> str:
+    return f"; and {len(frozen) - 3} more" if len(frozen) > 3 else ""
 
 
 def sensitivity_table(facts: Facts) -> Table:

@@ -60,6 +60,7 @@ def test_a_fixed_batch_takes_no_other() -> None:
         ([*COMPRESS, "--stop-after", "reestimate-bn"], ("--stop-after", "no such pass")),
         ([*COMPRESS, "-o", "out", "--print-after", "reestimate-bn"], ("--print-after", "no such pass")),
         (["export", "n.py:m", "-o", "a.onnx", "--preprocess", "none"], ("--preprocess", "--data")),
+        (["inspect", "n.py:m", "--round-to", "8"], ("--round-to", "--how-far")),
         (["lint", "a.onnx", "--images", "64"], ("--images", "--data")),
         (["cast", "a.onnx", "--data", "x", "-o", "b", "--fp16", "--classes", "1"], ("--classes", "--evaluate")),
         (["quantize", "a.onnx", "--data", "x", "-o", "b", "--int8", "--classes", "1"], ("--classes", "--evaluate")),
