@@ -21,6 +21,7 @@ from . import (
     doctor,
     evaluate,
     export,
+    init,
     inspect,
     lint,
     profile,
@@ -56,7 +57,7 @@ COMMANDS = (
     compress.compress, sweep.sweep, report.report, inspect.inspect, profile.profile, sensitivity.sensitivity,
     evaluate.evaluate, export.export,
     lint.lint, cast.cast, quantize.quantize, build.build, run.run, verify.verify, bench.bench, diff.diff,
-    catalogue.catalogue, demo.demo, doctor.doctor,
+    init.init, catalogue.catalogue, demo.demo, doctor.doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command("list" if command is catalogue.catalogue else command.__name__)(explained(command))

@@ -30,6 +30,7 @@ from prunec.cli.diff import Diff
 from prunec.cli.evaluate import Evaluate
 from prunec.cli.export import Export
 from prunec.cli.flags import Checks, Given, flattened
+from prunec.cli.init import Init
 from prunec.cli.inspect import Inspect
 from prunec.cli.lint import FailOn, Lint
 from prunec.cli.profile import Profile
@@ -53,7 +54,7 @@ IMAGES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 RECORDS = (
     *(CompressConfig, Sources, CompressRequest, Session, Keywords, Files, Writing, Watching, Checks),
     *(Bench, Build, Cast, Catalogue, Demo, Diff, Evaluate, Export, Inspect, Lint, Profile, Quantize, Run, Sensitivity),
-    Verify,
+    *(Verify, Init),
 )
 NAMES = {one.name for one in options_of(CompressConfig)}
 CHEAP = "analyse,calibrate,select,sensitivity,allocate,slice"
