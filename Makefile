@@ -1,6 +1,8 @@
 # Two commands: `make demo` and `make test`. Both make what they need in .venv, once.
 #   PYTHON=python3.12   the interpreter that .venv is made from, 3.10 or newer
 #   VENV=.venv          where the environment is
+#   PYTHONS=3.10 …      the interpreters of `make pythons-test`: names or paths
+#   TORCH=              for `make lowest-test`, this torch instead of the lowest: 2.13.0, say
 #   JOBS=auto           tests that run side by side; as many as there are cores, unless you say
 
 # Threads that wait do not spin: on a shared machine spinning slows everything tenfold.
@@ -9,6 +11,8 @@ export OMP_WAIT_POLICY ?= passive
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= auto
+PYTHONS ?= 3.10 3.11 3.12 3.13
+TORCH ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -20,7 +24,7 @@ PINS := requirements/torch.txt requirements/run.txt pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long lint docs site setup clean distclean
+.PHONY: help demo test test-long lint docs site wheel wheel-test lowest-test pythons-test dist setup clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,11 +60,43 @@ site: $(VENV)/.docs
 	$(BIN)/python docs/check_links.py build/docs
 	@echo "open build/docs/index.html in a browser; to search it: python3 -m http.server -d build/docs"
 
+wheel: $(VENV)/.dist ## Set up, then build the sdist and, from it, the wheel, into dist
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+wheel-test: wheel ## Build, then install the wheel where nothing else is, and check what is installed there
+	rm -rf build/bare
+	$(BIN)/python -m venv --without-pip build/bare
+	$(PIP) --python build/bare/bin/python install -r requirements/torch.txt
+	$(PIP) --python build/bare/bin/python install "$$(echo dist/prunec-*.whl)[cpu]"
+	build/bare/bin/python -I release/installed.py
+
+lowest-test: wheel ## Build, then check the wheel beside the lowest version of each dependency that pyproject.toml admits
+	rm -rf build/lowest
+	$(BIN)/uv venv --quiet --no-python-downloads --python $(BIN)/python build/lowest
+	@printf '%s\n' $(if $(TORCH),torch==$(TORCH)) > build/lowest.txt
+	$(BIN)/uv pip install --python build/lowest --resolution lowest-direct --overrides build/lowest.txt "$$(echo dist/prunec-*.whl)[cpu]"
+	build/lowest/bin/python -I release/installed.py
+
+pythons-test: wheel ## Build, then check the wheel in every Python of PYTHONS; one that is not here is an error
+	@for python in $(PYTHONS); do \
+		echo "== Python $$python" && rm -rf build/python && \
+		$(BIN)/uv venv --quiet --no-python-downloads --python "$$python" build/python && \
+		$(PIP) --python build/python/bin/python install --quiet -r requirements/torch.txt && \
+		$(PIP) --python build/python/bin/python install --quiet "$$(echo dist/prunec-*.whl)[cpu]" && \
+		build/python/bin/python -I release/installed.py || exit 1; \
+	done
+
+dist: wheel-test ## All that a release uploads, into dist: sdist, wheel, and beside them what the wheel was checked with, as an SBOM
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --validate \
+		--output-file "dist/$$(basename dist/prunec-*.tar.gz .tar.gz).cdx.json" build/bare/bin/python
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
 setup: $(VENV)/.test ## Set up only: prunec, editable, and the tools for its tests
 
 clean: ## Remove what was built, cached or written by the demo
-	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	find prunec passes tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info examples/plugin/build examples/plugin/*.egg-info
+	find prunec passes tests bench docs release examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too
 	rm -rf $(VENV) $(VENV)-docs
@@ -86,4 +122,8 @@ $(VENV)/.test: requirements/test.txt $(VENV)/.run
 
 $(VENV)/.docs: requirements/docs.txt $(VENV)/.run
 	$(PIP) install -r requirements/docs.txt
+	@touch $@
+
+$(VENV)/.dist: requirements/dist.txt $(VENV)/.run
+	$(PIP) install -r requirements/dist.txt
 	@touch $@

@@ -196,6 +196,23 @@ def test_opset_is_what_was_asked_for() -> None:
         export_onnx(network(), (IMAGES,), opset=17)
 
 
+def test_nothing_that_the_exporter_prints_reaches_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keep `--json` readable beside an exporter that prints, as onnxscript did before 0.7."""
+    original, called = torch.onnx.export, []
+
+    def talkative(*args: object, **options: object) -> object:
+        called.append(True)
+        print("Applied 1 of general pattern rewrite rules.")
+        return original(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.onnx, "export", talkative)
+    export_onnx(network(), (IMAGES,))
+    assert called
+    assert capsys.readouterr().out == ""
+
+
 def test_a_fixed_batch_is_named() -> None:
     images = torch.ones(2, 3, 4)
     with pytest.raises(CaptureError, match=r"fixes its batch size; export it with dynamic_batch=False"):

@@ -6,7 +6,9 @@ capture trusts no old metadata. The exporter's own capture tries a list of strat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from types import MappingProxyType
 
 import onnx
@@ -128,18 +130,19 @@ def _translate(program: ExportedProgram, shapes: Shapes, opset: int) -> onnx.Mod
     """Return the exporter's model in operator set `opset`."""
     outputs = sum(spec.kind is OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs)
     try:
-        result = torch.onnx.export(
-            program,
-            (),
-            None,
-            dynamo=True,
-            opset_version=opset,
-            input_names=_names("input", len(program.graph_signature.user_inputs)),
-            output_names=_names("output", outputs),
-            dynamic_shapes=shapes,
-            external_data=False,
-            verbose=False,
-        )
+        with redirect_stdout(sys.stderr):  # onnxscript before 0.7 prints there
+            result = torch.onnx.export(
+                program,
+                (),
+                None,
+                dynamo=True,
+                opset_version=opset,
+                input_names=_names("input", len(program.graph_signature.user_inputs)),
+                output_names=_names("output", outputs),
+                dynamic_shapes=shapes,
+                external_data=False,
+                verbose=False,
+            )
     except Exception as error:
         raise BackendError(f"torch cannot write this network as ONNX: {_reason(error)}") from error
     assert result is not None
