@@ -124,7 +124,7 @@ def _writes(path: Path) -> None:
 
 
 def test_two_processes_that_write_the_same_statistics_never_fail(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     workers = [context.Process(target=_writes, args=(tmp_path / "below" / "one.safetensors",)) for _ in range(2)]
     for each in workers:
         each.start()
