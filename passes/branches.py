@@ -23,6 +23,7 @@ from prunec.compensation.interface import Compensator
 from prunec.compensation.layer_fit import refitted
 from prunec.compensation.paired_sweep import Pair, Stop, stops_of
 from prunec.grammar.registry import STRATEGIES
+from prunec.ir.parallel import each
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
@@ -75,8 +76,7 @@ class Branches(Pass):
         dense = _finished(whole.forked(program.module), 0)
         for one in context.track(channels.branches, "branches"):
             place = whole.places[one.add]
-            for batch in range(len(dealt.batches)):
-                whole.run(batch, reached, place)
+            whole.run_all(reached, place)
             reached = place
             plan = Plan(channels, {one.space: ()})
             narrow = self._without(program, whole, place, plan, dealt.fold, context.seed)
@@ -109,4 +109,4 @@ def _next(stops: Sequence[Stop]) -> list[Stop]:
 
 def _finished(frontier: Frontier, place: int) -> list[list[Tensor]]:
     """Run all batches to the end; return the outputs of each."""
-    return [frontier.finish(values, place) for values in frontier.values]
+    return each(lambda values: frontier.finish(values, place), frontier.values)

@@ -61,8 +61,7 @@ def _measurable(node: fx.Node) -> bool:
 def _reestimate(frontier: Frontier, start: int, stop: int) -> None:
     """Advance all batches to a norm and store the statistics of its input."""
     norm = frontier.nodes[stop]
-    for batch in range(len(frontier.values)):
-        frontier.run(batch, start, stop)
+    frontier.run_all(start, stop)
     seen = [values[norm.all_input_nodes[0]] for values in frontier.values]
     mean = _mean(seen)
     variance = _mean(seen, mean)

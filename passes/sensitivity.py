@@ -28,7 +28,8 @@ from prunec.channels.matrix import Blocks, columns_of, from_matrix, readers_of, 
 from prunec.channels.spaces import Channels, Contraction, Space, Split
 from prunec.ir import graph
 from prunec.ir.graph import floats
-from prunec.ir.interpreter import Interpreter
+from prunec.ir.interpreter import Interpreter, Live
+from prunec.ir.parallel import each
 from prunec.ir.program import Program
 from prunec.pipeline.context import Context
 from prunec.pipeline.pipeline import Pass
@@ -194,13 +195,22 @@ def _errors(
     spread: Spread,
 ) -> dict[str, float]:
     """Return the squared output error of each fork and sliced network on a batch. `spread` gets the batch."""
-    walk, done = Interpreter(module), 0
+    walk = Interpreter(module)
     values = walk.start(channels_last(module, batch))
-    ends: dict[str, list[Tensor]] = {}
-    for name in sorted(forks, key=walk.places.__getitem__):
-        walk.advance(values, done, done := walk.places[name])
-        ends |= {space.name: walk.finish(walk.fork(values, changed), done) for space, changed in forks[name]}
-    dense = walk.finish(values, done)
+
+    def forked() -> Iterator[tuple[str, int, Live]]:
+        done = 0  # and the dense network last
+        for name in sorted(forks, key=walk.places.__getitem__):
+            walk.advance(values, done, done := walk.places[name])
+            yield from ((space.name, done, walk.fork(values, changed)) for space, changed in forks[name])
+        yield "", done, values
+
+    def finished(fork: tuple[str, int, Live]) -> tuple[str, list[Tensor]]:
+        name, done, live = fork
+        return name, walk.finish(live, done)
+
+    ends = dict(each(finished, forked(), 1 + sum(map(len, forks.values()))))
+    dense = ends.pop("")
     spread.add(dense, len(batch[0]))
     for name, narrow in sliced.items():
         ends[name] = floats(narrow(*channels_last(narrow, batch)))

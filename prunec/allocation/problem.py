@@ -18,6 +18,7 @@ from ..cost.resources import Resource
 from ..cost.terms import Cost, Counts, Mixed
 from ..errors import PassError
 from ..ir.graph import floats
+from ..ir.parallel import each
 from ..ir.program import Program
 from ..pipeline.context import Context
 from ..request.target import Target
@@ -153,8 +154,9 @@ class Allocation:
         narrow = slicing.apply(self.program.module, dense_fit.fitted(self.program, plan, part=True))
         module, given = self.program.module, self._unread(self.program, self.context, images)
         key = "dense outputs", self.context.choosing, images, self.context.seed, self.context.batch
-        dense = once(self.program, key, lambda: [floats(module(*batch)) for batch in given])
-        return agreement_between([floats(narrow(*batch)) for batch in given], dense, [len(batch[0]) for batch in given])
+        dense = once(self.program, key, lambda: each(lambda batch: floats(module(*batch)), given))
+        found = each(lambda batch: floats(narrow(*batch)), given)
+        return agreement_between(found, dense, [len(batch[0]) for batch in given])
 
     def error(self, counts: Counts, images: int = 64) -> float:
         """Compute the relative squared output error of a network tried with these counts."""

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..statistics.folds import Folds
+from ..ir.parallel import each
+from ..statistics.folds import Folds, Rows
 from .interface import Change, Fit, Fits, unchanged
 
 STEPS = 10  # at most; layers of a lower rank take more than others
@@ -64,28 +65,32 @@ def _towards(start: Fits, end: Fits) -> Fits:
 def _sums(folds: Folds, fits: Fits) -> list[Tensor]:
     """Return p + s of all rows, [R, g, o], by fits without their fold."""
     fit_of = {fold: fit for left_out, fit in fits.held_out for fold in left_out}
-    found = []
-    for rows in folds.rows:
+
+    def sums(rows: Rows) -> Tensor:
         weight, bias = (one.to(rows.z) for one in fit_of[rows.fold])
-        found.append(torch.einsum("rgd,god->rgo", rows.z, weight).add_(bias).add_(rows.shortcut))
-    return found
+        return torch.einsum("rgd,god->rgo", rows.z, weight).add_(bias).add_(rows.shortcut)
+
+    return each(sums, folds.rows)
 
 
 def _freed(folds: Folds, sums: Sequence[Tensor]) -> list[Tensor]:
     """Return the targets y' of all rows."""
-    targets = []
-    for rows, total in zip(folds.rows, sums, strict=True):
+
+    def targets(pair: tuple[Rows, Tensor]) -> Tensor:
+        rows, total = pair
         wanted = rows.y + rows.shortcut
         free = torch.where(wanted <= rows.low, total.clamp(max=rows.low), wanted)
-        targets.append(torch.where(wanted >= rows.high, total.clamp(min=rows.high), free) - rows.shortcut)
-    return targets
+        return torch.where(wanted >= rows.high, total.clamp(min=rows.high), free) - rows.shortcut
+
+    return each(targets, list(zip(folds.rows, sums, strict=True)))
 
 
 def _missed(folds: Folds, sums: Sequence[Tensor]) -> float:
     """Return the squared error of the clamped outputs, on images outside the fit."""
-    found = 0.0
-    for rows, total in zip(folds.rows, sums, strict=True):
-        if rows.fold >= 0:
-            let, wanted = (one.clamp(rows.low, rows.high) for one in (total, rows.y + rows.shortcut))
-            found += float((let - wanted).square().sum(dtype=torch.float64))
-    return found
+
+    def missed(pair: tuple[Rows, Tensor]) -> float:
+        rows, total = pair
+        let, wanted = (one.clamp(rows.low, rows.high) for one in (total, rows.y + rows.shortcut))
+        return float((let - wanted).square().sum(dtype=torch.float64))
+
+    return sum(each(missed, [pair for pair in zip(folds.rows, sums, strict=True) if pair[0].fold >= 0]))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..channels.matrix import Blocks, from_matrix, weight_of
 from ..channels.spaces import Contraction
 from ..ir import graph
+from ..ir.parallel import each
 from ..ir.program import Program
 from ..solvers import least_squares, lowrank
 from ..solvers.symmetric import naming
@@ -31,17 +32,21 @@ def fitted(program: Program, plan: Plan, ridge: float = RIDGE, *, part: bool = F
     statistics, mask, ranks = program.fact(Statistics), plan.mask, plan.ranks
     moments = (part and statistics.part) or statistics.moments
     shared = graph.shared(program.module.graph)
-    refit: dict[str, Tensor] = {}
+    changed: list[Contraction] = []
     for one in plan.channels.contractions:
-        changed = one.node in ranks or not bool(mask[one.inputs].all())
+        narrow = one.node in ranks or not bool(mask[one.inputs].all())
         if one.by_group or one.bias is None or one.weight in shared or one.node not in moments:
             continue
-        if one.node in plan.gone or not changed:
-            continue
+        if narrow and one.node not in plan.gone:
+            changed.append(one)
+
+    def refit(one: Contraction) -> dict[str, Tensor]:
         with naming(one.weight):
             weight, bias = narrow_fit(program, one, moments[one.node], plan, ridge)
-        refit[one.weight], refit[one.bias] = weight, bias
-    return Plan(plan.channels, plan.keep, MappingProxyType(refit))
+        return {one.weight: weight, str(one.bias): bias}
+
+    found = {name: value for one in each(refit, changed) for name, value in one.items()}
+    return Plan(plan.channels, plan.keep, MappingProxyType(found))
 
 
 def narrow_fit(program: Program, one: Contraction, moments: Moments, plan: Plan, ridge: float) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,9 @@ A removed branch adds nothing to the pruned network, so a convolution on its sho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -26,7 +27,8 @@ from ..channels.matrix import Blocks, groups_after
 from ..channels.rules.contraction import argument
 from ..channels.spaces import Contraction
 from ..ir import graph
-from ..statistics.folds import FEWER, Dealt, Folds, Rows
+from ..ir.parallel import each
+from ..statistics.folds import FEWER, Dealt, Folds, Rows, together
 from ..statistics.moments import grouped, in_full, positions_per_sample
 from ..statistics.patches import Draws, Layer
 from ..statistics.sweep import Frontier
@@ -139,16 +141,27 @@ class Pair:
         """
         fitted = sum(size for size, fold in zip(self.whole.sizes, self.fold, strict=True) if fold >= 0)
         for stop in stops:
-            self._run(stop.place, self.narrow.places[stop.one.node])
+            places = stop.place, self.narrow.places[stop.one.node]
             count = positions_per_sample(Blocks.of(stop.one).columns, rows, fitted)
-            folds, draws = Folds(), Draws(self.whole.samples, count, stop.one.node, seed, shares.get(stop.one.node))
-            for batch, fold in ((batch, fold) for batch, fold in enumerate(self.fold) if fold not in FEWER):
-                z, y, shortcut = _measured(stop, self.whole, self.narrow, batch, draws)
-                folds.add(fold, z, y)
-                fits = folds.rows or (batch == 0 and z.nbytes * len(self.fold) <= hold)  # those of all batches, or none
-                if stop.clamp is not None and shortcut is not None and fits:
-                    folds.rows.append(Rows(fold, in_full(z), in_full(y), in_full(shortcut), *stop.clamp))
-            fit(stop, folds.on_cpu())
+            draws = Draws(self.whole.samples, count, stop.one.node, seed, shares.get(stop.one.node))
+            measured = partial(self._measured, stop, places, draws, hold)
+            folds = Folds.merged(each(measured, together(self.fold)))
+            self.reached = places
+            fit(stop, folds)
+
+    def _measured(self, stop: Stop, places: tuple[int, int], draws: Draws, hold: int, batches: Sequence[int]) -> Folds:
+        """Advance some batches to a layer; return the moments of their rows by fold, and rows of few bytes."""
+        folds = Folds()
+        for batch in batches:
+            self._run(batch, places)
+            if (fold := self.fold[batch]) in FEWER:
+                continue
+            z, y, shortcut = _rows(stop, self.whole, self.narrow, batch, draws)
+            folds.add(fold, z, y)
+            few = z.nbytes * self.whole.samples <= hold * self.whole.sizes[batch]
+            if few and stop.clamp is not None and shortcut is not None:
+                folds.rows.append(Rows(fold, in_full(z), in_full(y), in_full(shortcut), *stop.clamp))
+        return folds.on_cpu()
 
     def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Write weights into the pruned network; images of a fold use the fit without it."""
@@ -157,16 +170,14 @@ class Pair:
         for batch, fold in enumerate(self.fold):
             self.narrow.values[batch].read(held_out.get(fold, {}))
 
-    def _run(self, *places: int) -> None:
-        """Advance both by batch; images measured in another fold run the narrow one only."""
-        for batch, fold in enumerate(self.fold):
-            for frontier, done, place in zip((self.whole, self.narrow), self.reached, places, strict=True):
-                if frontier is self.narrow or fold not in FEWER:
-                    frontier.run(batch, done, place)
-        self.reached = (places[0], places[1])
+    def _run(self, batch: int, places: tuple[int, int]) -> None:
+        """Advance both; images measured in another fold run the narrow one only."""
+        for frontier, done, place in zip((self.whole, self.narrow), self.reached, places, strict=True):
+            if frontier is self.narrow or self.fold[batch] not in FEWER:
+                frontier.run(batch, done, place)
 
 
-def _measured(
+def _rows(
     stop: Stop, whole: Frontier, narrow: Frontier, batch: int, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return a batch's pruned inputs, dense targets and pruned shortcut at drawn positions.

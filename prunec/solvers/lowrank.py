@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..channels.spaces import Split
 from ..errors import NumericsError
+from ..ir.parallel import each
 from .symmetric import SMALLEST, add_ridge, cholesky, eigh, require_finite, solve_by
 
 SAMPLED = 10  # ranks at which the error of more than two layers is computed, interpolated between
@@ -92,16 +93,18 @@ class Parts:
 
     def _truncations(self, rank: int, weights: Sequence[Tensor]) -> list[Tensor]:
         first, gram = self.first[:rank], self._gram(rank)
-        factor, found = cholesky(add_ridge(gram[None], RIDGE)), []
-        for weight in weights:
+        factor = cholesky(add_ridge(gram[None], RIDGE))
+
+        def truncated(weight: Tensor) -> Tensor:
             cross = self._cross(rank, replace(self.layer, weight=weight))
             second = solve_by(factor, cross[None])[0]  # [r·t2, O]
             second = second.T.reshape(len(weight), -1, self.split.taps[1])
             if self.split.then is not None:
                 after = Layer(second.flatten(1), gram)
                 second = Parts.of(after, self.split.then, rank).truncated(rank).reshape(second.shape)
-            found.append(fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split))
-        return found
+            return fold(torch.einsum("ort,rq->otq", second, first).flatten(0, 1), self.split)
+
+        return each(truncated, weights)
 
     def _errors(self, highest: int) -> Tensor:
         layer, split = self.layer, self.split

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.images import Images
+from ..ir.parallel import each
 from .moments import Moments
 from .parts import Parts
 
@@ -61,6 +62,14 @@ class Dealt:
         return Dealt(batches, fold)
 
 
+def together(fold: Sequence[int]) -> list[list[int]]:
+    """Return the batches in groups, by the `fold` of each, so that none shares a part of `Folds` with another."""
+    groups: dict[int, list[int]] = {}
+    for batch, number in enumerate(fold):
+        groups.setdefault(number % FEWEST if number >= 0 else KEPT, []).append(batch)
+    return list(groups.values())
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of one fold, and the clamp `low` … `high` on outputs plus `shortcut`."""
@@ -101,12 +110,23 @@ class Folds:
     def aimed(self, targets: Sequence[Tensor]) -> Folds:
         """Return the moments with other targets, [R, g, o] for each of `rows`. The moments of the inputs are shared."""
         pairs = list(zip(self.rows, targets, strict=True))
-        parts = {
-            folds: one.aimed([(rows.z, y) for rows, y in pairs if rows.fold in folds])
-            for folds, one in self.parts.items()
-        }
-        kept = self.kept and self.kept.aimed([(rows.z, y) for rows, y in pairs if rows.fold == KEPT])
-        return Folds(parts, kept, like=self)
+
+        def aimed(folds: tuple[int, ...]) -> Moments:
+            return known[folds].aimed([(rows.z, y) for rows, y in pairs if rows.fold in folds])
+
+        known = self.parts if self.kept is None else {(KEPT,): self.kept, **self.parts}
+        found = dict(zip(known, each(aimed, list(known)), strict=True))
+        kept = found.pop((KEPT,), None)
+        return Folds(found, kept, like=self)
+
+    @staticmethod
+    def merged(groups: Sequence[Folds]) -> Folds:
+        """Return the moments of all groups, none of which share a part; rows only if all have some."""
+        found = Folds(dict(sorted(item for one in groups for item in one.parts.items())))
+        found.kept = next((one.kept for one in groups if one.kept is not None), None)
+        if all(one.rows for one in groups if one.parts or one.kept):
+            found.rows = [rows for one in groups for rows in one.rows]
+        return found
 
     def on_cpu(self) -> Folds:
         """Return a copy on the CPU."""

@@ -27,13 +27,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..ir.parallel import each, shares
 from ..solvers.symmetric import add_ridge, cholesky, solve, solve_by
 
 ENOUGH, PLENTY = 2, 256  # rows a column
 FLAT = 1e-16  # of the squared mean: a variance below is the rounding of a constant
 NARROW = 1024  # columns of a layer whose factors are kept
 
-Factors = dict[float, Tensor]  # Cholesky factors of Cov[z, z] with a ridge, [g, d, d], by the ridge
+Factors = dict[float, list[Tensor]]  # Cholesky factors of Cov[z, z] with a ridge, [g, d, d] in all, by the ridge
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,10 @@ class Moments:
         if isinstance(ridge, Tensor) or self.width > NARROW:
             return solve(add_ridge(self.zz, ridge), right)
         if ridge not in self.factors:
-            self.factors[ridge] = cholesky(add_ridge(self.zz, ridge))
-        return solve_by(self.factors[ridge], right)
+            self.factors[ridge] = each(lambda zz: cholesky(add_ridge(zz, ridge)), shares(self.zz))
+        factors = self.factors[ridge]
+        parts = zip(factors, right.split([len(one) for one in factors]), strict=True)
+        return torch.cat(each(lambda part: solve_by(*part), list(parts)))
 
     @property
     def finite(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from ..ir.interpreter import Interpreter, Live
+from ..ir.parallel import each
 
 BY_STRIDE = {torch.ops.aten.as_strided, torch.ops.aten.as_strided_copy, torch.ops.aten.view_as_complex}
 
@@ -44,6 +45,10 @@ class Frontier(Interpreter):
     def run(self, batch: int, start: int, stop: int) -> None:
         """Compute nodes start … stop - 1 for one batch, skipping those computed ahead."""
         self.advance(self.values[batch], start, stop)
+
+    def run_all(self, start: int, stop: int) -> None:
+        """Compute nodes start … stop - 1 for all batches."""
+        each(lambda batch: self.run(batch, start, stop), range(len(self.values)))
 
     @torch.no_grad()
     def value_ahead(self, batch: int, place: int) -> Tensor:
