@@ -47,7 +47,8 @@ class On:
 
     def table(self) -> Any:
         """Open the latency table. Deprecated, until version 0.2: `prunec.latency.engine.table_of`."""
-        warnings.warn("On.table() is prunec.latency.engine.table_of(on) now", DeprecationWarning, stacklevel=2)
+        text = "On.table() is prunec.latency.engine.table_of(on) now; the old name goes with version 0.2"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
         return importlib.import_module("prunec.latency.engine").table_of(self)
 
     def require_here(self) -> None:
