@@ -150,7 +150,7 @@ class Pair:
             fit(stop, folds)
 
     def _measured(self, stop: Stop, places: tuple[int, int], draws: Draws, hold: int, batches: Sequence[int]) -> Folds:
-        """Advance some batches to a layer; return the moments of their rows by fold, and rows of few bytes."""
+        """Return the moments of the layer's rows by fold, over some batches; rows of few bytes too."""
         folds = Folds()
         for batch in batches:
             self._run(batch, places)

@@ -63,7 +63,7 @@ class Dealt:
 
 
 def together(fold: Sequence[int]) -> list[list[int]]:
-    """Return the batches in groups, by the `fold` of each, so that none shares a part of `Folds` with another."""
+    """Group batches by the `fold` of each, so that no two groups share a part of `Folds`."""
     groups: dict[int, list[int]] = {}
     for batch, number in enumerate(fold):
         groups.setdefault(number % FEWEST if number >= 0 else KEPT, []).append(batch)
@@ -121,7 +121,7 @@ class Folds:
 
     @staticmethod
     def merged(groups: Sequence[Folds]) -> Folds:
-        """Return the moments of all groups, none of which share a part; rows only if all have some."""
+        """Join groups that share no part. Rows are joined if all groups have some."""
         found = Folds(dict(sorted(item for one in groups for item in one.parts.items())))
         found.kept = next((one.kept for one in groups if one.kept is not None), None)
         if all(one.rows for one in groups if one.parts or one.kept):
