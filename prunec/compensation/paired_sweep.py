@@ -150,7 +150,7 @@ class Pair:
             fit(stop, folds)
 
     def _measured(self, stop: Stop, places: tuple[int, int], draws: Draws, hold: int, batches: Sequence[int]) -> Folds:
-        """Return the moments of the layer's rows by fold, over some batches; rows of few bytes too."""
+        """Return the layer's moments by fold over some batches, with rows of few bytes."""
         folds = Folds()
         for batch in batches:
             self._run(batch, places)

@@ -63,7 +63,7 @@ class Dealt:
 
 
 def together(fold: Sequence[int]) -> list[list[int]]:
-    """Group batches by the `fold` of each, so that no two groups share a part of `Folds`."""
+    """Group batches by `fold`, so that no groups share a part of `Folds`."""
     groups: dict[int, list[int]] = {}
     for batch, number in enumerate(fold):
         groups.setdefault(number % FEWEST if number >= 0 else KEPT, []).append(batch)
