@@ -1,29 +1,6 @@
 """Register every supported ONNX operator, one family a file."""
 
-from . import (
-    activation,
-    arithmetic,
-    convolution,
-    indexing,
-    matrix,
-    movement,
-    normalisation,
-    pooling,
-    reduction,
-    resizing,
-    shape,
-)
+import importlib
+import pkgutil
 
-FAMILIES = (
-    activation,
-    arithmetic,
-    convolution,
-    indexing,
-    matrix,
-    movement,
-    normalisation,
-    pooling,
-    reduction,
-    resizing,
-    shape,
-)
+FAMILIES = tuple(importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__))

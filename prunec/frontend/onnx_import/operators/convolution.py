@@ -5,31 +5,23 @@ Sources: https://onnx.ai/onnx/operators/onnx__Conv.html, https://onnx.ai/onnx/op
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..node import Node, operator
-from .padding import pads_of, symmetric
+from .windows import by_rank, pads_of, steps_of, symmetric
 
 CONV = (F.conv1d, F.conv2d, F.conv3d)
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-
-
-def _by_rank(node: Node, functions: tuple[Any, ...], rank: int) -> Any:
-    if not 1 <= rank <= 3:
-        raise node.refuse(f"it has {rank} spatial axes, and PyTorch has convolutions and pools of 1 to 3")
-    return functions[rank - 1]
 
 
 @operator("Conv")
 def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Import `Conv`, of 1 to 3 spatial axes."""
     rank = weight.dim() - 2
-    function = _by_rank(node, CONV, rank)
+    function = by_rank(node, CONV, rank)
     x, padding = symmetric(x, *pads_of(node, x, weight.shape[2:]))
-    strides, dilations = node.get("strides") or [1] * rank, node.get("dilations") or [1] * rank
+    strides, dilations = steps_of(node, rank)
     found: Tensor = function(x, weight, bias, strides, padding, dilations, node.get("group", 1))
     return found
 
@@ -38,8 +30,8 @@ def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Import `ConvTranspose`; pads that differ at the two ends are cropped after it."""
     rank = weight.dim() - 2
-    function = _by_rank(node, TRANSPOSED, rank)
-    strides, dilations = node.get("strides") or [1] * rank, node.get("dilations") or [1] * rank
+    function = by_rank(node, TRANSPOSED, rank)
+    strides, dilations = steps_of(node, rank)
     extra = list(node.get("output_padding") or [0] * rank)
     begins, ends = _transposed_pads(node, x, weight, extra)
     group = node.get("group", 1)
@@ -55,12 +47,11 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
 def _transposed_pads(node: Node, x: Tensor, weight: Tensor, extra: list[int]) -> tuple[list[int], list[int]]:
     rank = weight.dim() - 2
     wanted, mode = node.get("output_shape"), node.get("auto_pad", "NOTSET")
-    strides = node.get("strides") or [1] * rank
+    strides, dilations = steps_of(node, rank)
     if wanted is None and mode.startswith("SAME"):
         wanted = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
     if wanted is None:
         return pads_of(node, x, weight.shape[2:])
-    dilations = node.get("dilations") or [1] * rank
     begins, ends = [], []
     for axis, size in enumerate(list(wanted)[-rank:]):
         grown = strides[axis] * (x.shape[axis + 2] - 1) + extra[axis]

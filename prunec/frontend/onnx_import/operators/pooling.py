@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..node import Node, operator
-from .convolution import _by_rank
-from .padding import padded, pads_of, symmetric
+from .windows import by_rank, padded, pads_of, steps_of, symmetric
 
 MAX = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
@@ -31,9 +30,9 @@ def max_pool(node: Node, x: Tensor) -> Tensor:
         x, padding = padded(x, begins, ends, LEAST), [0] * rank
     else:
         x, padding = symmetric(x, begins, ends, LEAST)
-    strides, dilations = node.get("strides") or [1] * rank, node.get("dilations") or [1] * rank
+    strides, dilations = steps_of(node, rank)
     ceil = bool(node.get("ceil_mode", 0))
-    return _by_rank(node, MAX, rank)(x, kernel, strides, padding, dilations, ceil)  # type: ignore[no-any-return]
+    return by_rank(node, MAX, rank)(x, kernel, strides, padding, dilations, ceil)  # type: ignore[no-any-return]
 
 
 @operator("AveragePool")
@@ -41,12 +40,12 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
     """Import `AveragePool`; one-sided pads that do not count divide by the pool of ones."""
     kernel = node.get("kernel_shape")
     rank = len(kernel)
-    if any(one != 1 for one in node.get("dilations") or ()):
+    strides, dilations = steps_of(node, rank)
+    if any(one != 1 for one in dilations):
         raise node.refuse("its dilations are not 1")
     begins, ends = pads_of(node, x, kernel)
-    strides, ceil = node.get("strides") or [1] * rank, bool(node.get("ceil_mode", 0))
-    counted = bool(node.get("count_include_pad", 0))
-    pool = _by_rank(node, AVERAGE, rank)
+    ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
+    pool = by_rank(node, AVERAGE, rank)
     narrow = all(2 * pad <= width for pad, width in zip(begins, kernel, strict=True))
     if begins == ends and narrow:
         return pool(x, kernel, strides, begins, ceil, counted)  # type: ignore[no-any-return]

@@ -1,16 +1,30 @@
-"""Turn ONNX pads and `auto_pad` into symmetric padding, or an explicit pad.
+"""Read strides, dilations and pads of sliding windows.
 
+Pads and `auto_pad` become symmetric padding, or an explicit pad.
 ONNX lists pads as all begins, then all ends: https://onnx.ai/onnx/operators/onnx__Conv.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..node import Node
+
+
+def by_rank(node: Node, functions: Sequence[Any], rank: int) -> Any:
+    """Return the one of three functions for `rank` spatial axes. Raises CaptureError for other ranks."""
+    if not 1 <= rank <= 3:
+        raise node.refuse(f"it has {rank} spatial axes, and PyTorch has convolutions and pools of 1 to 3")
+    return functions[rank - 1]
+
+
+def steps_of(node: Node, rank: int) -> tuple[list[int], list[int]]:
+    """Return strides and dilations of the spatial axes, 1 where the node has none."""
+    return node.get("strides") or [1] * rank, node.get("dilations") or [1] * rank
 
 
 def pads_of(node: Node, x: Tensor, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -22,8 +36,7 @@ def pads_of(node: Node, x: Tensor, kernel: Sequence[int]) -> tuple[list[int], li
     if mode == "NOTSET":
         pads = list(node.get("pads") or [0] * (2 * rank))
         return pads[:rank], pads[rank:]
-    strides = list(node.get("strides") or [1] * rank)
-    dilations = list(node.get("dilations") or [1] * rank)
+    strides, dilations = steps_of(node, rank)
     begins, ends = [], []
     for size, width, stride, dilation in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         total = max((-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size, 0)
