@@ -151,16 +151,19 @@ class Pair:
 
     def _measured(self, stop: Stop, places: tuple[int, int], draws: Draws, hold: int, batches: Sequence[int]) -> Folds:
         """Return the layer's moments by fold over some batches, with rows of few bytes."""
-        folds = Folds()
+        folds, stored = Folds(), True
         for batch in batches:
             self._run(batch, places)
             if (fold := self.fold[batch]) in FEWER:
                 continue
             z, y, shortcut = _rows(stop, self.whole, self.narrow, batch, draws)
             folds.add(fold, z, y)
-            few = z.nbytes * self.whole.samples <= hold * self.whole.sizes[batch]
-            if few and stop.clamp is not None and shortcut is not None:
+            largest = z.nbytes * max(self.whole.sizes) / self.whole.sizes[batch]
+            if stop.clamp is None or shortcut is None or largest * len(self.fold) > hold:
+                stored = False  # the rows of all batches, or of none
+            elif stored:
                 folds.rows.append(Rows(fold, in_full(z), in_full(y), in_full(shortcut), *stop.clamp))
+        folds.rows = folds.rows if stored else []
         return folds.on_cpu()
 
     def assign(self, weights: Mapping[str, Tensor], held_out: Mapping[int, Mapping[str, Tensor]]) -> None:
