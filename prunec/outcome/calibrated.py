@@ -124,16 +124,25 @@ class Calibrated:
         return Result(dense, program, plan, report, few, expected, self.drop_in)
 
 
+def _interface(model: nn.Module | ExportedProgram, images: Images) -> DropIn | None:
+    """Return the interface of the ONNX file of a network; None of other networks."""
+    from ..frontend.onnx_import.network import OnnxNetwork
+
+    if not isinstance(model, OnnxNetwork):
+        return None
+    from ..deploy.onnx.drop_in import DropIn  # needs the exporter's packages, which other networks do not
+
+    return DropIn.of(model, images.inputs)
+
+
 def _captured(
     model: nn.Module | ExportedProgram, calibration: Any, config: CompressConfig, example_inputs: Inputs | None
 ) -> tuple[Program, Images, int, DropIn | None]:
     """Return the captured network, images, number left out, interface of its file."""
-    from ..deploy.onnx.drop_in import DropIn
-
     place = named(config.device)
     model = plain_module(model)
     images = as_images(calibration, takes=signature_of(model, example_inputs))
-    interface = DropIn.of(model, images.take(CHECKED, config.seed).inputs)
+    interface = _interface(model, images.take(CHECKED, config.seed))
     dense = capture(model, example_inputs or images.example(config.batch or 2), config.opaque).on(place)
     batch_of(config.batch, dense.only_batch)
     whole = images.in_steps(dense.only_batch or 1).on(dense.device)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import onnx
 from onnx import TensorProto, ValueInfoProto
 from torch import Tensor
 
 from ...errors import BackendError
+from ...frontend.onnx_import.network import OnnxNetwork
 from ...frontend.onnx_import.prepare import operator_set
 from ...frontend.onnx_import.tail import joined, reads
-from ..ort.imported import Imported, require_same
+from ..ort.imported import Imported, compared
 from ..ort.parity import Parity
 from .export import OPSETS
 
@@ -36,13 +36,12 @@ class DropIn:
     """Comparison of the import with ONNX Runtime, whose tolerance holds for the result too."""
 
     @staticmethod
-    def of(network: Any, inputs: tuple[Tensor, ...]) -> DropIn | None:
-        """Return the interface of an imported network, compared on `inputs`; None of any other network.
+    def of(network: OnnxNetwork, inputs: tuple[Tensor, ...]) -> DropIn:
+        """Return the interface of an imported network, compared on `inputs`.
 
-        Raises as `prunec.deploy.ort.imported.require_same`.
+        Raises as `prunec.deploy.ort.imported.compared`.
         """
-        allowed = require_same(network, inputs)
-        return None if allowed is None else DropIn(network.file, network.inputs, network.batch, network.whole, allowed)
+        return DropIn(network.file, network.inputs, network.batch, network.whole, compared(network, inputs))
 
     def opset(self, wanted: int) -> int:
         """Return the operator set to write: the file's or a later one that is asked for, within `OPSETS`."""

@@ -47,13 +47,16 @@ class Imported:
 
 
 def require_same(network: Any, inputs: tuple[Tensor, ...]) -> Imported | None:
-    """Compare an `OnnxNetwork` with ONNX Runtime on samples; None for any other network.
+    """Call `compared` on an `OnnxNetwork`; return None for any other network."""
+    return compared(network, inputs) if isinstance(network, OnnxNetwork) else None
+
+
+def compared(network: OnnxNetwork, inputs: tuple[Tensor, ...]) -> Imported:
+    """Compare an imported network with ONNX Runtime on samples.
 
     Raises NumericsError with the first operator whose output differs, BackendError without an ONNX Runtime, DataError
     for inputs that the file does not take.
     """
-    if not isinstance(network, OnnxNetwork):
-        return None
     half = _is_half(network.file)
     limit = HALF_TOLERANCE if half else TOLERANCE
     inputs = _whole_batches(inputs, network.batch)
